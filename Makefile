@@ -1,0 +1,38 @@
+# make run | test | bench | lint: each makes what it needs first, on a machine with Python 3.11, gcc and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(wildcard core/iii_core/*.pyx core/iii_core/*.pxd)
+.PHONY: run test lint bench clean
+
+run: $(VENV)/.installed
+	@exec $(BIN)/iii run -c iii-config.yaml
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/test_taste.py
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python bench/run.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iii needs Python 3.11 or later; run make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py constraints.txt $(NATIVE)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group test
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build data *.egg-info core/iii_core/*.so

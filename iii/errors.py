@@ -1,0 +1,134 @@
+"""Every error iii raises, on one screen. The branch of the tree says whose fault it is.
+
+    IIIError
+    ├── ConfigError         the configuration file
+    ├── StepError           a step file: its config, its handler, or what the handler did
+    ├── InputError          what a caller sent
+    └── StoreError          the store, or what the store refuses
+        └── Refusal         a Txn that was refused and wrote nothing (model.REFUSALS says what follows)
+
+A message says what was given, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = [
+    "BadMerge",
+    "ConfigError",
+    "Conflict",
+    "Detail",
+    "HandlerEnded",
+    "IIIError",
+    "InputError",
+    "LeaseLost",
+    "QueueFull",
+    "Refusal",
+    "StepError",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreDamaged",
+    "StoreError",
+    "StoreFull",
+    "StoreIncompatible",
+    "TooLarge",
+    "UndeclaredTopic",
+    "ValidationError",
+]
+
+
+class IIIError(Exception):
+    """The root: `except IIIError` catches everything iii raises on purpose."""
+
+
+class ConfigError(IIIError):
+    """The configuration is wrong. `file` and `field` say where, the message what to do."""
+
+    def __init__(self, message: str, *, file: str = "", field: str = "") -> None:
+        self.message, self.file, self.field = message, file, field
+        super().__init__(": ".join(part for part in (file, field, message) if part))
+
+
+class StepError(IIIError):
+    """A step is wrong. `file` and `field` say where, the message what to do."""
+
+    def __init__(self, message: str, *, file: str = "", field: str = "") -> None:
+        self.message, self.file, self.field = message, file, field
+        super().__init__(": ".join(part for part in (file, field, message) if part))
+
+
+class HandlerEnded(StepError):
+    """A context was used after its attempt had settled: nothing was written."""
+
+
+class UndeclaredTopic(StepError):
+    """A handler enqueued a topic that its config's `enqueues` does not name."""
+
+
+class Detail(NamedTuple):
+    """One finding of a validation: the dotted path of the field and what is wrong with it."""
+
+    path: str
+    message: str
+
+
+class InputError(IIIError):
+    """What a caller sent is refused; nothing was written."""
+
+
+class ValidationError(InputError):
+    """The input does not fit its schema. `details` names each field."""
+
+    def __init__(self, message: str, details: tuple[Detail, ...] = ()) -> None:
+        self.message, self.details = message, details
+        fields = "; ".join(f"{d.path}: {d.message}" if d.path else d.message for d in details)
+        super().__init__(f"{message}: {fields}" if fields else message)
+
+
+class StoreError(IIIError):
+    """The store cannot do what was asked."""
+
+
+class StoreClosed(StoreError):
+    """The store is closed, or was opened by a process this one was forked from."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds what is needed (an exclusive lock, a port, the data folder)."""
+
+
+class StoreDamaged(StoreError):
+    """The store's file fails its checks. Restore a backup; nothing was changed."""
+
+
+class StoreIncompatible(StoreError):
+    """The store's file is of another format, filesystem or PID namespace; nothing was changed."""
+
+
+class Refusal(StoreError):
+    """A Txn was refused. It wrote nothing."""
+
+
+class Conflict(Refusal):
+    """`if_version`, a Mark's `expected` or the row a Discard names is not what the Txn expected."""
+
+
+class BadMerge(Refusal):
+    """A Merge does not fit the value it meets (wrong type, missing index)."""
+
+
+class QueueFull(Refusal):
+    """A lane already holds `max_depth` messages."""
+
+
+class TooLarge(Refusal):
+    """A key, value, payload or Txn is over its limit; the message names both numbers."""
+
+
+class StoreFull(Refusal):
+    """The map or the disk is full. Settlements still land; new work is refused until there is room."""
+
+
+class LeaseLost(Refusal):
+    """The lease is no longer this session's: another attempt owns the message."""
