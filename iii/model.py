@@ -1,0 +1,321 @@
+"""What crosses the waist: values handed to a store and values it hands back. The one-page map of iii.
+
+A handler's effects are a `Txn`: a list of plain ops, committed whole or not at all. Payloads and
+state values are opaque bytes here (JSON above); only Merge is evaluated below. A message's state *is*
+the table that holds it, and there is no other way to move than these:
+
+    from      op or event              to
+    -         Enqueue                  ready | later (delay) | behind (its group has a head)
+    -         Enqueue, claim parked    leased            (by the very commit that enqueues it)
+    later     due                      ready
+    behind    the head leaves          ready             (the oldest of its group)
+    ready     claim                    leased
+    leased    Ack                      -
+    leased    Retry, Release           later | ready     (Retry counts an attempt, Release does not)
+    leased    its session died         ready             (crashes + 1 where the handler had started)
+    ready, later, behind  Discard      -
+    ready     retention passed         -                 (lanes nobody subscribes to)
+
+What a refused Txn leads to, by who sent it (None: the Txn is dropped silently):
+
+    refusal     message step                      HTTP    Txn kept and tried again
+    Conflict    failed attempt, effects dropped   409     no
+    BadMerge    failed attempt, effects dropped   500     no
+    QueueFull   failed attempt, effects dropped   503     no
+    TooLarge    failed attempt, effects dropped   500     no
+    LeaseLost   None                              -       no
+    StoreFull   -                                 503     message steps: with backoff, lease kept
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+ARCHIVE = "$dead"
+"""The step name of the lanes that hold dead letters: (dead-letter topic, "$dead"). Nobody claims from them."""
+
+TAIL = "changes"
+"""The mark below which every change has been turned into messages; the change log is trimmed below it."""
+
+PRIORITIES = {"low": 64, "normal": 128, "high": 192}
+
+MessageState: TypeAlias = Literal["ready", "later", "behind", "leased"]
+
+MOVES: frozenset[tuple[str, str, str]] = frozenset(
+    {
+        ("-", "Enqueue", "ready"),
+        ("-", "Enqueue", "later"),
+        ("-", "Enqueue", "behind"),
+        ("-", "Enqueue", "leased"),
+        ("later", "due", "ready"),
+        ("later", "due", "leased"),
+        ("behind", "head left", "ready"),
+        ("ready", "claim", "leased"),
+        ("leased", "Ack", "-"),
+        ("leased", "Retry", "later"),
+        ("leased", "Retry", "ready"),
+        ("leased", "Release", "later"),
+        ("leased", "Release", "ready"),
+        ("leased", "session died", "ready"),
+        ("ready", "Discard", "-"),
+        ("later", "Discard", "-"),
+        ("behind", "Discard", "-"),
+        ("ready", "expired", "-"),
+    }
+)
+"""(from, event, to): the legal moves; the memory store asserts each of its moves against it."""
+
+
+class Lane(NamedTuple):
+    """A queue: one topic as one step sees it. step "" = nobody subscribed yet, ARCHIVE = dead letters."""
+
+    topic: str
+    step: str
+
+
+class LanePolicy(Struct, frozen=True):
+    """How the store treats a lane. step "" sets the policy of a topic without subscribing to it."""
+
+    topic: str
+    step: str
+    max_in_flight: int | None = None  # live leases over all instances; None = no cap
+    max_depth: int | None = None  # ready + later + behind; one more Enqueue is QueueFull
+    retention_ms: int | None = None  # lanes without a subscriber: from enqueue; None = 7 days
+
+
+class Unique(Struct, frozen=True):
+    """An Enqueue with an equal key in the same lane is not enqueued again within `ttl_ms`."""
+
+    key: str
+    ttl_ms: int
+    exclusive: bool = False  # True: a known key refuses the whole Txn with Conflict
+
+
+class DeadLetter(Struct, frozen=True, array_like=True):
+    """Where a dead letter came from and why it died."""
+
+    topic: str
+    step: str
+    error: str
+    attempts: int
+    died_ms: int  # wall clock
+
+
+# ---------------------------------------------------------------------------------------------- ops
+
+
+class Put(Struct, frozen=True, gc=False, tag=True):
+    """Write a value. if_version: None = whatever is there, 0 = must not exist, n = must be at version n."""
+
+    namespace: str
+    key: str
+    value: bytes
+    if_version: int | None = None
+
+
+class Merge(Struct, frozen=True, gc=False, tag=True):
+    """Apply a JSON patch (merge.py) to the value at commit, in the writer: it never conflicts."""
+
+    namespace: str
+    key: str
+    patch: bytes
+
+
+class Delete(Struct, frozen=True, gc=False, tag=True):
+    """Delete a value; nothing there = nothing happens, unless if_version says otherwise."""
+
+    namespace: str
+    key: str
+    if_version: int | None = None
+
+
+class Enqueue(Struct, frozen=True, tag=True):
+    """One message per step subscribed to `topic` (or into lane (topic, "") where there is none)."""
+
+    topic: str
+    payload: bytes
+    priority: int = 128  # 0-255, higher first
+    delay_ms: int = 0
+    group: str | None = None  # one at a time, in commit order
+    unique: Unique | None = None
+    headers: dict[str, str] = {}
+    step: str | None = None  # only this lane of the topic; None = every subscriber's
+    id: int | None = None  # keep this id (redrive, dead letter); None = a new one
+    dead: DeadLetter | None = None  # set exactly for step=ARCHIVE
+
+
+class Lease(NamedTuple):
+    """The right to settle one attempt. `token` is the number of the commit that granted it."""
+
+    session: int
+    id: int
+    token: int
+
+
+class Ack(Struct, frozen=True, tag=True):
+    """The message is done and leaves the store. `failed`: it leaves for its dead-letter topic instead."""
+
+    lease: Lease
+    failed: bool = False
+
+
+class Retry(Struct, frozen=True, tag=True):
+    """The attempt failed and counts; the message is due again after `delay_ms`."""
+
+    lease: Lease
+    delay_ms: int
+    error: str
+
+
+class Release(Struct, frozen=True, tag=True):
+    """Give the message back without counting the attempt (Snooze, drain)."""
+
+    lease: Lease
+    delay_ms: int = 0
+
+
+class Hold(Struct, frozen=True, tag=True):
+    """LeaseLost unless the lease is live; carried by every flush."""
+
+    lease: Lease
+
+
+class Mark(Struct, frozen=True, gc=False, tag=True):
+    """Set a durable cursor by compare-and-set: Conflict unless it is `expected` (None = not set yet)."""
+
+    name: str
+    value: int
+    expected: int | None
+
+
+class Record(Struct, frozen=True, gc=False, tag=True):
+    """Append a row to a bounded history."""
+
+    kind: Literal["run", "audit"]
+    content: bytes
+
+
+class Pause(Struct, frozen=True, gc=False, tag=True):
+    """Stop (or resume) granting messages of a lane, over all instances and restarts."""
+
+    topic: str
+    step: str
+    paused: bool
+
+
+class Discard(Struct, frozen=True, gc=False, tag=True):
+    """Remove a message that `Store.waiting` showed; Conflict when it has moved since."""
+
+    topic: str
+    step: str
+    state: MessageState
+    priority: int
+    id: int
+    due_ms: int = 0  # delay clock, as Waiting.due_ms; used with state "later"
+
+
+Op: TypeAlias = (
+    Put | Merge | Delete | Enqueue | Ack | Retry | Release | Hold | Mark | Record | Pause | Discard
+)
+
+
+class Txn(Struct, frozen=True):
+    """What one handler (or tool) wants written, in order. Empty is legal and commits nothing."""
+
+    ops: tuple[Op, ...] | list[Op]
+    headers: dict[str, str] = {}  # stamped on each change (traceparent, iii-depth): triggers inherit it
+
+
+# ------------------------------------------------------------------------------------------- answers
+
+
+class Committed(NamedTuple):
+    """`version`: the newest change version when the Txn landed. `ids`: per Enqueue op, its copies' ids."""
+
+    version: int
+    ids: list[list[int]]
+
+
+class Message(Struct, frozen=True):
+    """A granted message: what a worker gets with its lease."""
+
+    lease: Lease
+    topic: str
+    step: str
+    payload: bytes
+    priority: int
+    attempt: int  # this attempt, from 1
+    crashes: int  # > 0: a suspect, a worker died while it ran
+    group: str | None
+    headers: dict[str, str]
+    enqueued_ms: int  # wall clock
+    error: str | None  # of the last failed attempt
+    dead: DeadLetter | None  # set where a dead letter's copy is delivered to a subscriber
+
+
+class Waiting(Struct, frozen=True):
+    """A message at rest, as `Store.waiting` shows it."""
+
+    id: int
+    topic: str
+    step: str
+    state: MessageState
+    priority: int
+    attempts: int  # failed attempts so far
+    payload: bytes
+    headers: dict[str, str]
+    group: str | None
+    enqueued_ms: int  # wall clock
+    due_ms: int | None  # delay clock, state "later" only
+    error: str | None
+    crashes: int
+    dead: DeadLetter | None
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """A state value. `version` is the version of the change that wrote it."""
+
+    namespace: str
+    key: str
+    value: bytes
+    version: int
+    updated_ms: int  # wall clock
+
+
+class Change(Struct, frozen=True):
+    """A row of the change log. old None = created, new None = deleted. One per (Txn, key)."""
+
+    version: int
+    namespace: str
+    key: str
+    old: bytes | None
+    new: bytes | None
+    headers: dict[str, str]
+
+
+class LaneStats(Struct, frozen=True):
+    """Exact counts of one lane; done and failed attempts since the store was made."""
+
+    topic: str
+    step: str
+    ready: int
+    later: int
+    behind: int
+    leased: int
+    dead: int  # dead letters from this lane that still lie in an archive
+    done: int
+    failed: int
+    oldest_ms: int | None  # wall clock of the oldest ready message's enqueue
+    paused: bool
+    served: bool  # a live session (or else the last one) subscribes to it
+
+
+class SessionRow(Struct, frozen=True):
+    """One instance that has the store open with a session."""
+
+    id: int
+    pid: int
+    opened_ms: int  # wall clock
+    lanes: list[tuple[str, str]]

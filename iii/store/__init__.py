@@ -1,0 +1,1 @@
+"""The one durable store: `contract` is the waist, `memory` its model, `lmdb` the real one."""

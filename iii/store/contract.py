@@ -1,0 +1,180 @@
+"""The waist: what every store promises. One conformance test per number, run over each store.
+
+ 1. A Txn lands whole or not at all; a returned refusal wrote nothing.
+ 2. Versions strictly increase, one per change; none becomes visible below one already seen.
+ 3. After `commit` returned, every reader (of every process) sees it, and it survives a power cut.
+ 4. At most one live lease per message, over all sessions.
+ 5. Any op on a lost lease refuses the *whole* Txn with LeaseLost.
+ 6. A lane's claims come in order of priority, then age (id).
+ 7. Nothing is claimed before it is due.
+ 8. A group's messages run in commit order, one at a time, over all sessions and retries.
+ 9. Mark is compare-and-set.
+10. A dead session's leases return to ready: those whose handler had started count a crash (one suspect
+    among them: it alone), the others come back unmarked.
+11. The store never gives up on a message; whoever settles does.
+12. A dead letter is Ack(failed=True) + Enqueue(step=ARCHIVE, dead=...) in one Txn.
+13. A lane holds at most `max_depth` waiting messages (QueueFull), leases at most `max_in_flight`.
+14. An Enqueue whose `unique` key is still known returns the known id and enqueues nothing (exclusive: Conflict).
+15. A paused lane grants nothing; its messages stay.
+16. A topic's subscribers are the union over live sessions, else the last recorded; each gets its own copy.
+    Without any, the message lies in (topic, ""), for `retention_ms`, until the first subscriber adopts it whole.
+17. A session runs at most one suspect (crashes > 0) at a time.
+18. One change per (Txn, key) that really changed a value; namespaces that begin with "$" leave no changes.
+19. Counts are exact: `stats` equals a recount.
+20. Expired rows (retention of unclaimed lanes, 30 days of dead letters, unique keys) go by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from iii.clock import Clock
+from iii.model import (
+    Change,
+    Committed,
+    Entry,
+    Lane,
+    LanePolicy,
+    LaneStats,
+    Lease,
+    Message,
+    MessageState,
+    SessionRow,
+    Txn,
+    Waiting,
+)
+
+__all__ = ["DEAD_RETENTION_MS", "RETENTION_MS", "Limits", "Store"]
+
+RETENTION_MS = 7 * 24 * 3600 * 1000
+DEAD_RETENTION_MS = 30 * 24 * 3600 * 1000
+
+
+class Limits(Struct, frozen=True):
+    """What a Txn may hold; one over it is refused (TooLarge) with both numbers. Sizes in bytes of UTF-8."""
+
+    namespace_bytes_max: int = 128  # at least 1, no NUL
+    key_bytes_max: int = 380  # at least 1
+    name_bytes_max: int = 128  # topic and step, of [A-Za-z0-9._:-]; "$..." and "/" only in the engine's own
+    payload_bytes_max: int = 1 << 20
+    value_bytes_max: int = 4 << 20
+    ops_max: int = 10_000
+    txn_bytes_max: int = 16 << 20
+    runs_max: int = 10_000  # rows kept of Record("run")
+    audits_max: int = 10_000
+    changes_max: int = 10_000  # versions kept below the newest although nobody needs them any more
+
+
+class Store(Protocol):
+    """One process's door to the durable state. Opened and used on one event loop; reads are synchronous."""
+
+    clock: Clock
+    limits: Limits
+
+    async def open(self) -> None:
+        """Open or create. StoreDamaged, StoreIncompatible, StoreBusy say why not; nothing was changed then."""
+
+    async def close(self) -> None:
+        """Finish what was submitted, end the session (its leases are released), close. Idempotent."""
+
+    # -- writing
+
+    def submit(self, txn: Txn) -> asyncio.Future[Committed]:
+        """Hand over a Txn; the future resolves when it is durable, or with the Refusal that wrote nothing.
+
+        Cancelling the future does not cancel the Txn. Limits are checked here: TooLarge raises at once.
+        """
+
+    async def commit(self, txn: Txn) -> Committed:
+        """`submit` and wait. A waiter's cancellation does not cancel the Txn."""
+
+    # -- working
+
+    async def open_session(self, policies: Sequence[LanePolicy]) -> int:
+        """Register as a worker that serves the policies' lanes (those with a step); returns the session id.
+
+        Recovers the dead sessions it finds. Only a process with a session claims.
+        """
+
+    async def close_session(self) -> None:
+        """Release this session's leases without counting an attempt and leave. Idempotent."""
+
+    async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
+        """Lease up to demand[lane] messages per lane; parks until there is one, at most `wait_ms` (None: for ever).
+
+        A new claim replaces a parked one, which returns []. A cancelled or replaced claim never
+        loses a message: what was granted to it already is released.
+        """
+
+    def start(self, lease: Lease) -> None:
+        """The handler of `lease` begins now: from here on a death of this process counts as its crash."""
+
+    # -- following
+
+    async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
+        """Changes with version > `after`, in order, at most `limit`; parks while there are none."""
+
+    # -- reading (each a consistent snapshot of its own)
+
+    def get(self, namespace: str, key: str) -> Entry | None: ...
+
+    def scan(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int = 10_000
+    ) -> list[Entry]:
+        """Entries in byte order of their key, > `after` where given."""
+        ...
+
+    def namespaces(self) -> list[tuple[str, int]]:
+        """(namespace, number of keys), without those that begin with "$"."""
+        ...
+
+    def version(self) -> int:
+        """The newest change version; 0 at first."""
+        ...
+
+    def mark(self, name: str) -> int | None: ...
+
+    def marks(self, prefix: str) -> dict[str, int]: ...
+
+    def stats(self) -> list[LaneStats]:
+        """One row per lane that was ever used, sorted by (topic, step)."""
+        ...
+
+    def waiting(
+        self, topic: str, *, step: str | None = None, states: Iterable[MessageState] = (), limit: int = 100
+    ) -> list[Waiting]:
+        """Messages of a topic's lanes (or of one), ready first in claim order, then later, behind, leased.
+
+        The archive (step ARCHIVE) is a lane of its dead-letter topic like the others. No states = all.
+        """
+        ...
+
+    def known(self, topic: str, step: str, unique_key: str) -> Waiting | None:
+        """The ready message that an Enqueue of priority 128 with this unique key stored, while it is known."""
+        ...
+
+    def records(
+        self, kind: Literal["run", "audit"], *, limit: int = 100, before: int | None = None
+    ) -> list[tuple[int, bytes]]:
+        """(row id, content), newest first."""
+        ...
+
+    def sessions(self) -> list[SessionRow]: ...
+
+    def unsettled(self, lanes: Iterable[Lane] | None = None) -> int:
+        """Messages that still have something to run: ready, later, behind or leased in subscribed lanes."""
+        ...
+
+    # -- care
+
+    def verify(self) -> list[str]:
+        """Every invariant of the tables, recounted; the broken ones as sentences, [] when all hold."""
+        ...
+
+    async def backup(self, dest: Path) -> None:
+        """A consistent copy into the new or empty folder `dest`, while running."""
