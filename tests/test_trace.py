@@ -1,0 +1,70 @@
+"""iii.trace: W3C trace context in, carried one hop deeper, and never trusted when malformed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iii import trace
+
+VALID = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_child_keeps_the_trace_id_and_the_flags_and_gets_a_span_of_its_own() -> None:
+    child = trace.child({"traceparent": VALID})
+    assert child.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert child.flags == "01"
+    assert child.span_id != "00f067aa0ba902b7"
+
+
+def test_each_hop_is_one_deeper() -> None:
+    first = trace.new()
+    second = trace.child(first.headers())
+    third = trace.child(second.headers())
+    assert [first.depth, second.depth, third.depth] == [0, 1, 2]
+    assert first.trace_id == second.trace_id == third.trace_id
+
+
+def test_a_later_version_with_more_fields_is_read_by_its_first_four() -> None:
+    assert trace.child({"traceparent": f"cc{VALID[2:]}-more"}).trace_id == VALID[3:35]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "00",
+        VALID[:-1],
+        f"{VALID}-more",
+        f"ff{VALID[2:]}",
+        VALID.upper(),
+        VALID.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32),
+        VALID.replace("00f067aa0ba902b7", "0" * 16),
+    ],
+)
+def test_a_malformed_traceparent_starts_a_new_trace(bad: str) -> None:
+    child = trace.child({"traceparent": bad, "iii-depth": "7"})
+    assert child.trace_id not in bad.lower() or not bad
+    assert child.depth == 0
+
+
+@given(st.text(max_size=80), st.text(max_size=10))
+def test_no_header_can_break_it(traceparent: str, depth: str) -> None:
+    child = trace.child({"traceparent": traceparent, "iii-depth": depth})
+    assert len(child.traceparent) == 55
+    assert 0 <= child.depth < 10**6
+
+
+def test_a_forked_child_makes_other_ids() -> None:
+    read, write = os.pipe()
+    if os.fork() == 0:  # the child only writes one id and leaves at once
+        os.write(write, trace.new().trace_id.encode())
+        os._exit(0)
+    ours = trace.new().trace_id
+    os.wait()
+    assert os.read(read, 32).decode() != ours
+    os.close(read)
+    os.close(write)
