@@ -6,6 +6,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -149,16 +150,15 @@ class Phoenix:
 
 
 @pytest.fixture
-def _collecting_always() -> Iterator[None]:
+def _collecting_often() -> Iterator[None]:
     threshold = gc.get_threshold()
     gc.collect()
-    gc.set_threshold(1)
     yield
     gc.set_threshold(*threshold)
     gc.collect()
 
 
-@pytest.mark.usefixtures("_collecting_always")
+@pytest.mark.usefixtures("_collecting_often")
 def test_destructors_may_come_in_at_any_allocation() -> None:
     """They push to the very group that is being pushed to, take and settle, in the midst of such calls."""
     dispatcher: Dispatcher[str, int] = Dispatcher()
@@ -182,7 +182,8 @@ def test_destructors_may_come_in_at_any_allocation() -> None:
         if counts["risen"] % 3 == 0:
             settle(dispatcher.take(1))
 
-    for number in range(300):
+    for number in range(400):
+        gc.set_threshold(1 + number % 8)  # so that in time each allocation is the one that collects
         counts["group"] = number
         Phoenix(rise, 3)
         push("a", f"g{number}")
@@ -196,6 +197,25 @@ def test_destructors_may_come_in_at_any_allocation() -> None:
     dispatcher.check()
     assert counts["done"] == counts["pushed"]
     assert (dispatcher.running_total, dispatcher.queued_total) == (0, 0)
+
+
+@pytest.mark.usefixtures("_collecting_often")
+def test_a_destructor_may_remove_the_lane_that_is_being_pushed_to() -> None:
+    """Then the push is refused; what was accepted is in what the removal returned."""
+    for threshold in range(1, 40):
+        dispatcher: Dispatcher[str, int] = Dispatcher()
+        dispatcher.add_lane("lane", 5)
+        drained: list[int] = []
+        accepted: list[int] = []
+        gc.set_threshold(threshold)
+        Phoenix(lambda of=dispatcher, to=drained: to.extend(of.remove_lane("lane")), 1)
+        with suppress(KeyError):
+            for number in range(20):
+                dispatcher.push("lane", number, group=str(number))
+                accepted.append(number)
+        gc.collect()
+        assert drained == accepted
+        dispatcher.check()
 
 
 def test_messages_are_never_compared_or_hashed_and_may_come_back_when_dropped() -> None:

@@ -1,0 +1,337 @@
+"""iii-config.yaml as frozen structs: durations in milliseconds, sizes in bytes, paths absolute.
+
+`load` is the only door. What is not known is refused with file, field and the nearest known key;
+what is absent has a default that works. The engine reads these structs and nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+from msgspec import Struct, structs
+
+from iii.errors import ConfigError, IIIError
+from iii.fields import Fields
+from iii.units import NAME_RULE, is_name
+
+__all__ = [
+    "Config",
+    "ConsoleConfig",
+    "CorsConfig",
+    "HistoryConfig",
+    "HttpConfig",
+    "LogConfig",
+    "QueueConfig",
+    "QueueRules",
+    "StoreConfig",
+    "load",
+    "read_queue",
+]
+
+FILE_NAME = "iii-config.yaml"
+SECOND, HOUR, DAY = 1000, 3_600_000, 86_400_000
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+Backoff: TypeAlias = Literal["fixed", "exponential"]
+Fsync: TypeAlias = Literal["commit", "meta", "interval"]
+StoreKind: TypeAlias = Literal["lmdb", "memory"]
+LogFormat: TypeAlias = Literal["auto", "text", "json"]
+
+
+class CorsConfig(Struct, frozen=True):
+    """Which browsers' pages may call. `max_age` in seconds, as the header has it."""
+
+    origins: tuple[str, ...] = ("*",)
+    methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    headers: tuple[str, ...] = ("*",)
+    credentials: bool = False
+    max_age: int = 600
+
+
+class HttpConfig(Struct, frozen=True):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 3000
+    body_bytes_max: int = MIB
+    head_bytes_max: int = 64 * KIB
+    timeout_ms: int = 30 * SECOND
+    head_timeout_ms: int = 5 * SECOND
+    keep_alive_ms: int = 75 * SECOND
+    cors: CorsConfig | None = None
+    idempotency_ttl_ms: int = DAY
+    lane: bool = True
+
+
+class StoreConfig(Struct, frozen=True):
+    path: Path
+    fsync: Fsync = "commit"
+    map_bytes: int = 64 * GIB
+    kind: StoreKind = "lmdb"
+    sync_interval_ms: int = SECOND  # fsync "interval" only
+
+
+class QueueConfig(Struct, frozen=True):
+    """The knobs of one queue as written; None = not written. QueueRules says what they mean."""
+
+    max_retries: int | None = None
+    retry_delay_ms: int | None = None
+    backoff: Backoff | None = None
+    retry_delay_max_ms: int | None = None
+    jitter: float | None = None
+    concurrency: int | None = None
+    max_in_flight: int | None = None
+    dead_letter_queue: str | None = None
+    timeout_ms: int | None = None
+    max_depth: int | None = None
+    retention_ms: int | None = None
+    max_crashes: int | None = None
+
+
+class QueueRules(Struct, frozen=True):
+    """What holds for one lane, every default filled in."""
+
+    dead_letter_queue: str
+    max_retries: int = 3  # after the first try
+    retry_delay_ms: int = SECOND
+    backoff: Backoff = "fixed"
+    retry_delay_max_ms: int = HOUR
+    jitter: float = 0.0  # share of the delay that is random, 0..1
+    concurrency: int = 32  # slots per instance
+    max_in_flight: int | None = None  # live leases over all instances
+    timeout_ms: int = 15 * 60 * SECOND
+    max_depth: int | None = None
+    retention_ms: int = 7 * DAY  # of a topic nobody subscribes to
+    max_crashes: int = 3
+
+
+class ConsoleConfig(Struct, frozen=True):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 3113
+    token: str | None = None
+
+
+class HistoryConfig(Struct, frozen=True):
+    """How many run records are kept; the first limit that is reached counts."""
+
+    keep: int = 10_000
+    max_age_ms: int = 7 * DAY
+    max_bytes: int = 256 * MIB
+
+
+class LogConfig(Struct, frozen=True):
+    """`redact`: fields whose values never reach the log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: LogFormat = "auto"
+    redact: tuple[str, ...] = ("authorization", "cookie", "password", "secret", "token", "api_key")
+
+
+class Config(Struct, frozen=True):
+    """The whole configuration. `file` is None where defaults were taken for want of a file."""
+
+    root: Path
+    steps: Path
+    store: StoreConfig
+    file: Path | None = None
+    http: HttpConfig = HttpConfig()
+    queues: dict[str, QueueConfig] = {}
+    console: ConsoleConfig = ConsoleConfig()
+    instances: int = 1
+    history: HistoryConfig = HistoryConfig()
+    log: LogConfig = LogConfig()
+    shutdown_timeout_ms: int = 10 * SECOND
+
+    def rules(self, topic: str, own: QueueConfig | None = None) -> QueueRules:
+        """The rules of `topic` for a trigger whose own config is `own`; the file wins, knob by knob."""
+        written = dict(_written(own)) | dict(_written(self.queues.get(topic)))
+        written.setdefault("dead_letter_queue", f"{topic}.failed")
+        delay = cast(int, written.get("retry_delay_ms", SECOND))
+        if delay > cast(int, written.setdefault("retry_delay_max_ms", max(HOUR, delay))):
+            raise ConfigError(
+                f"retry_delay ({delay} ms) is above retry_delay_max ({written['retry_delay_max_ms']} ms), "
+                "counting the trigger's own config; raise the latter",
+                file=str(self.file or ""),
+                field=f"queues.{topic}.retry_delay_max",
+            )
+        return QueueRules(**written)  # type: ignore[arg-type]
+
+
+def load(
+    file: Path | str | None = None,
+    *,
+    steps: Path | str | None = None,
+    data: Path | str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    instances: int | None = None,
+) -> Config:
+    """Read `file`; None = ./iii-config.yaml, or the defaults for this folder where there is none.
+
+    Keyword arguments win over the file (their paths are relative to the working folder). A .env
+    beside the file is loaded into the environment first and overrides nothing that is set there.
+    """
+    from iii.yaml_source import load_env, read_yaml
+
+    path = Path(file) if file is not None else Path(FILE_NAME)
+    root = path.parent.absolute()
+    load_env(root)
+    if file is None and not path.is_file():
+        config = _read(Fields(None, at="", fail=_fail), root, None)
+    else:
+        source = read_yaml(path)
+        config = _read(Fields(source.content, at="", fail=source.fail), root, path.absolute())
+    given = {"host": host, "port": port, "instances": instances}
+    config = _override(config, Fields(given, at="", fail=_fail))
+    if steps is not None:
+        config = structs.replace(config, steps=Path(steps).absolute())
+    if data is not None:
+        config = structs.replace(config, store=structs.replace(config.store, path=Path(data).absolute()))
+    return config
+
+
+def _fail(field: str, message: str) -> IIIError:
+    return ConfigError(message, field=field)
+
+
+def _override(config: Config, given: Fields) -> Config:
+    http = structs.replace(
+        config.http,
+        host=given.text("host", config.http.host),
+        port=given.whole("port", config.http.port, 0, 65535),
+    )
+    return structs.replace(config, http=http, instances=given.whole("instances", config.instances, 1, 256))
+
+
+def _written(queue: QueueConfig | None) -> list[tuple[str, object]]:
+    knobs = structs.asdict(queue) if queue is not None else {}
+    return [(name, value) for name, value in knobs.items() if value is not None]
+
+
+# ------------------------------------------------------------------------------------- the sections
+
+
+def _read(top: Fields, root: Path, file: Path | None) -> Config:
+    config = Config(
+        file=file,
+        root=root,
+        steps=root / Path(top.text("steps", "steps")).expanduser(),
+        http=_http(top),
+        store=_store(top, root),
+        queues=top.each("queues", _named_queue),
+        console=_console(top),
+        instances=top.whole("instances", 1, 1, 256),
+        history=_history(top),
+        log=_log(top),
+        shutdown_timeout_ms=top.duration("shutdown_timeout", 10 * SECOND, 0, HOUR),
+    )
+    top.close()
+    return config
+
+
+def _http(top: Fields) -> HttpConfig:
+    with top.mapping("http") as http:
+        return HttpConfig(
+            enabled=http.flag("enabled", True),
+            host=http.text("host", "127.0.0.1"),
+            port=http.whole("port", 3000, 0, 65535),
+            body_bytes_max=http.size("max_body", MIB, KIB, GIB),
+            head_bytes_max=http.size("max_head", 64 * KIB, KIB, 16 * MIB),
+            timeout_ms=http.duration("timeout", 30 * SECOND, 1, DAY),
+            head_timeout_ms=http.duration("head_timeout", 5 * SECOND, 100, HOUR),
+            keep_alive_ms=http.duration("keep_alive", 75 * SECOND, 0, DAY),
+            cors=_cors(http),
+            idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
+            lane=http.flag("lane", True),
+        )
+
+
+def _cors(http: Fields) -> CorsConfig | None:
+    if http.raw("cors") is None:
+        return None
+    with http.mapping("cors") as cors:
+        read = CorsConfig(
+            origins=cors.texts("origins", CorsConfig().origins),
+            methods=tuple(m.upper() for m in cors.texts("methods", CorsConfig().methods)),
+            headers=cors.texts("headers", CorsConfig().headers),
+            credentials=cors.flag("credentials", False),
+            max_age=cors.duration("max_age", 600 * SECOND, 0, 7 * DAY) // SECOND,
+        )
+        if read.credentials and "*" in read.origins:
+            raise cors.error("credentials", 'browsers refuse credentials with origins "*"; name the origins')
+        return read
+
+
+def _store(top: Fields, root: Path) -> StoreConfig:
+    with top.mapping("store") as store:
+        return StoreConfig(
+            kind=cast(StoreKind, store.choice("type", "lmdb", ("lmdb", "memory"))),
+            path=root / Path(store.text("path", "data")).expanduser(),
+            fsync=cast(Fsync, store.choice("fsync", "commit", ("commit", "meta", "interval"))),
+            sync_interval_ms=store.duration("sync_interval", SECOND, 10, HOUR),
+            map_bytes=store.size("map_size", 64 * GIB, MIB, 16 << 40),
+        )
+
+
+def _console(top: Fields) -> ConsoleConfig:
+    with top.mapping("console") as console:
+        return ConsoleConfig(
+            enabled=console.flag("enabled", True),
+            host=console.text("host", "127.0.0.1"),
+            port=console.whole("port", 3113, 0, 65535),
+            token=console.text("token", None),
+        )
+
+
+def _history(top: Fields) -> HistoryConfig:
+    with top.mapping("history") as history:
+        return HistoryConfig(
+            keep=history.whole("keep", 10_000, 0, 10_000_000),
+            max_age_ms=history.duration("max_age", 7 * DAY, 0, 3650 * DAY),
+            max_bytes=history.size("max_bytes", 256 * MIB, 0, 1 << 40),
+        )
+
+
+def _log(top: Fields) -> LogConfig:
+    with top.mapping("log") as log:
+        level = log.choice("level", "info", ("debug", "info", "warning", "error"))
+        return LogConfig(
+            level=cast(Literal["debug", "info", "warning", "error"], level),
+            format=cast(LogFormat, log.choice("format", "auto", ("auto", "text", "json"))),
+            redact=log.texts("redact", LogConfig().redact),
+        )
+
+
+def _named_queue(topic: str, queue: Fields) -> QueueConfig:
+    own = topic.removeprefix("$cron/").removeprefix("$state/")
+    if not is_name(own):
+        raise queue.error("", f"is no topic name; allowed are {NAME_RULE} ($cron/STEP and $state/STEP too)")
+    read = read_queue(queue)
+    if read.dead_letter_queue == topic:
+        raise queue.error("dead_letter_queue", "is the queue itself; name another topic")
+    return read
+
+
+def read_queue(queue: Fields) -> QueueConfig:
+    """The knobs of one queue, from the file or from a trigger's own `config`."""
+    read = QueueConfig(
+        max_retries=queue.whole("max_retries", None, 0, 1_000_000),
+        retry_delay_ms=queue.duration("retry_delay", None, 0, 30 * DAY),
+        backoff=cast("Backoff | None", queue.choice("backoff", None, ("fixed", "exponential"))),
+        retry_delay_max_ms=queue.duration("retry_delay_max", None, 0, 30 * DAY),
+        jitter=queue.fraction("jitter", None, 0, 1),
+        concurrency=queue.whole("concurrency", None, 1, 10_000),
+        max_in_flight=queue.whole("max_in_flight", None, 1, 1_000_000),
+        dead_letter_queue=queue.text("dead_letter_queue", None),
+        timeout_ms=queue.duration("timeout", None, 1, 30 * DAY),
+        max_depth=queue.whole("max_depth", None, 1, 1_000_000_000),
+        retention_ms=queue.duration("retention", None, 0, 3650 * DAY),
+        max_crashes=queue.whole("max_crashes", None, 1, 1000),
+    )
+    dead, delay, delay_max = read.dead_letter_queue, read.retry_delay_ms, read.retry_delay_max_ms
+    if dead is not None and not is_name(dead):
+        raise queue.error("dead_letter_queue", f'"{dead}" is no topic name; allowed are {NAME_RULE}')
+    if delay is not None and delay_max is not None and delay > delay_max:
+        raise queue.error("retry_delay", f"({delay} ms) is above retry_delay_max ({delay_max} ms)")
+    return read

@@ -1,0 +1,65 @@
+"""Why a step's file could not be imported, told as one line about the user's code instead of a traceback."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from pathlib import Path
+
+from iii import step
+from iii.errors import StepError
+from iii.units import nearest
+
+__all__ = ["explain"]
+
+_UNEXPECTED = re.compile(
+    r"(?P<function>\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(?P<name>\w+)'"
+)
+_WORDS = (step.http, step.queue, step.cron, step.state_trigger, step.StepConfig)
+
+
+def explain(error: BaseException, file: Path, folder: Path) -> StepError:
+    """The StepError for what importing `file` raised; the line is the last one in the user's own code."""
+    if isinstance(error, SyntaxError):
+        where = Path(error.filename) if error.filename else file
+        return StepError(f"is not valid Python: {error.msg}", file=_at(where, error.lineno, folder))
+    return StepError(_reason(error), file=_at(*_origin(error, file, folder), folder))
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)[:300]
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f'imports "{error.name}", which is not installed; install it, or check the spelling'
+    if isinstance(error, ImportError):
+        return f"import fails: {text}"
+    if isinstance(error, SystemExit):
+        return 'exits when it is imported; put what runs under `if __name__ == "__main__":`'
+    return f"raised {type(error).__name__} when it was imported: {text}{_hint(text)}"
+
+
+def _hint(text: str) -> str:
+    """The keyword that a misspelt one of iii's own functions was meant to be."""
+    match = _UNEXPECTED.search(text)
+    for word in _WORDS if match else ():
+        if match and word.__name__ == match["function"]:
+            known = list(inspect.signature(word).parameters)
+            meant = nearest(match["name"], known)
+            return f'; did you mean "{meant}"?' if meant else f"; known are {', '.join(known)}"
+    return ""
+
+
+def _origin(error: BaseException, file: Path, folder: Path) -> tuple[Path, int | None]:
+    """The last line of the user's own code that was running: below the project, not an installed package."""
+    own = [
+        (Path(frame.filename), frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if folder.parent in Path(frame.filename).parents and "site-packages" not in frame.filename
+    ]
+    inside = [place for place in own if folder in place[0].parents]
+    return (inside or own or [(file, None)])[-1]
+
+
+def _at(file: Path, line: int | None, folder: Path) -> str:
+    shown = file.relative_to(folder.parent) if folder.parent in file.parents else file
+    return f"{shown}:{line}" if line else str(shown)

@@ -1,0 +1,214 @@
+"""Python types as schemas, checked by msgspec: Struct, dataclass, TypedDict, attrs and the typing vocabulary.
+
+msgspec stops at the first misfit and names the place like `$.metadata[...]`, without the key of a
+mapping: `_culprit` searches for it, so that the path reads `metadata.userId`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from iii.errors import Detail, ValidationError
+from iii.schema.validator import Validator, dotted, misfit, not_json, parse_json, unsupported
+
+_AT = re.compile(r"(?P<what>.*?) - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
+_QUOTED = re.compile(r"`(\w+)`")
+_LENGTH = re.compile(r"Expected (\w+) of length (?:(>=|<=) )?(\d+)")
+_WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_FIELD = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`")
+
+
+class TypeValidator(Validator):
+    def __init__(self, schema: Any, lax: bool) -> None:
+        self.schema, self.lax = schema, lax
+        try:
+            self._decode = msgspec.json.Decoder(schema, strict=not lax).decode
+            parts = list(_parts(msgspec.inspect.type_info(schema), set()))
+        except (TypeError, NameError, ValueError, RecursionError) as error:
+            raise unsupported(schema, str(error)) from None
+        strangers = [
+            p.cls for p in parts if isinstance(p, msgspec.inspect.CustomType) and p.cls is not object
+        ]
+        if strangers:
+            raise unsupported(schema, f"the fields of {strangers[0].__qualname__} are unknown")
+        self._complete = any(isinstance(part, msgspec.inspect.DataclassType) for part in parts)
+
+    def validate_json(self, raw: bytes) -> Any:
+        try:
+            value = self._decode(raw)
+        except msgspec.ValidationError as error:
+            # Where raw is no JSON after the first misfit, that is the news.
+            raise self._explained(str(error), parse_json(raw)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            parse_json(raw)
+            raise not_json("cannot be read") from None
+        return _completed(value) if self._complete else value
+
+    def validate(self, value: object) -> Any:
+        try:
+            converted = msgspec.convert(value, self.schema, strict=not self.lax)
+        except msgspec.ValidationError as error:
+            raise self._explained(str(error), value) from None
+        except RecursionError:
+            raise not_json("nested too deeply") from None
+        return _completed(converted) if self._complete else converted
+
+    def json_schema(self) -> dict[str, Any]:
+        return msgspec.json.schema(self.schema, schema_hook=lambda _: {})
+
+    def _explained(self, message: str, value: object) -> ValidationError:
+        """msgspec's message as a Detail, with the place spelt out and the allowed values named."""
+        match = _AT.fullmatch(message)
+        what = match["what"] if match else message
+        path = _path(message, match["path"], value, self._complaint) if match else []
+        if match and match["key"]:
+            what = f"one of its keys is wrong: {what}"
+        if field := _FIELD.fullmatch(what):
+            path.append(field["name"])
+            what = "is required" if field["what"] == "missing required" else "unknown field"
+        elif what.startswith("Invalid enum value") and (allowed := _allowed(self.json_schema(), path)):
+            got = what.removeprefix("Invalid enum value ")
+            what = f"expected one of {', '.join(map(str, allowed))}; got {got}"
+        return misfit(Detail(dotted(path), _plain(what)))
+
+    def _complaint(self, value: object) -> str:
+        """What msgspec says to a value of plain JSON types; "" when it fits (or is none)."""
+        try:
+            self._decode(msgspec.json.encode(value))
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            return str(error)
+        return ""
+
+
+def _parts(shape: msgspec.inspect.Type, seen: set[Any]) -> Iterator[msgspec.inspect.Type]:
+    """The type and all types inside it, classes once."""
+    yield shape
+    inner = [getattr(shape, name, None) for name in ("item_type", "key_type", "value_type", "type")]
+    inner += [*getattr(shape, "item_types", ()), *getattr(shape, "types", ())]
+    cls = getattr(shape, "cls", None)
+    if cls not in seen:
+        inner += [field.type for field in getattr(shape, "fields", ())]
+        seen.add(cls)
+    for part in inner:
+        if isinstance(part, msgspec.inspect.Type):
+            yield from _parts(part, seen)
+
+
+def _completed(value: Any) -> Any:
+    """The defaults of dataclasses, set in the instances: msgspec leaves them to the class, and a value
+    that is encoded later would lose them."""
+    if dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
+        for field in dataclasses.fields(value):
+            if field.default is not dataclasses.MISSING and field.name not in value.__dict__:
+                object.__setattr__(value, field.name, field.default)
+        parts: Iterable[Any] = value.__dict__.values()
+    elif isinstance(value, msgspec.Struct):
+        parts = [getattr(value, name) for name in value.__struct_fields__]
+    elif isinstance(value, dict):
+        parts = value.values()
+    else:
+        parts = value if isinstance(value, list | tuple | set | frozenset) else ()
+    for part in parts:
+        _completed(part)
+    return value
+
+
+# ---------------------------------------------------------------------------- from message to Detail
+
+
+def _path(message: str, steps: str, value: object, complaint: Callable[[object], str]) -> list[str | int]:
+    path: list[str | int] = []
+    for step in _STEP.finditer(steps):
+        if step["name"] is not None:
+            path.append(step["name"])
+        elif step["index"] is not None:
+            path.append(int(step["index"]))
+        else:
+            path += _culprit(message, value, path, complaint)
+    return path
+
+
+def _plain(what: str) -> str:
+    """In the words of JSON: "Expected `str`, got `int`" -> "expected string, got integer"."""
+    what = _QUOTED.sub(lambda match: _WORDS.get(match[1], match[1]), what)
+    length = _LENGTH.fullmatch(what)
+    if length:
+        kind, bound, count = length.groups()
+        unit = {"string": "character", "bytes": "byte"}.get(kind, "item")
+        amount = {">=": "at least ", "<=": "at most "}.get(bound, "")
+        what = f"Expected {kind} of {amount}{count} {unit}{'' if count == '1' else 's'}"
+    return what[:1].lower() + what[1:]
+
+
+def _allowed(root: dict[str, Any], path: list[str | int]) -> list[Any]:
+    """The values that the JSON Schema `root` allows at `path`; [] where it does not say."""
+    return [value for schema in _schemas_at(root, root, path) for value in schema.get("enum", ())]
+
+
+def _schemas_at(root: dict[str, Any], schema: Any, path: list[str | int]) -> Iterator[dict[str, Any]]:
+    if not isinstance(schema, dict):
+        return
+    if "$ref" in schema:
+        yield from _schemas_at(root, root["$defs"].get(schema["$ref"].removeprefix("#/$defs/")), path)
+    for option in schema.get("anyOf", ()):
+        yield from _schemas_at(root, option, path)
+    if not path:
+        yield schema
+        return
+    step, rest = path[0], path[1:]
+    named = schema.get("properties", {}).get(step, schema.get("additionalProperties"))
+    prefixed = schema.get("prefixItems", ())
+    numbered = prefixed[step] if isinstance(step, int) and step < len(prefixed) else schema.get("items")
+    yield from _schemas_at(root, numbered if isinstance(step, int) else named, rest)
+
+
+def _culprit(
+    message: str, value: object, path: list[str | int], complaint: Callable[[object], str]
+) -> list[str | int]:
+    """The key (or index) at `path` that the message means by "[...]": [] where it cannot be told.
+
+    msgspec reads in order, so the first n items draw the same complaint exactly when the culprit is
+    among them: a binary search for the smallest such n.
+    """
+    container = _at(value, path)
+    if not isinstance(container, dict | list | tuple):
+        return []
+    keys: list[str | int] = list(container) if isinstance(container, dict) else list(range(len(container)))
+
+    def complains(count: int) -> bool:
+        items = list(container.items() if isinstance(container, dict) else container)[:count]
+        part = dict(items) if isinstance(container, dict) else items
+        return complaint(_with(value, path, part)) == message
+
+    low, high = 1, len(keys)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if complains(middle) else (middle + 1, high)
+    return [keys[low - 1]] if keys and complains(low) else []
+
+
+def _at(value: Any, path: list[str | int]) -> Any:
+    for step in path:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def _with(value: Any, path: list[str | int], part: object) -> object:
+    """A copy of `value` with `part` at `path`."""
+    if not path:
+        return part
+    head, *rest = path
+    if isinstance(value, dict):
+        return {**value, head: _with(value[head], rest, part)}
+    copy = list(value)
+    copy[int(head)] = _with(copy[int(head)], rest, part)
+    return copy

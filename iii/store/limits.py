@@ -1,0 +1,196 @@
+"""The size and shape of what a Txn may hold, checked before any store touches it. Knows no tables.
+
+TooLarge: something is over its limit. InputError: a name, number or combination that no store takes.
+Sizes are bytes of UTF-8. What the engine names itself (topics that begin with "$", default dead-letter
+topics) may be ENGINE_NAME_BYTES longer than a user's name, and what it packs itself (state triggers, dead
+letters) as large as a Txn: whatever a user was allowed to store can also be triggered on and archived.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from iii.errors import InputError, TooLarge
+from iii.model import (
+    ARCHIVE,
+    Ack,
+    Delete,
+    Discard,
+    Enqueue,
+    Hold,
+    Mark,
+    Merge,
+    Pause,
+    Put,
+    Record,
+    Release,
+    Retry,
+    Txn,
+)
+from iii.store.contract import Limits
+
+__all__ = ["DELAY_MS_MAX", "ENGINE_NAME_BYTES", "HEADERS_BYTES_MAX", "check", "check_lane"]
+
+ENGINE_NAME_BYTES = 16
+HEADERS_BYTES_MAX = 16 << 10
+DELAY_MS_MAX = 100 * 365 * 24 * 3600 * 1000
+_INTEGER_MAX = 1 << 63
+
+_name = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
+_engine_topic = re.compile(r"\$[A-Za-z0-9._:/-]+").fullmatch
+
+
+def check(txn: Txn, limits: Limits) -> None:
+    """Raise TooLarge or InputError unless every op of `txn` and their sum is within `limits`."""
+    if len(txn.ops) > limits.ops_max:
+        raise TooLarge(f"{len(txn.ops)} ops in one Txn, at most {limits.ops_max}: commit in parts")
+    size = _headers(txn.headers) if txn.headers else 0
+    for op in txn.ops:
+        size += _CHECKS[type(op)](op, limits)
+    if size > limits.txn_bytes_max:
+        raise TooLarge(f"a Txn of {size} bytes, at most {limits.txn_bytes_max}: commit in parts")
+
+
+@lru_cache(maxsize=4096)
+def check_lane(topic: str, step: str, name_bytes_max: int) -> int:
+    """The bytes of both names; InputError or TooLarge unless they name a lane."""
+    if not (_name(topic) or _engine_topic(topic)):
+        raise InputError(f"bad topic {topic!r}: use letters, digits and any of . _ : -")
+    if step not in ("", ARCHIVE) and not _name(step):
+        raise InputError(f"bad step name {step!r}: use letters, digits and any of . _ : -")
+    made_by_engine = topic.startswith("$") or topic.endswith(".failed")
+    room = name_bytes_max + ENGINE_NAME_BYTES if made_by_engine else name_bytes_max
+    for what, name, most in (("topic", topic, room), ("step", step, name_bytes_max)):
+        if len(name) > most:
+            raise TooLarge(f"{what} of {len(name)} bytes, at most {most}: {name[:40]!r}...")
+    return len(topic) + len(step)
+
+
+def _state_key(op: Put | Merge | Delete, limits: Limits) -> int:
+    namespace = _text("namespace", op.namespace, limits.namespace_bytes_max)
+    if "\0" in op.namespace:
+        raise InputError(f"bad namespace {op.namespace!r}: no NUL byte in it")
+    return namespace + _text("key", op.key, limits.key_bytes_max)
+
+
+def _put(op: Put, limits: Limits) -> int:
+    if op.if_version is not None:
+        _within("if_version", op.if_version, 0, _INTEGER_MAX - 1)
+    return _state_key(op, limits) + _sized("value", op.value, limits.value_bytes_max)
+
+
+def _merge(op: Merge, limits: Limits) -> int:
+    return _state_key(op, limits) + _sized("patch", op.patch, limits.value_bytes_max)
+
+
+def _delete(op: Delete, limits: Limits) -> int:
+    if op.if_version is not None:
+        _within("if_version", op.if_version, 0, _INTEGER_MAX - 1)
+    return _state_key(op, limits)
+
+
+def _enqueue(op: Enqueue, limits: Limits) -> int:
+    names = check_lane(op.topic, op.step or "", limits.name_bytes_max)
+    if (op.dead is not None) != (op.step == ARCHIVE):
+        raise InputError(
+            f"dead and step={ARCHIVE!r} belong together: a dead letter lies in its topic's archive"
+        )
+    if op.id is not None:
+        if op.step is None:
+            raise InputError("an id can be kept in one lane only: name the step")
+        _within("id", op.id, 1, _INTEGER_MAX - 1)
+    _within("priority", op.priority, 0, 255)
+    _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
+    large = op.dead is not None or op.topic.startswith("$state/")
+    size = names + _sized("payload", op.payload, limits.txn_bytes_max if large else limits.payload_bytes_max)
+    if op.group is not None:
+        size += _text("group", op.group, limits.key_bytes_max)
+    if op.unique is not None:
+        _within("unique ttl_ms", op.unique.ttl_ms, 1, DELAY_MS_MAX)
+        size += _text("unique key", op.unique.key, limits.key_bytes_max)
+    if op.headers:
+        size += _headers(op.headers)
+    if op.dead is not None:
+        size += check_lane(op.dead.topic, op.dead.step, limits.name_bytes_max) + len(op.dead.error)
+    return size
+
+
+def _lease(op: Ack | Hold | Release | Retry, limits: Limits) -> int:
+    return 0
+
+
+def _release(op: Release, limits: Limits) -> int:
+    return _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
+
+
+def _retry(op: Retry, limits: Limits) -> int:
+    _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
+    return len(op.error)
+
+
+def _mark(op: Mark, limits: Limits) -> int:
+    _within("mark", op.value, 0, _INTEGER_MAX - 1)
+    return _text("mark name", op.name, limits.key_bytes_max)
+
+
+def _record(op: Record, limits: Limits) -> int:
+    return _sized("record", op.content, limits.value_bytes_max)
+
+
+def _lane(op: Pause | Discard, limits: Limits) -> int:
+    return check_lane(op.topic, op.step, limits.name_bytes_max)
+
+
+_CHECKS: dict[type, Callable[[Any, Limits], int]] = {
+    Put: _put,
+    Merge: _merge,
+    Delete: _delete,
+    Enqueue: _enqueue,
+    Ack: _lease,
+    Hold: _lease,
+    Release: _release,
+    Retry: _retry,
+    Mark: _mark,
+    Record: _record,
+    Pause: _lane,
+    Discard: _lane,
+}
+
+
+def _text(what: str, text: str, bytes_max: int) -> int:
+    """The bytes of `text`: at least one, at most `bytes_max`."""
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise InputError(f"bad {what} {text!r}: it is not valid Unicode (a lone surrogate)") from None
+    if size > bytes_max:
+        raise TooLarge(f"{what} of {size} bytes, at most {bytes_max}: {text[:40]!r}...")
+    if not size:
+        raise InputError(f"bad {what}: it is empty; give at least one character")
+    return size
+
+
+def _sized(what: str, content: bytes, bytes_max: int) -> int:
+    size = len(content)
+    if size > bytes_max:
+        raise TooLarge(f"{what} of {size} bytes, at most {bytes_max}: pass a reference to it")
+    return size
+
+
+def _headers(headers: Mapping[str, str]) -> int:
+    try:
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
+    except UnicodeEncodeError:
+        raise InputError("bad headers: a name or value is not valid Unicode (a lone surrogate)") from None
+    if size > HEADERS_BYTES_MAX:
+        raise TooLarge(f"headers of {size} bytes, at most {HEADERS_BYTES_MAX}: move them into the payload")
+    return size
+
+
+def _within(what: str, number: int, least: int, most: int) -> int:
+    if not least <= number <= most:
+        raise InputError(f"bad {what} {number}: use {least} to {most}")
+    return 0

@@ -1,0 +1,224 @@
+"""iii-config.yaml: what it may say, what is refused, and that the refusal says where and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iii import config
+from iii.config import Config, QueueConfig
+from iii.errors import ConfigError
+
+Load = Callable[[str], Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load(text: str) -> Config:
+        file = tmp_path / "iii-config.yaml"
+        file.write_text(text)
+        return config.load(file)
+
+    return load
+
+
+def refusal(load: Load, text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    return caught.value
+
+
+# ------------------------------------------------------------------------------------ what it may say
+
+
+def test_an_empty_file_has_every_default(load: Load, tmp_path: Path) -> None:
+    read = load("")
+    assert (read.http.host, read.http.port, read.console.port, read.instances) == ("127.0.0.1", 3000, 3113, 1)
+    assert read.steps == tmp_path / "steps"
+    assert read.store.path == tmp_path / "data"
+    assert read.store.fsync == "commit"
+    assert read.http.timeout_ms == 30_000
+    assert read.http.cors is None
+
+
+def test_the_example_of_the_repository_reads(tmp_path: Path) -> None:
+    read = config.load(Path(__file__).parents[2] / "iii-config.yaml")
+    sent = read.rules("message.sent")
+    assert (sent.max_retries, sent.retry_delay_ms, sent.concurrency) == (3, 5000, 5)
+    assert sent.dead_letter_queue == "message.failed"
+    assert read.rules("message.processed").retention_ms == 3_600_000
+    assert (read.http.host, read.http.port) == ("127.0.0.1", 3000)
+
+
+def test_without_a_file_the_working_folder_has_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = config.load()
+    assert (read.file, read.root, read.steps) == (None, tmp_path, tmp_path / "steps")
+    (tmp_path / "iii-config.yaml").write_text("instances: 2")
+    assert config.load().instances == 2
+
+
+def test_units_both_spellings_and_every_knob(load: Load) -> None:
+    read = load(
+        """
+        http: {maxBody: 2MiB, timeout: 1m, keep_alive: 1.5s, cors: {origins: https://a.example, max_age: 1h}}
+        store: {type: memory, mapSize: 1GB}
+        queues:
+          a:
+            maxRetries: 1
+            retryDelay: 250ms
+            backoff: exponential
+            retry_delay_max: 2h
+            jitter: 0.5
+            concurrency: 7
+            maxInFlight: 9
+            deadLetterQueue: a.dead
+            timeout: 2m
+            max_depth: 100
+            retention: 7d
+            maxCrashes: 2
+        shutdown_timeout: 5s
+        """
+    )
+    assert read.http.body_bytes_max == 2 << 20
+    assert (read.http.timeout_ms, read.http.keep_alive_ms) == (60_000, 1500)
+    assert read.http.cors is not None
+    assert (read.http.cors.origins, read.http.cors.max_age) == (("https://a.example",), 3600)
+    assert (read.store.kind, read.store.map_bytes) == ("memory", 10**9)
+    assert read.queues["a"] == QueueConfig(
+        1, 250, "exponential", 7_200_000, 0.5, 7, 9, "a.dead", 120_000, 100, 604_800_000, 2
+    )
+    assert read.shutdown_timeout_ms == 5000
+
+
+def test_arguments_win_over_the_file(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "iii-config.yaml"
+    file.write_text("http: {port: 1}\nstore: {fsync: meta}")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    read = config.load(file, port=8080, host="0.0.0.0", data="d", steps="s", instances=3)
+    assert (read.http.port, read.http.host, read.instances) == (8080, "0.0.0.0", 3)
+    assert read.store.path == tmp_path / "elsewhere" / "d"
+    assert read.store.fsync == "meta"
+    assert read.steps == tmp_path / "elsewhere" / "s"
+    with pytest.raises(ConfigError, match="port: expected a whole number from 0 to 65535, got number 70000"):
+        config.load(file, port=70_000)
+
+
+def test_a_missing_file_is_an_error_where_it_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such file"):
+        config.load(tmp_path / "gone.yaml")
+
+
+# ----------------------------------------------------------------------------------------------- rules
+
+
+def test_the_file_wins_over_the_triggers_own_config_knob_by_knob(load: Load) -> None:
+    read = load("queues: {t: {max_retries: 9}}")
+    rules = read.rules("t", QueueConfig(max_retries=1, concurrency=2))
+    assert (rules.max_retries, rules.concurrency) == (9, 2)
+    assert (rules.timeout_ms, rules.max_crashes, rules.backoff) == (900_000, 3, "fixed")
+
+
+def test_dead_letters_go_to_a_topic_named_after_the_queue() -> None:
+    assert config.load().rules("order.paid").dead_letter_queue == "order.paid.failed"
+
+
+def test_a_long_retry_delay_raises_the_unwritten_maximum(load: Load) -> None:
+    assert load("queues: {t: {retry_delay: 2h}}").rules("t").retry_delay_max_ms == 7_200_000
+
+
+def test_a_delay_above_the_maximum_is_refused_where_file_and_trigger_meet(load: Load) -> None:
+    read = load("queues: {t: {retry_delay_max: 1s}}")
+    with pytest.raises(ConfigError, match=r"queues\.t\.retry_delay_max: .*5000 ms.* above .*1000 ms"):
+        read.rules("t", QueueConfig(retry_delay_ms=5000))
+
+
+def test_lanes_of_crons_and_state_triggers_can_be_tuned(load: Load) -> None:
+    assert load("queues: {$cron/Nightly: {max_retries: 0}}").rules("$cron/Nightly").max_retries == 0
+
+
+# ------------------------------------------------------------------------------------- what is refused
+
+UNKNOWN = [
+    ("htpp: {}", "htpp", "http"),
+    ("http: {prot: 1}", "http.prot", "port"),
+    ("http: {cors: {origin: x}}", "http.cors.origin", "origins"),
+    ("store: {fsnc: commit}", "store.fsnc", "fsync"),
+    ("queues: {a: {max_retrys: 1}}", "queues.a.max_retrys", "max_retries"),
+    ("queues: {a.b: {maxRetrys: 1}}", "queues.a.b.maxRetrys", "max_retries"),
+    ("console: {prt: 1}", "console.prt", "port"),
+    ("history: {max_agee: 1d}", "history.max_agee", "max_age"),
+    ("log: {levl: info}", "log.levl", "level"),
+]
+
+
+@pytest.mark.parametrize(("text", "field", "meant"), UNKNOWN)
+def test_an_unknown_key_is_refused_at_every_level(load: Load, text: str, field: str, meant: str) -> None:
+    error = refusal(load, f"# comment\n{text}\n")
+    assert error.field == field
+    assert error.file.endswith("iii-config.yaml:2")
+    assert "unknown key" in error.message
+    assert f'did you mean "{meant}"?' in error.message
+
+
+def test_an_unknown_key_that_resembles_nothing_lists_the_known_ones(load: Load) -> None:
+    assert "known here: enabled, host, port, token" in refusal(load, "console: {zzz: 1}").message
+
+
+WRONG = [
+    ("http: {port: abc}", "http.port", 'whole number from 0 to 65535, got string "abc"'),
+    ('http: {port: "3000"}', "http.port", "remove the quotes"),
+    ("http: {port: 65536}", "http.port", "from 0 to 65535"),
+    ("http: {port: true}", "http.port", "got boolean True"),
+    ("http: {port: 3.5}", "http.port", "whole number"),
+    ("http: {host: 12}", "http.host", "expected a string, got number 12; put it in quotes"),
+    ("http: {enabled: 1}", "http.enabled", "expected true or false, got number 1"),
+    ("http: 3000", "http", "expected a mapping of names to values, got number 3000"),
+    ("http: {timeout: 5x}", "http.timeout", 'like "5s", "2m", "1h", "7d"; got string "5x"'),
+    ("http: {timeout: -1}", "http.timeout", "expected a duration"),
+    ("http: {timeout: 0}", "http.timeout", "allowed are 1ms to 1d"),
+    ("http: {max_body: 1XB}", "http.max_body", "expected a size"),
+    ("http: {max_body: 10}", "http.max_body", "allowed are 1024 bytes"),
+    ("http: {cors: {origins: [1]}}", "http.cors.origins[0]", "expected a string, got number 1"),
+    ("http: {cors: {origins: {a: 1}}}", "http.cors.origins", "expected a list of strings"),
+    ("http: {cors: {credentials: true}}", "http.cors.credentials", "name the origins"),
+    (
+        "store: {fsync: comit}",
+        "store.fsync",
+        'one of commit, meta, interval; got string "comit"; did you mean',
+    ),
+    ("store: {type: 3}", "store.type", "expected one of lmdb, memory; got number 3"),
+    ("instances: 0", "instances", "from 1 to 256"),
+    ("queues: [a]", "queues", "expected a mapping"),
+    ("queues: {a: 5}", "queues.a", "expected a mapping"),
+    ("queues: {a b: {}}", "queues.a b", "is no topic name; allowed are 1 to 128 characters"),
+    ("queues: {$other/x: {}}", "queues.$other/x", "is no topic name"),
+    ("queues: {1: {}}", "queues", "put it in quotes"),
+    ("queues: {a: {concurrency: 0}}", "queues.a.concurrency", "from 1 to 10000"),
+    ("queues: {a: {concurrency: 10001}}", "queues.a.concurrency", "from 1 to 10000"),
+    ("queues: {a: {jitter: 1.5}}", "queues.a.jitter", "from 0 to 1"),
+    ("queues: {a: {jitter: .nan}}", "queues.a.jitter", "from 0 to 1"),
+    ("queues: {a: {backoff: expo}}", "queues.a.backoff", "fixed, exponential"),
+    ("queues: {a: {retry_delay: 2s, retry_delay_max: 1s}}", "queues.a.retry_delay", "above retry_delay_max"),
+    ("queues: {a: {dead_letter_queue: a}}", "queues.a.dead_letter_queue", "name another topic"),
+    ("queues: {a: {dead_letter_queue: 'a b'}}", "queues.a.dead_letter_queue", "is no topic name"),
+    ("queues: {a: {maxRetries: 1, max_retries: 2}}", "queues.a.max_retries", "twice"),
+    ("log: {level: loud}", "log.level", "debug, info, warning, error"),
+    ("steps: [a]", "steps", "expected a string, got list"),
+    ("[1, 2]", "", "expected a mapping of names to values, got list"),
+    ("hello", "", 'expected a mapping of names to values, got string "hello"'),
+]
+
+
+@pytest.mark.parametrize(("text", "field", "message"), WRONG)
+def test_a_wrong_value_names_field_given_and_allowed(load: Load, text: str, field: str, message: str) -> None:
+    error = refusal(load, text)
+    assert error.field == field
+    assert message in error.message
+    assert "iii-config.yaml" in error.file
+    assert str(error) == ": ".join(part for part in (error.file, field, error.message) if part)

@@ -1,0 +1,111 @@
+"""State filters: JSON equality, nesting, and when a change starts a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iii.filters import fires, matches, problem
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+objects = st.dictionaries(st.text(max_size=3), json_values, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("filter", "value", "matched"),
+    [
+        ({}, {}, True),
+        ({}, {"a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        ({"a": 1}, {"a": 2}, False),
+        ({"a": 1}, {"b": 1}, False),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": False}, {"a": 0}, False),
+        ({"a": "1"}, {"a": 1}, False),
+        ({"a": None}, {"a": None}, True),
+        ({"a": None}, {}, False),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, True),
+        ({"a": {"b": 1}}, {"a": 1}, False),
+        ({"a": {}}, {"a": {"b": 1}}, True),
+        ({"a": [1, 2]}, {"a": [1, 2]}, True),
+        ({"a": [1]}, {"a": [1, 2]}, False),
+        ({"a": [1]}, {"a": [True]}, False),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 1, "c": 2}]}, False),
+        ({"a.b": 1}, {"a": {"b": 1}}, False),
+        ({"a": 1}, [{"a": 1}], False),
+        ({"a": 1}, None, False),
+        ({}, 5, False),
+    ],
+)
+def test_matching(filter: dict[str, Any], value: object, matched: bool) -> None:
+    assert matches(filter, value) is matched
+
+
+@given(objects)
+def test_every_object_matches_itself_and_any_part_of_itself(value: dict[str, Any]) -> None:
+    assert matches(value, value)
+    for key in value:
+        assert matches({key: value[key]}, value)
+
+
+@given(objects, st.text(max_size=3), json_values)
+def test_one_more_wanted_key_no_longer_matches(value: dict[str, Any], key: str, wanted: object) -> None:
+    if key not in value:
+        assert not matches({**value, key: wanted}, value)
+
+
+DONE, OPEN = {"status": "done"}, {"status": "open"}
+
+
+@pytest.mark.parametrize(
+    ("fire", "old", "new", "fired"),
+    [
+        ("enter", None, DONE, True),
+        ("enter", OPEN, DONE, True),
+        ("enter", DONE, {**DONE, "n": 1}, False),
+        ("enter", DONE, OPEN, False),
+        ("enter", DONE, None, False),
+        ("every", DONE, {**DONE, "n": 1}, True),
+        ("every", DONE, OPEN, False),
+    ],
+)
+def test_firing_with_a_filter(fire: str, old: object, new: object, fired: bool) -> None:
+    assert fires(DONE, fire, old, new) is fired
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, 1), (1, 2), (1, None)])
+def test_without_a_filter_every_change_fires(old: object, new: object) -> None:
+    assert fires(None, "enter", old, new)
+
+
+@pytest.mark.parametrize(
+    ("filter", "where", "message"),
+    [
+        ("done", "", "expected a mapping like"),
+        ([1], "", "got list"),
+        ({1: 2}, "", "its keys must be strings"),
+        ({"a": {2: 3}}, "a", "its keys must be strings"),
+        ({"a": {"b": object()}}, "a.b", "expected a JSON value, got object"),
+        ({"a": [len]}, "a", "expected a JSON value"),
+        ({"a": float("nan")}, "a", "expected a JSON value"),
+        ({"a": [{"b": float("inf")}]}, "a", "expected a JSON value"),
+    ],
+)
+def test_what_is_no_filter_is_named(filter: object, where: str, message: str) -> None:
+    found = problem(filter)
+    assert found is not None
+    assert found[0] == where
+    assert message in found[1]
+
+
+@given(objects)
+def test_every_json_object_is_a_filter(filter: dict[str, Any]) -> None:
+    assert problem(filter) is None

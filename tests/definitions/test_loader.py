@@ -1,0 +1,267 @@
+"""Steps on disk: what is found, how neighbours are imported, and what stops the start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iii.config import Config, QueueConfig, StoreConfig
+from iii.errors import StepError
+from iii.loader import check_steps, load_steps
+from iii.step import Step
+
+GOOD = """\
+config = {"triggers": [{"type": "queue", "topic": "%s"}]}
+def handler(): return %s
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    path_before, modules_before = list(sys.path), set(sys.modules)
+    (tmp_path / "steps").mkdir()
+    yield tmp_path / "steps"
+    sys.path[:] = path_before
+    for name in set(sys.modules) - modules_before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")) or name.startswith("iii_steps_"):
+            del sys.modules[name]
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def refusal(folder: Path) -> StepError:
+    with pytest.raises(StepError) as caught:
+        load_steps(folder)
+    return caught.value
+
+
+def result(step: Step) -> object:
+    return step.handler()
+
+
+# ------------------------------------------------------------------------------------------ what works
+
+
+def test_steps_are_found_in_all_folders_in_order(folder: Path) -> None:
+    for name in ("b_step.py", "a_step.py", "orders/pay_step.py", "orders/deep/x_step.py"):
+        write(folder, name, GOOD % ("t", 1))
+    for name in ("prices.py", "step.py", "notes.txt", ".hidden/c_step.py", "__pycache__/d_step.py"):
+        write(folder, name, "raise AssertionError('not a step')")
+    steps = load_steps(folder)
+    assert [step.file for step in steps] == [
+        "steps/a_step.py",
+        "steps/b_step.py",
+        "steps/orders/deep/x_step.py",
+        "steps/orders/pay_step.py",
+    ]
+    assert [step.name for step in steps] == ["A", "B", "X", "Pay"]
+
+
+def test_an_empty_folder_has_no_steps(folder: Path) -> None:
+    assert load_steps(folder) == []
+
+
+def test_neighbours_can_be_imported_both_ways(folder: Path) -> None:
+    write(folder, "prices_of_test.py", "VAT = 19")
+    write(folder.parent, "app_of_test/__init__.py", "NAME = 'shop'")
+    write(folder, "orders/rates.py", "RATE = 3")
+    lines = [
+        "from prices_of_test import VAT",
+        "from app_of_test import NAME",
+        "from .prices_of_test import VAT as V",
+    ]
+    write(folder, "a_step.py", "\n".join([*lines, GOOD % ("t", "(VAT, NAME, V)")]))
+    write(folder, "orders/b_step.py", "from .rates import RATE\n" + GOOD % ("t", "RATE"))
+    assert [result(step) for step in load_steps(folder)] == [(19, "shop", 19), 3]
+
+
+def test_a_neighbour_never_hides_what_is_installed(folder: Path) -> None:
+    write(folder, "json.py", "raise AssertionError('shadows the standard library')")
+    sys.modules.pop("json.tool", None)
+    write(folder, "a_step.py", "import json.tool\n" + GOOD % ("t", "json.__name__"))
+    assert result(load_steps(folder)[0]) == "json"
+
+
+def test_two_projects_in_one_process_do_not_meet(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "steps"
+    for place, value in ((folder, 1), (other, 2)):
+        write(place, "shared_of_test.py", f"VALUE = {value}")
+        write(place, "a_step.py", "from shared_of_test import VALUE\n" + GOOD % ("t", "VALUE"))
+    first, second, again = load_steps(folder)[0], load_steps(other)[0], load_steps(folder)[0]
+    assert [result(step) for step in (first, second, again)] == [1, 2, 1]
+
+
+def test_loading_again_reads_the_files_again(folder: Path) -> None:
+    write(folder, "shared_of_test.py", "VALUE = 1")
+    write(folder, "a_step.py", "from shared_of_test import VALUE\n" + GOOD % ("t", "VALUE"))
+    assert result(load_steps(folder)[0]) == 1
+    write(folder, "shared_of_test.py", "VALUE = 1 + 1  # another size, so that no cached bytecode fits")
+    assert result(load_steps(folder)[0]) == 2
+
+
+def test_the_path_of_the_process_keeps_its_order(folder: Path) -> None:
+    before = list(sys.path)
+    load_steps(folder)
+    load_steps(folder)
+    assert sys.path == [*before, str(folder), str(folder.parent)]
+
+
+# ---------------------------------------------------------------------------------------- what does not
+
+HEAD = "config = {'triggers': [{'type': 'queue', 'topic': 't'}]}\n"
+
+CRON = "config = {'triggers': [{'type': 'cron', 'expression': '* 25 * * *'}]}\n"
+WORDS = "from iii.step import StepConfig, http\n"
+HANDLER = "def handler(): ...\n"
+
+UNIMPORTABLE = [
+    ("def f(:\n  pass\n", 1, "is not valid Python: "),
+    ("x = 1\nif x\n", 2, "expected ':'"),
+    ("\n\nimport nosuchpackage.sub\n", 3, 'imports "nosuchpackage", which is not installed'),
+    ("from json import nosuchname\n", 1, "cannot import name 'nosuchname' from 'json'"),
+    ("from .nosuch import x\n", 1, "which is not installed; install it, or check"),
+    ("x = 1\ny = 1 / 0\n", 2, "raised ZeroDivisionError when it was imported: division by zero"),
+    ("def f():\n  raise KeyError('k')\nf()\n", 2, "raised KeyError when it was imported: 'k'"),
+    ("import json\njson.loads('{')\n", 2, "raised JSONDecodeError"),
+    ("import sys\nsys.exit(3)\n", 2, "exits when it is imported"),
+    (WORDS + "http('GET', '/', body_shema=1)\n", 2, 'did you mean "body_schema"?'),
+    (WORDS + "StepConfig(trigers=[])\n", 2, 'did you mean "triggers"?'),
+    (WORDS + "StepConfig(zzz=[])\n", 2, "known are name, description, triggers"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "message"), UNIMPORTABLE)
+def test_a_file_that_cannot_be_imported_names_the_users_own_line(
+    folder: Path, text: str, line: int, message: str
+) -> None:
+    write(folder, "a_step.py", text)
+    error = refusal(folder)
+    assert error.file == f"steps/a_step.py:{line}"
+    assert message in error.message
+    assert "\n" not in str(error)
+
+
+INCOMPLETE = [
+    ("handler = print\n", "config", "is missing; write `config = {...}`"),
+    (HEAD, "handler", "is missing; write `async def handler(input, ctx):`"),
+    (HEAD + "handler = 5\n", "handler", "expected a function, got number 5"),
+    ("config = 5\n" + HANDLER, "config", "expected a dict or a StepConfig, got number 5"),
+    (CRON + HANDLER, "triggers[0].expression", 'hour "25"'),
+]
+
+
+@pytest.mark.parametrize(("text", "field", "message"), INCOMPLETE)
+def test_a_file_that_is_no_step_names_what_it_lacks(
+    folder: Path, text: str, field: str, message: str
+) -> None:
+    write(folder, "a_step.py", text)
+    error = refusal(folder)
+    assert (error.file, error.field) == ("steps/a_step.py", field)
+    assert message in error.message
+
+
+def test_a_mistake_in_a_neighbour_names_the_neighbour(folder: Path) -> None:
+    write(folder, "a_step.py", "from wrong_of_test import x\n")
+    write(folder, "wrong_of_test.py", "x = 1\nx = (\n")
+    assert refusal(folder).file == "steps/wrong_of_test.py:2"
+    write(folder, "wrong_of_test.py", "x = 1\n\nx = y  # longer now\n")
+    error = refusal(folder)
+    assert error.file == "steps/wrong_of_test.py:3"
+    assert "NameError" in error.message
+
+
+def test_bytes_that_are_no_python_are_refused(folder: Path) -> None:
+    (folder / "a_step.py").write_bytes(b"x = '\xff'\n")
+    assert "is not valid Python" in refusal(folder).message
+    (folder / "a_step.py").write_bytes(b"x = 1\x00\n# longer")
+    assert refusal(folder).file.startswith("steps/a_step.py")
+
+
+def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match="gone: no such folder; make it, or name another with `steps:`"):
+        load_steps(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", ["send.step.py", "send-step.py"])
+def test_a_file_that_nearly_is_a_step_is_not_passed_over(folder: Path, name: str) -> None:
+    write(folder, name, GOOD % ("t", 1))
+    error = refusal(folder)
+    assert (error.file, error.message) == (
+        f"steps/{name}",
+        "a step's file ends in _step.py: rename it to send_step.py",
+    )
+
+
+def test_a_dot_in_a_folders_name_is_refused(folder: Path) -> None:
+    write(folder, "v1.2/a_step.py", GOOD % ("t", 1))
+    assert 'cannot have a "."' in refusal(folder).message
+
+
+# ------------------------------------------------------------------------------------- steps together
+
+PLAIN = Config(root=Path("/"), steps=Path("/steps"), store=StoreConfig(Path("/data")))
+
+
+def step_with(name: str, trigger: str) -> str:
+    return f"config = {{'name': '{name}', 'triggers': [{trigger}]}}\ndef handler(): ...\n"
+
+
+def together(folder: Path, first: str, second: str, config: Config = PLAIN) -> StepError:
+    write(folder, "a_step.py", first)
+    write(folder, "b_step.py", second)
+    steps = load_steps(folder)
+    with pytest.raises(StepError) as caught:
+        check_steps(steps, config)
+    return caught.value
+
+
+def test_two_steps_of_one_name_are_refused_with_both_files(folder: Path) -> None:
+    queue = "{'type': 'queue', 'topic': 't'}"
+    error = together(folder, step_with("Same", queue), step_with("Same", queue))
+    assert str(error) == (
+        'steps/b_step.py: name: the name "Same" is already taken by steps/a_step.py; change one'
+    )
+
+
+def test_two_steps_on_one_route_are_refused_with_both_files(folder: Path) -> None:
+    error = together(
+        folder,
+        step_with("A", "{'type': 'http', 'method': 'GET', 'path': '/orders/:id'}"),
+        step_with(
+            "B",
+            "{'type': 'queue', 'topic': 't'}, {'type': 'http', 'method': 'get', 'path': '/orders/{order}'}",
+        ),
+    )
+    assert (error.file, error.field) == ("steps/b_step.py", "triggers[1].path")
+    assert error.message == "the route GET /orders/{order} is already taken by steps/a_step.py; change one"
+
+
+def test_knobs_that_do_not_fit_the_file_are_refused(folder: Path) -> None:
+    config = Config(
+        root=Path("/"),
+        steps=Path("/steps"),
+        store=StoreConfig(Path("/data")),
+        queues={"t": QueueConfig(retry_delay_max_ms=1000)},
+    )
+    trigger = "{'type': 'queue', 'topic': 't', 'config': {'retry_delay': '5s'}}"
+    error = together(
+        folder, step_with("A", "{'type': 'queue', 'topic': 't'}"), step_with("B", trigger), config
+    )
+    assert (error.file, error.field) == ("steps/b_step.py", "triggers[0].config")
+    assert "above retry_delay_max" in error.message
+
+
+def test_steps_that_differ_may_share_topics_and_paths_of_other_methods(folder: Path) -> None:
+    both = "{'type': 'queue', 'topic': 't'}, {'type': 'http', 'method': '%s', 'path': '/a'}"
+    write(folder, "a_step.py", step_with("A", both % "GET"))
+    write(folder, "b_step.py", step_with("B", both % "POST"))
+    steps = load_steps(folder)
+    check_steps(steps, PLAIN)
+    assert [step.name for step in steps] == ["A", "B"]
