@@ -22,7 +22,7 @@ class Clock(Protocol):
         ...
 
     def on_jump(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Call `call` whenever the clock was turned by hand; returns what undoes it. Real clocks never call."""
+        """Call `call` whenever the clock is turned by hand (a real one never is); returns what undoes it."""
         ...
 
 

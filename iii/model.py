@@ -8,7 +8,7 @@ the table that holds it, and there is no other way to move than these:
     -         Enqueue                  ready | later (delay) | behind (its group has a head)
     -         Enqueue, claim parked    leased            (by the very commit that enqueues it)
     later     due                      ready
-    behind    the head leaves          ready             (the oldest of its group)
+    behind    the head leaves          ready | later     (the oldest of its group; later while not due)
     ready     claim                    leased
     leased    Ack                      -
     leased    Retry, Release           later | ready     (Retry counts an attempt, Release does not)
@@ -34,7 +34,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from msgspec import Struct
 
 ARCHIVE = "$dead"
-"""The step name of the lanes that hold dead letters: (dead-letter topic, "$dead"). Nobody claims from them."""
+"""The step of the lanes that hold dead letters: (dead-letter topic, "$dead"). Nobody claims from them."""
 
 TAIL = "changes"
 """The mark below which every change has been turned into messages; the change log is trimmed below it."""
@@ -52,6 +52,7 @@ MOVES: frozenset[tuple[str, str, str]] = frozenset(
         ("later", "due", "ready"),
         ("later", "due", "leased"),
         ("behind", "head left", "ready"),
+        ("behind", "head left", "later"),
         ("ready", "claim", "leased"),
         ("leased", "Ack", "-"),
         ("leased", "Retry", "later"),
@@ -142,7 +143,7 @@ class Enqueue(Struct, frozen=True, tag=True):
     unique: Unique | None = None
     headers: dict[str, str] = {}
     step: str | None = None  # only this lane of the topic; None = every subscriber's
-    id: int | None = None  # keep this id (redrive, dead letter); None = a new one
+    id: int | None = None  # keep this id, which an Ack or Discard earlier in the Txn set free; None = new
     dead: DeadLetter | None = None  # set exactly for step=ARCHIVE
 
 

@@ -18,7 +18,7 @@ os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
 
 
 class Trace(NamedTuple):
-    """trace_id: 32 hex digits, the same over the whole chain; span_id: 16, one per run; depth: hops so far."""
+    """trace_id: 32 hex digits, the same over the chain; span_id: 16, one per run; depth: hops so far."""
 
     trace_id: str
     span_id: str
@@ -40,7 +40,7 @@ def new() -> Trace:
 
 
 def child(headers: Mapping[str, str]) -> Trace:
-    """The trace that `headers` carry, with a span of its own; a new one where they carry none or a bad one."""
+    """The trace that `headers` carry, with a span of its own; a new one where they carry none."""
     trace_id, flags = _parse(headers.get("traceparent", ""))
     if not trace_id:
         return new()

@@ -12,12 +12,16 @@
 10. A dead session's leases return to ready: those whose handler had started count a crash (one suspect
     among them: it alone), the others come back unmarked.
 11. The store never gives up on a message; whoever settles does.
-12. A dead letter is Ack(failed=True) + Enqueue(step=ARCHIVE, dead=...) in one Txn.
+12. A dead letter is Ack(failed=True) + Enqueue(step=ARCHIVE, dead=...) in one Txn. Besides the archive's row,
+    each subscriber of its topic gets a copy that carries `dead`; a copy that dies is archived and delivered
+    no more.
 13. A lane holds at most `max_depth` waiting messages (QueueFull), leases at most `max_in_flight`.
-14. An Enqueue whose `unique` key is still known returns the known id and enqueues nothing (exclusive: Conflict).
+14. An Enqueue whose `unique` key is still known returns the known id and enqueues nothing (exclusive:
+    Conflict).
 15. A paused lane grants nothing; its messages stay.
 16. A topic's subscribers are the union over live sessions, else the last recorded; each gets its own copy.
-    Without any, the message lies in (topic, ""), for `retention_ms`, until the first subscriber adopts it whole.
+    Without any, the message lies in (topic, ""), for `retention_ms`, until the first subscriber adopts the
+    lane whole.
 17. A session runs at most one suspect (crashes > 0) at a time.
 18. One change per (Txn, key) that really changed a value; namespaces that begin with "$" leave no changes.
 19. Counts are exact: `stats` equals a recount.
@@ -77,7 +81,7 @@ class Store(Protocol):
     limits: Limits
 
     async def open(self) -> None:
-        """Open or create. StoreDamaged, StoreIncompatible, StoreBusy say why not; nothing was changed then."""
+        """Open or create. StoreDamaged, StoreIncompatible, StoreBusy: why not; nothing was changed then."""
 
     async def close(self) -> None:
         """Finish what was submitted, end the session (its leases are released), close. Idempotent."""
@@ -105,7 +109,7 @@ class Store(Protocol):
         """Release this session's leases without counting an attempt and leave. Idempotent."""
 
     async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
-        """Lease up to demand[lane] messages per lane; parks until there is one, at most `wait_ms` (None: for ever).
+        """Lease up to demand[lane] messages per lane; parks until there is one (`wait_ms` None: for ever).
 
         A new claim replaces a parked one, which returns []. A cancelled or replaced claim never
         loses a message: what was granted to it already is released.
@@ -123,9 +127,7 @@ class Store(Protocol):
 
     def get(self, namespace: str, key: str) -> Entry | None: ...
 
-    def scan(
-        self, namespace: str, *, prefix: str = "", after: str = "", limit: int = 10_000
-    ) -> list[Entry]:
+    def scan(self, namespace: str, *, prefix: str = "", after: str = "", limit: int = 10_000) -> list[Entry]:
         """Entries in byte order of their key, > `after` where given."""
         ...
 
@@ -155,7 +157,7 @@ class Store(Protocol):
         ...
 
     def known(self, topic: str, step: str, unique_key: str) -> Waiting | None:
-        """The ready message that an Enqueue of priority 128 with this unique key stored, while it is known."""
+        """The ready message that an Enqueue of priority 128 with this unique key stored, while known."""
         ...
 
     def records(

@@ -58,21 +58,21 @@ def check(txn: Txn, limits: Limits) -> None:
 def check_lane(topic: str, step: str, name_bytes_max: int) -> int:
     """The bytes of both names; InputError or TooLarge unless they name a lane."""
     if not (_name(topic) or _engine_topic(topic)):
-        raise InputError(f"bad topic {topic!r}: use letters, digits and any of . _ : -")
+        raise InputError(f"bad topic {topic!r:.60}: use letters, digits and any of . _ : -")
     if step not in ("", ARCHIVE) and not _name(step):
-        raise InputError(f"bad step name {step!r}: use letters, digits and any of . _ : -")
+        raise InputError(f"bad step name {step!r:.60}: use letters, digits and any of . _ : -")
     made_by_engine = topic.startswith("$") or topic.endswith(".failed")
     room = name_bytes_max + ENGINE_NAME_BYTES if made_by_engine else name_bytes_max
     for what, name, most in (("topic", topic, room), ("step", step, name_bytes_max)):
         if len(name) > most:
-            raise TooLarge(f"{what} of {len(name)} bytes, at most {most}: {name[:40]!r}...")
+            raise TooLarge(f"{what} of {len(name)} bytes, at most {most}: {name!r:.40}...")
     return len(topic) + len(step)
 
 
 def _state_key(op: Put | Merge | Delete, limits: Limits) -> int:
     namespace = _text("namespace", op.namespace, limits.namespace_bytes_max)
     if "\0" in op.namespace:
-        raise InputError(f"bad namespace {op.namespace!r}: no NUL byte in it")
+        raise InputError(f"bad namespace {op.namespace!r:.60}: no NUL byte in it")
     return namespace + _text("key", op.key, limits.key_bytes_max)
 
 
@@ -165,9 +165,9 @@ def _text(what: str, text: str, bytes_max: int) -> int:
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
-        raise InputError(f"bad {what} {text!r}: it is not valid Unicode (a lone surrogate)") from None
+        raise InputError(f"bad {what} {text!r:.60}: it is not valid Unicode (a lone surrogate)") from None
     if size > bytes_max:
-        raise TooLarge(f"{what} of {size} bytes, at most {bytes_max}: {text[:40]!r}...")
+        raise TooLarge(f"{what} of {size} bytes, at most {bytes_max}: {text!r:.40}...")
     if not size:
         raise InputError(f"bad {what}: it is empty; give at least one character")
     return size

@@ -1,0 +1,156 @@
+"""A session's board: the mapped file in which a session says how it is and which messages it runs.
+
+    word   content
+    0      magic (format 1)
+    1 2    pid, its start time
+    3      PID namespace
+    4 5    boot id of the machine
+    6      heartbeat: bumped every 250 ms
+    7      parked: 1 = its claim waits, ring the doorbell
+    8      supervised: 1 = its supervisor ends it, no handler is to blame
+    9      unlisted: messages that run although every slot was taken
+    10     number of slots
+    16..   the slots: id of a message whose handler has started, 0 = free
+
+Only the owner writes, `supervised` aside. A board of an earlier boot says nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+from iii.store.lmdb import machine
+from iii.store.lmdb.mapping import WORD_BYTES, SharedWords, reserve
+
+__all__ = ["SLOTS", "Board"]
+
+SLOTS = 4096
+_MAGIC = int.from_bytes(b"iiiboar1", "little")
+(_PID, _START, _NAMESPACE, _BOOT, _HEARTBEAT, _PARKED, _SUPERVISED, _UNLISTED, _COUNT, _HEADER) = (
+    1, 2, 3, 4, 6, 7, 8, 9, 10, 16,
+)  # fmt: skip
+
+
+class Board:
+    """`create` makes this process's own, `open` maps a peer's; both read the same way."""
+
+    def __init__(self, shared: SharedWords) -> None:
+        self._shared = shared
+
+    @classmethod
+    def create(cls, path: Path, slots: int) -> Board:
+        """The file appears whole, under a new inode: whoever still maps an older one keeps that."""
+        fresh, count = path.with_suffix(".fresh"), _HEADER + slots
+        fresh.unlink(missing_ok=True)
+        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            reserve(fd, count, path)
+            shared = SharedWords(fd, count)
+        except BaseException:
+            fresh.unlink()
+            raise
+        finally:
+            os.close(fd)
+        _sign(shared.words, slots)
+        fresh.replace(path)
+        return cls(shared)
+
+    @classmethod
+    def open(cls, path: Path) -> Board | None:
+        """None where there is none, or one of another format."""
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            count = os.fstat(fd).st_size // WORD_BYTES
+            if count < _HEADER:
+                return None
+            shared = SharedWords(fd, count)
+        finally:
+            os.close(fd)
+        if shared.words[0] != _MAGIC or shared.words[_COUNT] > count - _HEADER:
+            shared.close()
+            return None
+        return cls(shared)
+
+    @property
+    def pid(self) -> int:
+        return self._shared.words[_PID]
+
+    @property
+    def start(self) -> int:
+        """When the process started, in clock ticks since boot."""
+        return self._shared.words[_START]
+
+    @property
+    def namespace(self) -> int:
+        return self._shared.words[_NAMESPACE]
+
+    @property
+    def of_this_boot(self) -> bool:
+        words = self._shared.words
+        return (words[_BOOT], words[_BOOT + 1]) == _boot_words()
+
+    @property
+    def heartbeat(self) -> int:
+        return self._shared.words[_HEARTBEAT]
+
+    @property
+    def parked(self) -> bool:
+        return self._shared.words[_PARKED] != 0
+
+    @parked.setter
+    def parked(self, parked: bool) -> None:
+        self._shared.words[_PARKED] = parked
+
+    @property
+    def supervised(self) -> bool:
+        return self._shared.words[_SUPERVISED] != 0
+
+    @supervised.setter
+    def supervised(self, supervised: bool) -> None:
+        self._shared.words[_SUPERVISED] = supervised
+
+    @property
+    def unlisted(self) -> int:
+        return self._shared.words[_UNLISTED]
+
+    @unlisted.setter
+    def unlisted(self, count: int) -> None:
+        self._shared.words[_UNLISTED] = count
+
+    @property
+    def slots(self) -> int:
+        return self._shared.words[_COUNT]
+
+    def beat(self) -> None:
+        self._shared.words[_HEARTBEAT] += 1
+
+    def write(self, slot: int, message_id: int) -> None:
+        self._shared.words[_HEADER + slot] = message_id
+
+    def running(self) -> list[int]:
+        """The ids in the slots. O(slots)."""
+        words = self._shared.words
+        return [id for id in words[_HEADER : _HEADER + words[_COUNT]].tolist() if id]
+
+    def close(self) -> None:
+        self._shared.close()
+
+
+def _sign(words: memoryview[int], slots: int) -> None:
+    pid = os.getpid()
+    stat = machine.process_stat(pid)
+    assert stat is not None, "this process runs"
+    words[_PID], words[_START], words[_NAMESPACE] = pid, stat.start, machine.pid_namespace()
+    words[_BOOT], words[_BOOT + 1] = _boot_words()
+    words[_COUNT] = slots
+    words[0] = _MAGIC
+
+
+def _boot_words() -> tuple[int, int]:
+    number = UUID(machine.boot_id()).int
+    return number >> 64, number & 0xFFFF_FFFF_FFFF_FFFF

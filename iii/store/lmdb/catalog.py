@@ -1,0 +1,219 @@
+"""What every group needs at hand: counters, lanes with their counts, who subscribes to what.
+
+A copy in memory of `counter`, `lane` and `session`, kept by the writer thread alone. `begin` makes it true
+again where another process has committed since; `flush` writes what the group changed, once per group.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from iii.model import ARCHIVE
+from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS
+from iii.store.lmdb.keys import (
+    COUNTERS,
+    COUNTERS_KEY,
+    LANE_COUNTS,
+    lane_counts_key,
+    namespace_count_key,
+    u32,
+    u64,
+)
+from iii.store.lmdb.rows import LaneRow, Row, SessionEntry, decode_lane, decode_session, encode
+
+if TYPE_CHECKING:
+    import lmdb
+
+    from iii.store.lmdb.environment import Tables
+
+Fresh = tuple[int, int, Row | bytes]
+"""(rank, id, row or its record): a ready message of this group that no table holds yet."""
+
+
+class LaneEntry:
+    """One lane: its row, its exact counts, and the ready messages that this group has not written yet."""
+
+    __slots__ = (
+        "behind", "dead", "done", "expires", "failed", "fresh", "later", "leased", "max_depth",
+        "max_in_flight", "number", "paused", "ready", "retention_ms", "served", "step", "topic",
+    )  # fmt: skip
+
+    def __init__(self, number: int, row: LaneRow) -> None:
+        self.number = number
+        self.expires = row.step in ("", ARCHIVE)  # nobody claims from these lanes
+        self.fresh: list[Fresh] = []
+        self.set_counts((0, 0, 0, 0, 0, 0, 0))
+        self.set_row(row)
+
+    def set_row(self, row: LaneRow) -> None:
+        self.topic, self.step, self.paused, self.served = row.topic, row.step, row.paused, row.served
+        self.max_in_flight, self.max_depth = row.max_in_flight, row.max_depth
+        self.retention_ms = row.retention_ms
+
+    def row(self) -> LaneRow:
+        return LaneRow(
+            self.topic, self.step, self.paused, self.served,
+            self.max_in_flight, self.max_depth, self.retention_ms,
+        )  # fmt: skip
+
+    def set_counts(self, counts: tuple[int, ...]) -> None:
+        self.ready, self.later, self.behind, self.leased, self.dead, self.done, self.failed = counts
+
+    def counts(self) -> tuple[int, int, int, int, int, int, int]:
+        return (self.ready, self.later, self.behind, self.leased, self.dead, self.done, self.failed)
+
+    def life_ms(self) -> int:
+        """How long a message may be ready in a lane that `expires`."""
+        if self.step == ARCHIVE:
+            return DEAD_RETENTION_MS
+        return RETENTION_MS if self.retention_ms is None else self.retention_ms
+
+
+class Counters:
+    """The numbers that were given last; `commit` is the one the running group will have."""
+
+    __slots__ = ("audit", "catalog", "commit", "id", "lane", "run", "session", "version")
+
+    def __init__(self, raw: bytes | None = None) -> None:
+        self.set(COUNTERS.unpack(raw) if raw else (0,) * 8)
+
+    def set(self, numbers: tuple[int, ...]) -> None:
+        (
+            self.commit, self.catalog, self.id, self.version,
+            self.lane, self.session, self.run, self.audit,
+        ) = numbers  # fmt: skip
+
+    def numbers(self) -> tuple[int, ...]:
+        return (
+            self.commit, self.catalog, self.id, self.version,
+            self.lane, self.session, self.run, self.audit,
+        )  # fmt: skip
+
+
+class Catalog:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._raw: bytes | None = b""
+        self._generation = -1
+        self.counters = Counters()
+        self.lanes: dict[tuple[str, str], LaneEntry] = {}
+        self.by_number: dict[int, LaneEntry] = {}
+        self.subscribers: dict[str, tuple[LaneEntry, ...]] = {}
+        self.sessions: dict[int, SessionEntry] = {}
+        self.namespace_counts: dict[str, int] = {}
+        self.dirty: set[LaneEntry] = set()
+
+    # -- truth
+
+    def begin(self, txn: lmdb.Transaction[bytes]) -> bool:
+        """Be true for this write transaction; returns whether anybody else has written since the last one."""
+        raw = txn.get(COUNTERS_KEY, db=self._tables.counter)
+        if raw == self._raw:
+            return False
+        self._raw = raw
+        self.counters = Counters(raw)
+        if self.counters.catalog != self._generation:
+            self._load_lanes(txn)
+        self._load_counts(txn)
+        return True
+
+    def forget(self) -> None:
+        """The transaction was aborted: nothing here is true any more."""
+        self._raw, self._generation = b"", -1
+        self.dirty.clear()
+        self.namespace_counts.clear()
+
+    def _load_lanes(self, txn: lmdb.Transaction[bytes]) -> None:
+        self._generation = self.counters.catalog
+        seen = set()
+        for key, value in txn.cursor(self._tables.lane):
+            (number,) = u32.unpack(key)
+            seen.add(number)
+            known = self.by_number.get(number)
+            if known is None:
+                self._adopt(LaneEntry(number, decode_lane(value)))
+            else:
+                known.set_row(decode_lane(value))
+        for number in self.by_number.keys() - seen:
+            self.drop(self.by_number[number])
+        self.sessions = {
+            u32.unpack(key)[0]: decode_session(value) for key, value in txn.cursor(self._tables.session)
+        }
+        self.find_subscribers()
+
+    def _load_counts(self, txn: lmdb.Transaction[bytes]) -> None:
+        self.namespace_counts.clear()
+        cursor = txn.cursor(self._tables.counter)
+        counted = cursor.set_range(b"l")
+        for lane in self.by_number.values():
+            lane.fresh.clear()
+            lane.set_counts((0, 0, 0, 0, 0, 0, 0))
+        while counted and cursor.key()[:1] == b"l":
+            self.by_number[u32.unpack(cursor.key()[1:])[0]].set_counts(LANE_COUNTS.unpack(cursor.value()))
+            counted = cursor.next()
+
+    def flush(self, txn: lmdb.Transaction[bytes]) -> None:
+        """Write what this group counted; the commit number says that a group was here."""
+        self.counters.commit += 1
+        raw = COUNTERS.pack(*self.counters.numbers())
+        counter = self._tables.counter
+        txn.put(COUNTERS_KEY, raw, db=counter)
+        for lane in self.dirty:
+            txn.put(lane_counts_key(lane.number), LANE_COUNTS.pack(*lane.counts()), db=counter)
+        for namespace, count in self.namespace_counts.items():
+            if count:
+                txn.put(namespace_count_key(namespace), u64.pack(count), db=counter)
+            else:
+                txn.delete(namespace_count_key(namespace), db=counter)
+        self.dirty.clear()
+        self.namespace_counts.clear()
+        self._raw, self._generation = raw, self.counters.catalog
+
+    # -- lanes
+
+    def new_lane(self, topic: str, step: str) -> LaneEntry:
+        """A lane nobody has used yet, in memory alone."""
+        self.counters.lane += 1
+        lane = LaneEntry(self.counters.lane, LaneRow(topic, step))
+        self._adopt(lane)
+        return lane
+
+    def drop(self, lane: LaneEntry) -> None:
+        del self.lanes[lane.topic, lane.step], self.by_number[lane.number]
+        self.dirty.discard(lane)
+
+    def put_lane(self, txn: lmdb.Transaction[bytes], lane: LaneEntry) -> None:
+        self.counters.catalog += 1
+        txn.put(u32.pack(lane.number), encode(lane.row()), db=self._tables.lane)
+
+    def _adopt(self, lane: LaneEntry) -> None:
+        self.lanes[lane.topic, lane.step] = lane
+        self.by_number[lane.number] = lane
+
+    def served_by_sessions(self) -> set[tuple[str, str]]:
+        """The union of what the sessions on record subscribe to."""
+        return {
+            (policy.topic, policy.step)
+            for session in self.sessions.values()
+            for policy in session.policies
+            if policy.step
+        }
+
+    def find_subscribers(self) -> None:
+        """Which lanes a copy of an Enqueue goes to, by topic, in order of their steps."""
+        found: dict[str, list[LaneEntry]] = {}
+        for lane in self.lanes.values():
+            if lane.served:
+                found.setdefault(lane.topic, []).append(lane)
+        self.subscribers = {
+            topic: tuple(sorted(entries, key=lambda entry: entry.step)) for topic, entries in found.items()
+        }
+
+    # -- namespaces
+
+    def count_key(self, txn: lmdb.Transaction[Any], namespace: str, by: int) -> None:
+        count = self.namespace_counts.get(namespace)
+        if count is None:
+            raw = txn.get(namespace_count_key(namespace), db=self._tables.counter)
+            count = u64.unpack(raw)[0] if raw else 0
+        self.namespace_counts[namespace] = count + by

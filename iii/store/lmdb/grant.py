@@ -1,0 +1,141 @@
+"""Which ready messages a parked claim gets: decided once per group, after its Txns, before its commit.
+
+`room` is pure. A lane's first ready rows are those of this group and of `ready`, in claim order; where the
+table holds none of them, the group's own rows are leased without ever touching it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from iii.model import Lane, Lease, Message
+from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.catalog import Fresh, LaneEntry
+from iii.store.lmdb.keys import LEASE, LEASE_HEAD, READY, u32
+from iii.store.lmdb.rows import Row
+
+Chosen = tuple[int, int, Row, bytes]
+"""(rank, id, row, record) of a message about to be leased."""
+
+_tuple = tuple.__new__  # a NamedTuple's own constructor costs three times as much
+
+
+def room(lane: LaneEntry, demand: int) -> int:
+    """How many messages of the lane may be leased now."""
+    if lane.paused or not lane.ready:
+        return 0
+    if lane.max_in_flight is not None:
+        demand = min(demand, lane.max_in_flight - lane.leased)
+    return max(0, min(demand, lane.ready))
+
+
+class Granting:
+    """The leases of one group. A session has at most one suspect in flight; the others stay ready."""
+
+    def __init__(self, applier: Applier) -> None:
+        self._applier = applier
+        self._token = applier.catalog.counters.commit + 1
+        self._suspect = any(held[3].crashes for held in applier.live.values())
+        self.rows: list[tuple[bytes, bytes]] = []
+        self._messages: list[Message] = []
+
+    def grant(self, demand: Mapping[Lane, int]) -> list[Message]:
+        self._messages = []
+        lanes = self._applier.catalog.lanes
+        for name, count in demand.items():
+            lane = lanes.get(name)
+            wanted = room(lane, count) if lane is not None else 0
+            if lane is None or not wanted:
+                continue
+            if len(lane.fresh) == lane.ready:
+                self._grant_fresh(lane, wanted)
+            else:
+                self._grant_stored(lane, wanted)
+        return self._messages
+
+    def flush(self) -> None:
+        """Write the lease rows."""
+        if self.rows:
+            applier = self._applier
+            applier.wrote = True
+            applier.txn.cursor(applier.tables.lease).putmulti(self.rows)
+
+    def _grant_fresh(self, lane: LaneEntry, wanted: int) -> None:
+        """Every ready row of the lane is this group's own."""
+        row_of, fresh = self._applier.row, lane.fresh
+        if len(fresh) > 1:
+            fresh.sort(key=_order)
+        chosen: list[Chosen] = []
+        left: list[Fresh] = []
+        for at, each in enumerate(fresh):
+            rank, id, content = each
+            if isinstance(content, Row):
+                candidate = (rank, id, content, content.record())
+            else:
+                candidate = (rank, id, row_of(lane, id, content), content)
+            if candidate[2].crashes and not self._may_suspect():
+                left.append(each)
+                continue
+            chosen.append(candidate)
+            if len(chosen) == wanted:
+                left += fresh[at + 1 :]
+                break
+        lane.fresh = left
+        self._lease(lane, chosen)
+
+    def _grant_stored(self, lane: LaneEntry, wanted: int) -> None:
+        """The first rows of `ready`, this group's own among them."""
+        applier = self._applier
+        applier.spill(lane)
+        cursor = applier.txn.cursor(applier.tables.ready)
+        prefix = u32.pack(lane.number)
+        chosen: list[Chosen] = []
+        taken: list[bytes] = []
+        cursor.set_range(prefix)
+        for key, record in cursor.iternext():
+            if key[:4] != prefix:
+                break
+            _, rank, id = READY.unpack(key)
+            row = applier.row(lane, id, record)
+            if row.crashes and not self._may_suspect():
+                continue
+            chosen.append((rank, id, row, record))
+            taken.append(key)
+            if len(taken) == wanted:
+                break
+        for key in taken:
+            applier.txn.delete(key, db=applier.tables.ready)
+        self._lease(lane, chosen)
+
+    def _may_suspect(self) -> bool:
+        """Whether a suspect may be leased now; the next one has to wait for it."""
+        if self._suspect:
+            return False
+        self._suspect = True
+        return True
+
+    def _lease(self, lane: LaneEntry, chosen: list[Chosen]) -> None:
+        applier, token, number = self._applier, self._token, lane.number
+        session, topic, step = applier.session, lane.topic, lane.step
+        live, rows, messages = applier.live, self.rows, self._messages
+        for rank, id, row, record in chosen:
+            if row.payload is None:
+                row = applier.row(lane, id, record)
+            priority = 255 - rank
+            live[id] = (token, lane, priority, row)
+            rows.append((LEASE.pack(session, id), LEASE_HEAD.pack(token, number, priority) + record))
+            messages.append(
+                Message(
+                    _tuple(Lease, (session, id, token)), topic, step, row.payload or b"", priority,
+                    row.attempts + 1, row.crashes, row.group, row.headers, row.enqueued_ms,
+                    row.error, row.dead,
+                )
+            )  # fmt: skip
+        if chosen:
+            applier.touch(lane)
+            lane.ready -= len(chosen)
+            lane.leased += len(chosen)
+
+
+def _order(fresh: Fresh) -> tuple[int, int]:
+    return fresh[:2]

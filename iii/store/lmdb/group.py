@@ -1,0 +1,69 @@
+"""What passes between the loop and the writer: items in, groups out. Values only."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from iii.model import Lane, Message, Txn
+from iii.store.lmdb.apply import Applier
+
+Probe: TypeAlias = Callable[[str, int], None]
+"""Called with ("before" | "applied" | "after", number of the commit) on the writer's thread."""
+
+
+class Claim:
+    """A worker's demand. `once`: answered by the next group whatever that grants; `dropped`: nobody waits."""
+
+    __slots__ = ("demand", "dropped", "future", "once")
+
+    def __init__(self, demand: Mapping[Lane, int], future: Future[list[Message]], once: bool) -> None:
+        self.demand, self.future, self.once = demand, future, once
+        self.dropped = False
+
+    def drop(self) -> None:
+        """Answer it with nothing."""
+        self.dropped = True
+        if not self.future.done():
+            self.future.set_result([])
+
+
+class Call:
+    """Something the store does inside a group: opening a session, recovering one, giving leases back."""
+
+    __slots__ = ("apply", "future")
+
+    def __init__(self, apply: Callable[[Applier], Any], future: Future[Any]) -> None:
+        self.apply, self.future = apply, future
+
+
+Item: TypeAlias = "tuple[Txn, Future[Any]] | Claim | Call"
+
+
+class Group(Struct):
+    """What one group led to, told to the loop at once."""
+
+    answers: list[tuple[Future[Any], Any]]
+    granted: list[tuple[Claim, list[Message]]] = []
+    ended: list[int] = []  # leases that were settled
+    changed: bool = False
+    committed: bool = False
+    session_lost: int = 0  # this store's session, which others have buried
+    sessions: list[int] | None = None  # those on record, where they may have changed
+
+
+class Owner(Protocol):
+    """The store, as its writer sees it."""
+
+    def deliver(self, group: Group) -> None:
+        """Runs on the loop."""
+
+    def landed(self, session_ids: Iterable[int]) -> None:
+        """Runs on the writer's thread after each commit: the sessions on record may want to know."""
+
+
+def future_of(item: Item) -> Future[Any]:
+    return item[1] if isinstance(item, tuple) else item.future

@@ -1,0 +1,226 @@
+"""Who holds the one write transaction, and how a frozen holder is made to let go.
+
+LMDB has one writer at a time over all processes; one that is stopped inside its transaction freezes
+every other. So each process publishes in a slot of <data>/holder what its writer does:
+
+    idle -> wanting (asks LMDB for the lock) -> inside (has it; numbered, the highest number holds) -> idle
+
+A waiter counts its own heartbeats during which nobody entered. After 4 (1 s) it looks at the one inside:
+stopped (SIGSTOP, a debugger) or stale (liveness.Staleness), it is killed, and LMDB's robust mutex passes
+the lock on. After 40 (10 s) with nobody inside it looks at those that want: one of them may have been given
+the lock and never come round to say so (something else kept the interpreter's lock). Nothing is killed but
+what is in the way, after comparing pid, start time and the whole slot again.
+
+    words of a slot: pid, start time, PID namespace, session (0 = none), state, since_ms, number
+
+A slot belongs to whoever holds the OFD lock on its byte: given up with the last descriptor, however a
+process ends, and several stores of one process do not drop each other's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from iii.errors import StoreBusy, StoreIncompatible
+from iii.store.lmdb import machine
+from iii.store.lmdb.mapping import SharedWords, poison_after_fork, reserve
+
+__all__ = ["Holder", "Killed", "Published"]
+
+LOOK_BEATS, LAST_RESORT_BEATS = 4, 40
+SLOTS = 511
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, len, pid
+_MAGIC = int.from_bytes(b"iiihold1", "little")
+_NUMBER_NOW = 1
+_SLOT_WORDS = 8
+_PID, _START, _NAMESPACE, _SESSION, _STATE, _SINCE, _NUMBER = range(7)
+_IDLE, _WANTING, _INSIDE = range(3)
+_COUNT = (1 + SLOTS) * _SLOT_WORDS  # the first slot's place is the header: magic, newest number
+
+
+class Published(NamedTuple):
+    """One process's slot, as read at one moment. `since_ms` is CLOCK_MONOTONIC."""
+
+    pid: int
+    start: int
+    namespace: int
+    session_id: int
+    state: int
+    since_ms: int
+    number: int
+
+
+class Killed(NamedTuple):
+    """What `unfreeze` did, for the log."""
+
+    pid: int
+    session_id: int
+    reason: Literal["stopped", "stale"]
+
+
+class Holder:
+    """This process's slot. `want`, `enter`, `leave`: the writer thread; `unfreeze`: the heartbeat thread."""
+
+    def __init__(self, folder: Path, *, is_stale: Callable[[int], bool] = lambda session_id: False) -> None:
+        """StoreBusy where every slot is taken. `is_stale(session_id)`: Staleness.is_stale."""
+        self._is_stale = is_stale
+        self._fd = os.open(folder / "holder", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._shared = _map(self._fd, folder / "holder")
+            self._at = _SLOT_WORDS * (1 + _take_slot(self._fd, folder))
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._wants = self._beats = 0
+        self._wait = (0, 0)  # which wait `_beats` counts: own wants, newest number
+        self._sign()
+        poison_after_fork(self)
+
+    # ---------------------------------------------------------------------------------- the writer's side
+
+    def serve(self, session_id: int) -> None:
+        """The session whose heartbeat speaks for this process; 0 = none."""
+        self._shared.words[self._at + _SESSION] = session_id
+
+    def want(self) -> None:
+        """Before asking LMDB for a write transaction."""
+        words, at = self._shared.words, self._at
+        words[at + _SINCE] = _now_ms()
+        words[at + _STATE] = _WANTING
+        self._wants += 1
+
+    def enter(self) -> None:
+        """LMDB gave the write transaction."""
+        words, at = self._shared.words, self._at
+        number = words[_NUMBER_NOW] = words[_NUMBER_NOW] + 1  # nobody else writes it: the lock is ours
+        words[at + _NUMBER] = number
+        words[at + _SINCE] = _now_ms()
+        words[at + _STATE] = _INSIDE
+
+    def leave(self) -> None:
+        """The transaction has committed or aborted, or was not begun after all."""
+        self._shared.words[self._at + _STATE] = _IDLE
+
+    def close(self) -> None:
+        """Give the slot back. Idempotent."""
+        if self._fd < 0:
+            return
+        self._shared.words[self._at] = 0
+        self._shared.close()
+        os.close(self._fd)
+        self._fd = -1
+
+    def poison(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)  # the parent's descriptor keeps the lock on the slot
+            self._fd = -1
+
+    # ---------------------------------------------------------------------------------- the waiter's side
+
+    def current(self) -> Published | None:
+        """The living process inside a write transaction, this one included."""
+        return self._inside(list(self._living()))
+
+    def unfreeze(self) -> Killed | None:
+        """Once per heartbeat: kill what keeps this process's writer waiting, if it is frozen."""
+        if not self._still_waiting():
+            return None
+        frozen = self._frozen()
+        if frozen is None:
+            return None
+        at, published, reason = frozen
+        return Killed(published.pid, published.session_id, reason) if self._kill(at, published) else None
+
+    def _still_waiting(self) -> bool:
+        """For LOOK_BEATS beats in one and the same wait, with nobody entering meanwhile."""
+        wait = (self._wants, self._shared.words[_NUMBER_NOW])
+        if self._shared.words[self._at + _STATE] != _WANTING or wait != self._wait:
+            self._wait, self._beats = wait, 0
+            return False
+        self._beats += 1
+        return self._beats >= LOOK_BEATS
+
+    def _frozen(self) -> tuple[int, Published, Literal["stopped", "stale"]] | None:
+        living = list(self._living())
+        inside = self._inside(living)
+        for at, published in living:
+            suspected = published == inside if inside else self._beats >= LAST_RESORT_BEATS
+            if not suspected or published.state == _IDLE or published.pid == os.getpid():
+                continue
+            stat = machine.process_stat(published.pid)
+            if stat is not None and stat.stopped:
+                return at, published, "stopped"
+            if published.session_id and self._is_stale(published.session_id):
+                return at, published, "stale"
+        return None
+
+    def _kill(self, at: int, published: Published) -> bool:
+        """The pidfd is opened first, so that what is compared after is what is killed."""
+        pidfd = machine.open_pidfd(published.pid)
+        try:
+            if self._read(at) != published:
+                return False
+            return machine.kill_process(published.pid, published.start, pidfd)
+        finally:
+            if pidfd is not None:
+                os.close(pidfd)
+
+    # ------------------------------------------------------------------------------------------ the slots
+
+    def _sign(self) -> None:
+        words, at, pid = self._shared.words, self._at, os.getpid()
+        stat = machine.process_stat(pid)
+        assert stat is not None, "this process runs"
+        words[at + _STATE], words[at + _SESSION] = _IDLE, 0
+        words[at + _START], words[at + _NAMESPACE] = stat.start, machine.pid_namespace()
+        words[at + _PID] = pid
+
+    def _read(self, at: int) -> Published:
+        return Published(*self._shared.words[at : at + len(Published._fields)].tolist())
+
+    def _living(self) -> Iterator[tuple[int, Published]]:
+        """Where and what: the slots whose very process runs in this PID namespace."""
+        namespace = machine.pid_namespace()
+        for at in range(_SLOT_WORDS, _COUNT, _SLOT_WORDS):
+            published = self._read(at)
+            if published.pid and published.namespace == namespace:
+                stat = machine.process_stat(published.pid)
+                if stat is not None and stat.start == published.start:
+                    yield at, published
+
+    @staticmethod
+    def _inside(living: list[tuple[int, Published]]) -> Published | None:
+        inside = [published for _, published in living if published.state == _INSIDE]
+        return max(inside, key=lambda published: published.number, default=None)
+
+
+def _map(fd: int, path: Path) -> SharedWords:
+    reserve(fd, _COUNT, path)
+    shared = SharedWords(fd, _COUNT)
+    if shared.words[0] == 0:
+        shared.words[0] = _MAGIC
+    if shared.words[0] != _MAGIC:
+        shared.close()
+        raise StoreIncompatible(f"{path} is of another version of iii: stop its instances, then remove it")
+    return shared
+
+
+def _take_slot(fd: int, folder: Path) -> int:
+    for slot in range(SLOTS):
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, slot, 1, 0))
+        except (BlockingIOError, PermissionError):
+            continue
+        return slot
+    raise StoreBusy(f"{folder}: {SLOTS} processes have the store open, and no more can")
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,90 @@
+"""Where every byte lies. Owns the key of each table; knows nothing of what the rows mean to whom.
+
+Integers are big-endian: byte order is numeric order. u8 rank = 255 - priority, so that a lane reads in
+claim order. hash16 = blake2b-128 of a group or unique key.
+
+    table    key                                  value
+    meta     name                                 format number, creation, map size, clock anchor
+    counter  "*"                                  COUNTERS: what the next commit, id, version ... will be
+             "l" u32 lane                         LANE_COUNTS: exact counts, written once per group
+             "n" namespace                        u64 number of keys
+    mark     name                                 u64
+    lane     u32 lane                             rows.LaneRow
+    ready    u32 lane, u8 rank, u64 id            record
+    later    u64 due_ms, u64 id, u32 lane         u8 priority, record
+    group    u32 lane, hash16                     u64 id of the head: ready, later or leased
+    behind   u32 lane, hash16, u64 id             u64 due_ms, u8 priority, record
+    lease    u32 session, u64 id                  u64 token, u32 lane, u8 priority, record
+    body     u32 lane, u64 id                     payload over BODY_BYTES_MIN, so that moves stay cheap
+    unique   u32 lane, hash16                     u64 id, u64 until_ms
+    expiry   u64 until_ms, u8 kind, rest          - (EXPIRES_READY: a ready key, EXPIRES_UNIQUE: a unique key)
+    state    namespace, 00, key                   u64 version, u64 updated_ms, value
+    change   u64 version                          rows.ChangeRow
+    session  u32 session                          rows.SessionEntry
+    run      u64 number                           content, bounded history; audit likewise
+
+A record is rows.Row. A message lies in exactly one of ready, later, behind, lease.
+
+Changing the format: raise FORMAT; teach environment.upgrade() to rewrite the older number inside one write
+transaction; add a store file of the older number to tests/lmdb/fixtures with a test that opens it. Adding a
+field at the end of a row with a default needs none of it: older rows decode.
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+
+FORMAT = 1
+BODY_BYTES_MIN = 2048
+NEVER_MS = (1 << 63) - 1
+
+TABLES = (
+    "meta", "counter", "mark", "lane", "ready", "later", "group", "behind", "lease", "body",
+    "unique", "expiry", "state", "change", "session", "run", "audit",
+)  # fmt: skip
+
+COUNTERS_KEY = b"*"
+COUNTERS = struct.Struct(">8Q")  # commit, catalog, id, version, lane, session, run, audit
+LANE_COUNTS = struct.Struct(">7Q")  # ready, later, behind, leased, dead, done, failed
+
+u64 = struct.Struct(">Q")
+u32 = struct.Struct(">I")
+READY = struct.Struct(">IBQ")
+LATER = struct.Struct(">QQI")
+GROUP = struct.Struct(">I16s")
+BEHIND = struct.Struct(">I16sQ")
+BEHIND_HEAD = struct.Struct(">QB")
+LEASE = struct.Struct(">IQ")
+LEASE_HEAD = struct.Struct(">QIB")
+BODY = struct.Struct(">IQ")
+UNIQUE = struct.Struct(">I16s")
+UNIQUE_VALUE = struct.Struct(">QQ")
+STATE_HEAD = struct.Struct(">QQ")
+EXPIRY_HEAD = struct.Struct(">QB")
+
+EXPIRES_READY = 0
+EXPIRES_UNIQUE = 1
+
+
+def hash16(text: str) -> bytes:
+    """What stands for a group or unique key: 128 bits do not collide by accident."""
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def lane_counts_key(lane: int) -> bytes:
+    return b"l" + u32.pack(lane)
+
+
+def namespace_count_key(namespace: str) -> bytes:
+    return b"n" + namespace.encode()
+
+
+def state_key(namespace: str, key: str) -> bytes:
+    return namespace.encode() + b"\0" + key.encode()
+
+
+def after_prefix(prefix: bytes) -> bytes | None:
+    """The first key beyond every key that begins with `prefix`; None where there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None

@@ -1,0 +1,149 @@
+"""This store's session: entered, renewed where peers buried it, left; and the burial of the others that died.
+
+Knows the order in which a session becomes visible: its number, then what proves it alive, then its row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from iii.clock import Clock
+from iii.errors import StoreClosed, StoreError
+from iii.model import LanePolicy, SessionRow
+from iii.store.lmdb import sessions
+from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.doorbell import Ringer
+from iii.store.lmdb.holder import Holder
+from iii.store.lmdb.liveness import remove_files
+from iii.store.lmdb.rows import SessionEntry
+from iii.store.lmdb.worker import Worker, is_dead, started_by
+
+_log = logging.getLogger("iii.store")
+
+
+class Host(Protocol):
+    """The store, as its session needs it."""
+
+    path: Path
+    clock: Clock
+
+    def sessions(self) -> list[SessionRow]: ...
+
+    async def call(self, apply: Callable[[Applier], Any]) -> Any:
+        """Run `apply` in the next group; StoreClosed where there will be none."""
+
+    def rung(self) -> None: ...
+
+    def check_readers(self) -> None:
+        """Let go of the reader slots of processes that died."""
+
+
+class Membership:
+    """Made and used on the event loop."""
+
+    def __init__(self, host: Host, holder: Holder, ringer: Ringer) -> None:
+        self._host, self._holder, self._ringer = host, holder, ringer
+        self._policies: list[LanePolicy] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.worker: Worker | None = None
+
+    async def enter(self, policies: Sequence[LanePolicy]) -> int:
+        if self.worker is not None:
+            raise StoreError(f"this store has session {self.worker.session} already: close_session() first")
+        self._policies = list(policies)
+        return await self._enter()
+
+    async def _enter(self) -> int:
+        host = self._host
+        session: int = await host.call(sessions.next_session)
+        worker = Worker(host.path, session, self._holder, on_gone=self._gone, on_ring=host.rung)
+        self.worker = worker
+        try:
+            await self.recover_dead()
+            entry = SessionEntry(os.getpid(), host.clock.wall_ms(), self._policies)
+            await host.call(lambda applier: sessions.open_session(applier, session, entry))
+        except BaseException:
+            self.worker = None
+            worker.close()
+            raise
+        return session
+
+    async def leave(self) -> None:
+        """Give back the leases and go. Idempotent."""
+        worker, self.worker = self.worker, None
+        if worker is None:
+            return
+        try:
+            await self._host.call(lambda applier: sessions.end_session(applier, worker.session))
+        finally:
+            worker.close()
+
+    def drop(self) -> None:
+        """Go as a killed process does: files and leases stay."""
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            worker.close(remove=False)
+
+    async def cancel(self) -> None:
+        """End what still runs here; the store closes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- what the writer finds
+
+    def on_record(self, session_ids: Iterable[int]) -> None:
+        """Who has a row now: they are watched."""
+        if self.worker is not None:
+            self.worker.watch_all(session_ids)
+
+    def buried(self, session: int) -> None:
+        """Peers took this session for dead, as it was stopped for long: its leases are gone, a new one goes on."""
+        worker = self.worker
+        if worker is not None and worker.session == session:
+            self._spawn(self._renew(worker))
+
+    async def _renew(self, worker: Worker) -> None:
+        if self.worker is worker:
+            self.worker = None
+            worker.close()
+            await self._enter()
+
+    # -- the others
+
+    async def recover_dead(self) -> None:
+        """Look at every session on record, and take back the leases of the dead. Only a session does so."""
+        worker = self.worker
+        if worker is None:
+            return
+        for row in self._host.sessions():
+            if row.id != worker.session and is_dead(self._host.path, row.id):
+                await self._recover(row.id)
+
+    def _gone(self, session: int, verdict: Literal["dead", "stale"]) -> None:
+        _log.warning("session %d is %s: its messages are taken back", session, verdict)
+        self._spawn(self._recover(session))
+
+    async def _recover(self, session: int) -> None:
+        host = self._host
+        started = started_by(host.path, session)
+        await host.call(lambda applier: sessions.recover(applier, session, started))
+        host.check_readers()
+        self._ringer.forget(session)
+        remove_files(host.path, session)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, StoreClosed):
+            return
+        _log.error("%s: care for the sessions failed", self._host.path, exc_info=error)

@@ -1,0 +1,297 @@
+"""The moves of messages between the tables, inside one write transaction: a message's state is its table.
+
+Owns what the transaction has not written yet: each lane's fresh ready rows (the grant may lease them without
+their ever touching `ready`) and the lease rows to delete. A Txn that is refused is taken back by `undo`,
+in reverse order; without one (a Txn of one op checks before it writes) nothing is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lmdb
+
+from iii.model import ARCHIVE
+from iii.store.lmdb.catalog import Catalog, LaneEntry
+from iii.store.lmdb.environment import Tables
+from iii.store.lmdb.keys import (
+    BEHIND,
+    BEHIND_HEAD,
+    BODY,
+    EXPIRES_READY,
+    EXPIRY_HEAD,
+    GROUP,
+    LATER,
+    LEASE,
+    LEASE_HEAD,
+    READY,
+    hash16,
+    u32,
+    u64,
+)
+from iii.store.lmdb.rows import Row, decode_row
+
+Held = tuple[int, LaneEntry, int, Row]
+"""(token, lane, priority, row) of a lease."""
+
+_ready_key = READY.pack
+
+
+class Moves:
+    """The tables as one write transaction sees them. `begin` first; one thread only."""
+
+    txn: lmdb.Transaction[bytes]
+
+    def __init__(self, tables: Tables, catalog: Catalog) -> None:
+        self.tables, self.catalog = tables, catalog
+        self.now_ms = self.wall_ms = 0
+        self.session = 0
+        self.live: dict[int, Held] = {}  # this session's leases
+        self.settled: list[int] = []  # ids of those whose rows are to be deleted before the commit
+        self.undo: list[tuple[Any, ...]] | None = None
+        self.wrote = False
+        self.freed: set[int] = set()  # ids that left the store in the running Txn
+
+    # -- writing with a way back
+
+    def put(self, db: lmdb._Database, key: bytes, value: bytes) -> None:
+        self.wrote = True
+        if self.undo is None:
+            self.txn.put(key, value, db=db)
+        else:
+            self.undo.append((self._restore, db, key, self.txn.replace(key, value, db=db)))
+
+    def delete(self, db: lmdb._Database, key: bytes) -> bytes | None:
+        """Returns what was there."""
+        self.wrote = True
+        old = self.txn.pop(key, db=db)
+        if self.undo is not None and old is not None:
+            self.undo.append((self._restore, db, key, old))
+        return old
+
+    def _restore(self, db: lmdb._Database, key: bytes, old: bytes | None) -> None:
+        if old is None:
+            self.txn.delete(key, db=db)
+        else:
+            self.txn.put(key, old, db=db)
+
+    def take_back(self) -> None:
+        """Undo everything since `undo` was set."""
+        undo, self.undo = self.undo or [], None
+        for back in reversed(undo):
+            back[0](*back[1:])
+
+    def touch(self, lane: LaneEntry) -> None:
+        """The counts or the fresh rows of this lane are about to change."""
+        self.wrote = True
+        self.catalog.dirty.add(lane)
+        if self.undo is not None:
+            self.undo.append((self._restore_lane, lane, lane.counts(), len(lane.fresh)))
+
+    def _restore_lane(self, lane: LaneEntry, counts: tuple[int, ...], fresh: int) -> None:
+        lane.set_counts(counts)
+        del lane.fresh[fresh:]
+
+    def lane(self, topic: str, step: str) -> LaneEntry:
+        """The lane of this name, made now if nobody has used it yet."""
+        lane = self.catalog.lanes.get((topic, step))
+        if lane is None:
+            lane = self.catalog.new_lane(topic, step)
+            if self.undo is not None:
+                self.undo.append((self._unmake_lane, lane))
+            self.wrote = True
+            self.catalog.put_lane(self.txn, lane)
+        return lane
+
+    def _unmake_lane(self, lane: LaneEntry) -> None:
+        self.txn.delete(u32.pack(lane.number), db=self.tables.lane)
+        self.catalog.drop(lane)
+
+    def row(self, lane: LaneEntry, id: int, record: bytes) -> Row:
+        """The row of a record, its payload fetched from `body` where it lies there."""
+        row = decode_row(record)
+        if row.payload is None:
+            row.payload = self.txn.get(BODY.pack(lane.number, id), db=self.tables.body)
+        return row
+
+    # -- into a table
+
+    def place(self, lane: LaneEntry, id: int, priority: int, row: Row, due_ms: int) -> None:
+        """A message that comes into the lane: behind its group's head, or to rest as head or alone."""
+        if row.group is not None:
+            key = GROUP.pack(lane.number, hash16(row.group))
+            if self.txn.get(key, db=self.tables.group) is not None:
+                self.touch(lane)
+                lane.behind += 1
+                head = BEHIND_HEAD.pack(due_ms, priority)
+                self.put(self.tables.behind, key + u64.pack(id), head + row.record())
+                return
+            self.put(self.tables.group, key, u64.pack(id))
+        self.rest(lane, id, priority, row, due_ms)
+
+    def rest(self, lane: LaneEntry, id: int, priority: int, row: Row, due_ms: int) -> None:
+        """To `later` while it is not due, else to ready."""
+        self.touch(lane)
+        if due_ms > self.now_ms:
+            lane.later += 1
+            value = bytes((priority,)) + row.record()
+            self.put(self.tables.later, LATER.pack(due_ms, id, lane.number), value)
+        else:
+            self.ready(lane, 255 - priority, id, row)
+
+    def ready(self, lane: LaneEntry, rank: int, id: int, row: Row | bytes) -> None:
+        """To ready, in memory until `spill` or the grant. The lane has been touched."""
+        lane.ready += 1
+        lane.fresh.append((rank, id, row))
+        if lane.expires:
+            expires_ms = row.expires_ms if isinstance(row, Row) else decode_row(row).expires_ms
+            self.put(self.tables.expiry, expiry_key(lane, rank, id, expires_ms), b"")
+
+    def spill(self, lane: LaneEntry) -> None:
+        """Write the fresh rows, so that `ready` holds all of the lane's ready messages."""
+        if not lane.fresh:
+            return
+        fresh, lane.fresh = lane.fresh, []
+        fresh.sort(key=_order)
+        number = lane.number
+        rows = [
+            (_ready_key(number, rank, id), row if type(row) is bytes else row.record())  # type: ignore[union-attr]
+            for rank, id, row in fresh
+        ]
+        self.txn.cursor(self.tables.ready).putmulti(rows)
+        self.wrote = True
+        if self.undo is not None:
+            self.undo.append((self._unspill, lane, fresh, rows))
+
+    def _unspill(self, lane: LaneEntry, fresh: list[Any], rows: list[tuple[bytes, bytes]]) -> None:
+        for key, _ in rows:
+            self.txn.delete(key, db=self.tables.ready)
+        lane.fresh = fresh
+
+    # -- out of a table
+
+    def take_lease(self, session: int, id: int, token: int) -> Held | None:
+        """End a lease; None where it is not live (any more). The message is in no table then."""
+        if session != self.session:
+            return self._take_foreign(session, id, token)
+        held = self.live.get(id)
+        if held is None or held[0] != token:
+            return None
+        lane = held[1]
+        self.touch(lane)
+        del self.live[id]
+        self.settled.append(id)
+        if self.undo is not None:
+            self.undo.append((self._restore_live, id, held))
+        lane.leased -= 1
+        return held
+
+    def _restore_live(self, id: int, held: Held) -> None:
+        self.live[id] = held
+        self.settled.pop()
+
+    def find_foreign(self, session: int, id: int) -> Held | None:
+        """The lease of another session of this store."""
+        if not 0 < session < 1 << 32 or not 0 < id < 1 << 64:
+            return None
+        value = self.txn.get(LEASE.pack(session, id), db=self.tables.lease)
+        if value is None:
+            return None
+        token, number, priority = LEASE_HEAD.unpack_from(value)
+        lane = self.catalog.by_number[number]
+        return (token, lane, priority, self.row(lane, id, value[LEASE_HEAD.size :]))
+
+    def _take_foreign(self, session: int, id: int, token: int) -> Held | None:
+        held = self.find_foreign(session, id)
+        if held is None or held[0] != token:
+            return None
+        self.touch(held[1])
+        held[1].leased -= 1
+        self.delete(self.tables.lease, LEASE.pack(session, id))
+        return held
+
+    def take_ready(self, lane: LaneEntry, rank: int, id: int) -> Row | None:
+        """A ready message out of `ready`; None where it is not there."""
+        self.spill(lane)
+        record = self.delete(self.tables.ready, READY.pack(lane.number, rank, id))
+        if record is None:
+            return None
+        row = decode_row(record)
+        self.touch(lane)
+        lane.ready -= 1
+        self.unexpire(lane, rank, id, row)
+        return row
+
+    def unexpire(self, lane: LaneEntry, rank: int, id: int, row: Row) -> None:
+        """A message that leaves `ready` leaves `expiry` too."""
+        if lane.expires:
+            self.delete(self.tables.expiry, expiry_key(lane, rank, id, row.expires_ms))
+
+    def take_later(self, lane: LaneEntry, due_ms: int, id: int) -> tuple[int, bytes] | None:
+        """(priority, record) out of `later`."""
+        value = self.delete(self.tables.later, LATER.pack(due_ms, id, lane.number))
+        if value is None:
+            return None
+        self.touch(lane)
+        lane.later -= 1
+        return value[0], value[1:]
+
+    def take_behind(self, lane: LaneEntry, id: int) -> Row | None:
+        cursor = self.txn.cursor(self.tables.behind)
+        prefix, suffix = u32.pack(lane.number), u64.pack(id)
+        found = cursor.set_range(prefix)
+        while found and cursor.key().startswith(prefix):
+            if cursor.key().endswith(suffix):
+                row = decode_row(cursor.value()[BEHIND_HEAD.size :])
+                self.delete(self.tables.behind, cursor.key())
+                self.touch(lane)
+                lane.behind -= 1
+                return row
+            found = cursor.next()
+        return None
+
+    def left(self, lane: LaneEntry, id: int, row: Row, *, head: bool = True) -> None:
+        """The message is gone for good: its body goes, and the next of its group comes forward."""
+        if self.undo is not None:
+            self.freed.add(id)
+        if row.large:
+            self.delete(self.tables.body, BODY.pack(lane.number, id))
+        if row.dead is not None and lane.step == ARCHIVE:
+            origin = self.lane(row.dead.topic, row.dead.step)
+            self.touch(origin)
+            origin.dead -= 1
+        if head and row.group is not None:
+            self._come_forward(lane, hash16(row.group))
+
+    def _come_forward(self, lane: LaneEntry, group: bytes) -> None:
+        """The oldest behind becomes the head; without one the group is no more."""
+        key = GROUP.pack(lane.number, group)
+        cursor = self.txn.cursor(self.tables.behind)
+        if not cursor.set_range(key) or not cursor.key().startswith(key):
+            self.delete(self.tables.group, key)
+            return
+        behind_key, value = cursor.item()
+        id = BEHIND.unpack(behind_key)[2]
+        due_ms, priority = BEHIND_HEAD.unpack_from(value)
+        self.delete(self.tables.behind, behind_key)
+        self.touch(lane)
+        lane.behind -= 1
+        self.put(self.tables.group, key, u64.pack(id))
+        self.rest(lane, id, priority, self.row(lane, id, value[BEHIND_HEAD.size :]), due_ms)
+
+    def begin_moves(self, txn: lmdb.Transaction[bytes], now_ms: int, wall_ms: int) -> None:
+        self.txn, self.now_ms, self.wall_ms = txn, now_ms, wall_ms
+        self.undo, self.wrote = None, False
+        self.settled.clear()
+
+
+def _order(fresh: tuple[int, int, Row | bytes]) -> tuple[int, int]:
+    return fresh[:2]
+
+
+def expiry_key(lane: LaneEntry, rank: int, id: int, expires_ms: int) -> bytes:
+    return EXPIRY_HEAD.pack(expires_ms, EXPIRES_READY) + READY.pack(lane.number, rank, id)
+
+
+Handler = Callable[[Any], None]

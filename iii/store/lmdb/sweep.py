@@ -1,0 +1,114 @@
+"""What happens by itself: later rows come due, expired rows go, histories and the change log are trimmed.
+
+Each is bounded per group, so that no backlog of it delays a commit; `next_ms` says when to come back.
+"""
+
+from __future__ import annotations
+
+import lmdb
+
+from iii.model import TAIL
+from iii.store.contract import Limits
+from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.environment import Tables
+from iii.store.lmdb.keys import (
+    EXPIRES_READY,
+    EXPIRY_HEAD,
+    LATER,
+    NEVER_MS,
+    READY,
+    UNIQUE_VALUE,
+    u64,
+)
+
+ROWS_MAX = 1_000
+"""Rows of one kind moved or removed in one group."""
+
+
+def next_ms(txn: lmdb.Transaction[bytes], tables: Tables) -> int:
+    """When something is due next on the delay clock; NEVER_MS = nothing waits."""
+    due = NEVER_MS
+    for table in (tables.later, tables.expiry):
+        cursor = txn.cursor(table)
+        if cursor.first():
+            due = min(due, u64.unpack_from(cursor.key())[0])
+    return due
+
+
+def sweep(applier: Applier) -> None:
+    """Everything that is due by now, up to ROWS_MAX of each kind."""
+    _come_due(applier)
+    _expire(applier)
+
+
+def _come_due(applier: Applier) -> None:
+    for key in _due_keys(applier, applier.tables.later):
+        due_ms, id, number = LATER.unpack(key)
+        lane = applier.catalog.by_number[number]
+        taken = applier.take_later(lane, due_ms, id)
+        assert taken is not None
+        priority, record = taken
+        applier.ready(lane, 255 - priority, id, record)
+
+
+def _expire(applier: Applier) -> None:
+    for key in _due_keys(applier, applier.tables.expiry):
+        kind, rest = key[8], key[EXPIRY_HEAD.size :]
+        if kind == EXPIRES_READY:
+            number, rank, id = READY.unpack(rest)
+            lane = applier.catalog.by_number[number]
+            row = applier.take_ready(lane, rank, id)
+            assert row is not None
+            applier.left(lane, id, row)
+        else:
+            _expire_unique(applier, key, rest)
+
+
+def _expire_unique(applier: Applier, key: bytes, unique_key: bytes) -> None:
+    raw = applier.txn.get(unique_key, db=applier.tables.unique)
+    if raw is not None and UNIQUE_VALUE.unpack(raw)[1] == EXPIRY_HEAD.unpack_from(key)[0]:
+        applier.delete(applier.tables.unique, unique_key)
+    applier.delete(applier.tables.expiry, key)
+
+
+def _due_keys(applier: Applier, table: lmdb._Database) -> list[bytes]:
+    keys: list[bytes] = []
+    cursor = applier.txn.cursor(table)
+    end = u64.pack(applier.now_ms + 1)
+    found = cursor.first()
+    while found and len(keys) < ROWS_MAX:
+        key = cursor.key()
+        if key >= end:
+            break
+        keys.append(key)
+        found = cursor.next()
+    return keys
+
+
+def trim(applier: Applier, limits: Limits) -> None:
+    """Shorten what this group made longer: twice as much as it added, so that an excess goes away."""
+    tables, counters = applier.tables, applier.catalog.counters
+    if applier.state.changes:
+        raw = applier.txn.get(TAIL.encode(), db=tables.mark)
+        tail = u64.unpack(raw)[0] if raw else counters.version
+        last = min(tail, counters.version - limits.changes_max) - 1
+        _trim(applier, tables.change, last, 2 * len(applier.state.changes) + 16)
+    if applier.runs:
+        _trim(applier, tables.run, counters.run - limits.runs_max, 2 * len(applier.runs) + 16)
+    if applier.audits:
+        _trim(applier, tables.audit, counters.audit - limits.audits_max, 2 * len(applier.audits) + 16)
+
+
+def _trim(applier: Applier, table: lmdb._Database, last: int, rows_max: int) -> None:
+    """Remove rows numbered up to `last`, the oldest first."""
+    if last <= 0:
+        return
+    cursor = applier.txn.cursor(table)
+    end = u64.pack(last)
+    found = cursor.first()
+    while found and rows_max and cursor.key() <= end:
+        found = cursor.delete() and bool(cursor.key())
+        rows_max -= 1
+
+
+__all__ = ["ROWS_MAX", "next_ms", "sweep", "trim"]

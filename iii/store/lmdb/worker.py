@@ -1,0 +1,92 @@
+"""What a process with a session keeps running: lock and board, heartbeat, the watch over its peers, its bell.
+
+Owns their order of making and ending; must not know the tables. `on_gone` and `on_ring` come on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from iii.store.lmdb.doorbell import Doorbell
+from iii.store.lmdb.holder import Holder
+from iii.store.lmdb.liveness import Heartbeat, OwnSession, Peer, Staleness
+from iii.store.lmdb.watch import PeerWatch
+
+LOOK_BEATS = 4
+"""Every so many beats (1 s) the store looks for itself: a ringer may die between its commit and its ring."""
+
+
+class Worker:
+    """Made on the event loop; `close` there too."""
+
+    def __init__(
+        self,
+        folder: Path,
+        session: int,
+        holder: Holder,
+        *,
+        on_gone: Callable[[int, Literal["dead", "stale"]], None],
+        on_ring: Callable[[], None],
+    ) -> None:
+        self.session = session
+        self._loop = asyncio.get_running_loop()
+        self._on_ring, self._holder, self._beats = on_ring, holder, 0
+        self.own = OwnSession(folder, session)
+        try:
+            self._bell = Doorbell(self.own, self._rung)
+            self.staleness = Staleness()
+            self.watch = PeerWatch(folder, on_gone, staleness=self.staleness)
+        except BaseException:
+            self.own.close()
+            raise
+        self.own.park()
+        holder.serve(session)
+        self._heartbeat = Heartbeat([self.own.beat, self.watch.sample, holder.unfreeze, self._look])
+        self._heartbeat.start()
+
+    def watch_all(self, sessions: Iterable[int]) -> None:
+        """Watch exactly these, itself left out."""
+        others = set(sessions) - {self.session}
+        for gone in set(self.watch.session_ids) - others:
+            self.watch.unwatch(gone)
+        for session in others:
+            self.watch.watch(session)
+
+    def close(self, *, remove: bool = True) -> None:
+        self._heartbeat.stop()
+        self._holder.serve(0)
+        self.watch.close()
+        self._bell.close()
+        self.own.close(remove=remove)
+
+    def _rung(self) -> None:
+        self.own.park()  # before anybody looks: what is committed from here on rings again
+        self._on_ring()
+
+    def _look(self) -> None:
+        self._beats += 1
+        if self._beats % LOOK_BEATS == 0:
+            try:
+                self._loop.call_soon_threadsafe(self._on_ring)
+            except RuntimeError:  # the loop is closed
+                pass
+
+
+def started_by(folder: Path, session: int) -> set[int]:
+    """The messages that a session's death counts against."""
+    peer = Peer(folder, session)
+    try:
+        return set(peer.running_ids())
+    finally:
+        peer.close()
+
+
+def is_dead(folder: Path, session: int) -> bool:
+    peer = Peer(folder, session)
+    try:
+        return peer.is_dead()
+    finally:
+        peer.close()

@@ -1,0 +1,344 @@
+"""The writer: one thread per store commits everything pending as one group and answers the parked claim.
+
+    take what is pending -> begin -> each Txn checks and applies -> sweep -> grant -> commit -> tell the loop
+
+The thread blocks without polling: a submitted item, a claim, the doorbell, a turned clock or the next due row
+wake it. Where the map or the disk is full the group is aborted; settlements go first then, the rest one by
+one, and the losers get StoreFull.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from asyncio import AbstractEventLoop
+
+import lmdb
+
+from iii.clock import Clock
+from iii.core import Batch
+from iii.errors import StoreClosed, StoreError, StoreFull
+from iii.model import Ack, Delete, Discard, Hold, Mark, Pause, Release, Retry, Txn
+from iii.store.contract import Limits
+from iii.store.lmdb import sessions, sweep
+from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.catalog import Catalog
+from iii.store.lmdb.environment import Environment
+from iii.store.lmdb.grant import Granting
+from iii.store.lmdb.group import Call, Claim, Group, Item, Owner, Probe, future_of
+from iii.store.lmdb.holder import Holder
+from iii.store.lmdb.keys import LEASE, NEVER_MS
+
+PENDING_BYTES_MAX = 64 << 20
+PEER_PAUSE_S = 0.0002
+SYNC_S = 1.0
+FAILURE_PAUSE_MS = 1_000
+ROOM_CHECK_GROUPS = 32
+
+_SETTLING = frozenset({Ack, Retry, Release, Hold, Discard, Delete, Pause, Mark})
+_NO_ROOM_CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_log = logging.getLogger("iii.store")
+
+
+class Writer:
+    def __init__(
+        self,
+        environment: Environment,
+        owner: Owner,
+        holder: Holder,
+        loop: AbstractEventLoop,
+        clock: Clock,
+        limits: Limits,
+        probe: Probe | None,
+    ) -> None:
+        self.pending: Batch[Item] = Batch(PENDING_BYTES_MAX)
+        self.applier = Applier(environment.tables, Catalog(environment.tables), limits)
+        self._environment, self._owner, self._holder, self._loop = environment, owner, holder, loop
+        self._clock, self._limits, self._probe = clock, limits, probe
+        self._claim: Claim | None = None
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        self._stopping = self._killed = self._stirred = False
+        self._stale = True  # the leases in memory are to be read again
+        self._commits = self._groups = 0
+        self._full: str | None = None
+        self._next_ms = 0
+        self._sessions_told: object = None
+        self._unsynced_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="iii-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, item: Item, size: int) -> None:
+        """On the loop. BatchFull where too many bytes are pending.
+
+        The first item of a batch wakes the writer, but only after everything the loop has ready now has run:
+        the group is larger then, and the two threads do not fight for the interpreter's lock.
+        """
+        if self.pending.append(item, size):
+            self._loop.call_soon(self.wake)
+
+    def wake(self) -> None:
+        """Any thread; cheap when the writer is awake already."""
+        try:
+            self._signal.release()
+        except RuntimeError:  # it has been signalled and not gone to sleep since
+            pass
+
+    def stir(self) -> None:
+        """Another process committed, or the clock was turned: look what there is to do."""
+        self._stirred = True
+        self.wake()
+
+    def stop(self) -> None:
+        """Commit what is pending and end. Returns when the thread has ended."""
+        self._stopping = True
+        self.wake()
+        self._thread.join()
+
+    def kill(self) -> None:
+        """End without committing what is pending, as a SIGKILL would (tests)."""
+        self._killed = True
+        self.stop()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        """Whatever fails outside a group is reported and the thread goes on: without it nothing commits."""
+        ended = False
+        while not ended:
+            try:
+                ended = self._turn()
+            except Exception:
+                _log.exception("the writer of %s stumbled", self._environment.path)
+                self._next_ms = self._clock.delay_ms() + FAILURE_PAUSE_MS
+        self._refuse_pending()
+
+    def _turn(self) -> bool:
+        """Sleep, then commit what there is; True when the thread is to end."""
+        self._sleep()
+        if self._killed:
+            return True
+        items = self.pending.swap()
+        stirred, self._stirred = self._stirred, False
+        if items or self._is_due() or (stirred and self._may_have_work()):
+            self._commit_group(items)
+        elif self._stopping:
+            self._sync(force=True)
+            return True
+        return False
+
+    def _refuse_pending(self) -> None:
+        closed = StoreClosed("the store was closed before this was committed")
+        items = self.pending.swap()
+        if items:
+            self._tell(Group([(future_of(item), closed) for item in items]))
+
+    def _sleep(self) -> None:
+        """Until there is something to do."""
+        if self._stopping or self._next_ms <= self._clock.delay_ms():
+            self._signal.acquire(blocking=False)
+            return
+        timeout_s = -1.0
+        if self._next_ms != NEVER_MS:
+            timeout_s = min(max(0.0, (self._next_ms - self._clock.delay_ms()) / 1000), 86_400.0)
+        if self._unsynced_since is not None:
+            left_s = max(0.0, self._unsynced_since + SYNC_S - time.monotonic())
+            timeout_s = left_s if timeout_s < 0 else min(timeout_s, left_s)
+        self._signal.acquire(timeout=timeout_s)
+        self._sync(force=False)
+
+    def _is_due(self) -> bool:
+        return self._next_ms <= self._clock.delay_ms()
+
+    def _may_have_work(self) -> bool:
+        """Looked up in a read transaction: taking the write lock for nothing would stop the others."""
+        tables = self._environment.tables
+        with self._environment.env.begin() as txn:
+            self._next_ms = sweep.next_ms(txn, tables)
+            if self._is_due():
+                return True
+            return self._claim is not None and txn.stat(tables.ready)["entries"] > 0
+
+    def _sync(self, *, force: bool) -> None:
+        since = self._unsynced_since
+        if since is not None and (force or time.monotonic() - since >= SYNC_S):
+            self._environment.env.sync(True)
+            self._unsynced_since = None
+
+    # -- a group
+
+    def _commit_group(self, items: list[Item]) -> None:
+        self._groups += 1
+        if self._full is not None or self._groups % ROOM_CHECK_GROUPS == 1:
+            self._full = self._environment.full()
+        try:
+            group = self._attempt(items)
+        except Exception as error:
+            if _is_no_room(error):
+                self._commit_in_parts(items)
+            else:
+                self._fail(items, error)
+            return
+        self._tell(group)
+
+    def _attempt(self, items: list[Item]) -> Group:
+        """All of the items in one transaction."""
+        probe, number = self._probe, self._commits + 1
+        if probe is not None:
+            probe("before", number)
+        group = Group([])
+        parked = self._claim
+        self._holder.want()
+        try:
+            with self._environment.env.begin(write=True) as txn:
+                self._holder.enter()
+                self._apply(txn, items, group)
+                if not self.applier.wrote:
+                    txn.abort()
+                    return group
+                self._flush(txn, group)
+                if probe is not None:
+                    probe("applied", number)
+        except BaseException:
+            self._claim = parked
+            self.applier.catalog.forget()
+            self._stale = True
+            raise
+        finally:
+            self._holder.leave()
+        self._commits, group.committed = number, True
+        if self._environment.fsync == "interval" and self._unsynced_since is None:
+            self._unsynced_since = time.monotonic()
+        if probe is not None:
+            probe("after", number)
+        self._owner.landed(self.applier.catalog.sessions)
+        return group
+
+    def _apply(self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group) -> None:
+        applier = self.applier
+        applier.begin(txn, self._clock.delay_ms(), self._clock.wall_ms())
+        foreign = applier.catalog.begin(txn)
+        if foreign and applier.session and applier.session not in applier.catalog.sessions:
+            group.session_lost = applier.session
+            applier.live.clear()
+        elif self._stale:
+            sessions.load_live(applier)
+        self._stale = False
+        if self._next_ms <= applier.now_ms or foreign:
+            sweep.sweep(applier)
+        once: list[Claim] = []
+        answers, run, full = group.answers, applier.run, self._full
+        for item in items:
+            if type(item) is tuple:
+                if full is not None and not _only_settles(item[0]):
+                    answers.append((item[1], StoreFull(full)))
+                else:
+                    answers.append((item[1], run(item[0])))
+            elif type(item) is Claim:
+                if self._claim is not None:
+                    answers.append((self._claim.future, []))
+                    self._claim = None
+                if item.once:
+                    once.append(item)
+                else:
+                    self._claim = item
+            else:
+                assert type(item) is Call
+                answers.append((item.future, item.apply(applier)))
+        if once or self._claim is not None:
+            self._grant(once, group)
+        if applier.catalog.sessions is not self._sessions_told:
+            self._sessions_told = applier.catalog.sessions
+            group.sessions = list(self._sessions_told)
+        self._next_ms = sweep.next_ms(txn, self._environment.tables)
+
+    def _grant(self, once: list[Claim], group: Group) -> None:
+        """Answer the parked claim if there is something for it, and those that do not wait in any case."""
+        if self._claim is not None and self._claim.dropped:
+            self._claim = None
+        applier = self.applier
+        works = applier.session in applier.catalog.sessions
+        # A settled row may be granted again at once, under the same key: delete before putting.
+        self._delete_settled(group)
+        granting = Granting(applier)
+        for claim in once if self._claim is None else [*once, self._claim]:
+            messages = granting.grant(claim.demand) if works else []
+            if messages or claim.once:
+                group.granted.append((claim, messages))
+                if claim is self._claim:
+                    self._claim = None
+        granting.flush()
+
+    def _delete_settled(self, group: Group) -> None:
+        applier = self.applier
+        delete, lease, session, pack = applier.txn.delete, applier.tables.lease, applier.session, LEASE.pack
+        for id in applier.settled:
+            delete(pack(session, id), db=lease)
+        group.ended += applier.settled
+        applier.settled.clear()
+
+    def _flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:
+        """Write what was gathered in memory."""
+        applier, tables = self.applier, self._environment.tables
+        self._delete_settled(group)
+        for lane in applier.catalog.dirty:
+            if lane.fresh:
+                applier.spill(lane)
+        gathered = (
+            (tables.change, applier.state.changes), (tables.run, applier.runs), (tables.audit, applier.audits)
+        )  # fmt: skip
+        for table, rows in gathered:
+            if rows:
+                txn.cursor(table).putmulti(rows, append=True)
+        group.changed = bool(applier.state.changes)
+        sweep.trim(applier, self._limits)
+        applier.catalog.flush(txn)
+
+    def _tell(self, group: Group) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._owner.deliver, group)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+        if group.committed and len(self.applier.catalog.sessions) > 1:
+            time.sleep(PEER_PAUSE_S)  # LMDB's lock is unfair: let the other instances have a turn
+
+    # -- when it goes wrong
+
+    def _commit_in_parts(self, items: list[Item]) -> None:
+        """The map or the disk is full: what settles goes first and together, the rest one by one."""
+        self._full = self._environment.full()
+        settling: list[Item] = [item for item in items if type(item) is tuple and _only_settles(item[0])]
+        others: list[Item] = [item for item in items if type(item) is not tuple or not _only_settles(item[0])]
+        for part in ([settling] if settling else []) + [[item] for item in others]:
+            try:
+                self._tell(self._attempt(part))
+            except Exception as error:
+                if _is_no_room(error):
+                    full = StoreFull(
+                        f"no room in {self._environment.path} ({error}): grow the map or the disk"
+                    )
+                    self._tell(Group([(future_of(item), full) for item in part]))
+                else:
+                    self._fail(part, error)
+
+    def _fail(self, items: list[Item], error: Exception) -> None:
+        """Nothing of the group was written; whoever waits hears why."""
+        _log.error("a group of %d items failed and wrote nothing", len(items), exc_info=error)
+        reason = StoreError(f"the commit failed and wrote nothing: {error}")
+        reason.__cause__ = error
+        self._next_ms = max(self._next_ms, self._clock.delay_ms() + FAILURE_PAUSE_MS)
+        self._tell(Group([(future_of(item), reason) for item in items]))
+
+
+def _is_no_room(error: Exception) -> bool:
+    if isinstance(error, lmdb.MapFullError | lmdb.DiskError | lmdb.TxnFullError):
+        return True
+    return isinstance(error, lmdb.Error) and getattr(error, "code", 0) in _NO_ROOM_CODES
+
+
+def _only_settles(txn: Txn) -> bool:
+    return all(type(op) in _SETTLING for op in txn.ops)

@@ -1,0 +1,310 @@
+"""MemoryStore: one process's door to MemoryTables, and who waits at it. Rules live in the modules beside.
+
+    commit    tidy (due, expired) -> the Txn, whole or not at all -> ring
+    ring      every store that shares the tables answers its parked claim and its waiting readers
+
+Everything happens at once on the caller's loop; only time is waited for (a timer, or FakeClock's jumps).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from iii.clock import Clock, FakeClock, SystemClock
+from iii.errors import InputError, LeaseLost, Refusal, StoreClosed, StoreError
+from iii.model import ARCHIVE, Change, Committed, Lane, LanePolicy, Lease, Message, Txn
+from iii.store.contract import Limits
+from iii.store.limits import check, check_lane
+from iii.store.memory import moves, sessions
+from iii.store.memory.reads import MemoryReads
+from iii.store.memory.tables import MemoryTables, Now
+from iii.store.memory.transaction import Transaction, leased
+from iii.store.memory.verify import verify
+
+__all__ = ["MemoryStore"]
+
+EXPIRED_ROWS_MAX = 1_000  # per commit
+T = TypeVar("T")
+
+
+class Parked(Generic[T]):
+    """Somebody who waits until `look` finds something, or until the deadline (None = for ever)."""
+
+    def __init__(self, look: Callable[[], list[T]], deadline_ms: int | None) -> None:
+        self.look, self.deadline_ms = look, deadline_ms
+        self.future: asyncio.Future[list[T]] = asyncio.get_running_loop().create_future()
+
+    def answer(self, found: list[T]) -> None:
+        if not self.future.done():
+            self.future.set_result(found)
+
+
+class MemoryStore(MemoryReads):
+    """The Store protocol over plain tables. Stores made with the same `tables` are like several processes."""
+
+    def __init__(
+        self, clock: Clock | None = None, limits: Limits | None = None, *, tables: MemoryTables | None = None
+    ) -> None:
+        super().__init__(tables or MemoryTables())
+        self.clock = clock or SystemClock()
+        self.limits = limits or Limits()
+        self._is_open = False
+        self._session: int | None = None
+        self._claim: Parked[Message] | None = None
+        self._readers: list[Parked[Change]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._undo_jump: Callable[[], None] = lambda: None
+
+    @property
+    def tables(self) -> MemoryTables:
+        """What a second store is made with to share this one's state."""
+        return self._tables
+
+    async def open(self) -> None:
+        if self._is_open:
+            raise StoreError("the store is open already")
+        self._is_open = True
+        self._tables.doorbells.append(self._answer)
+        self._undo_jump = self.clock.on_jump(self._tick)
+        self._tick()
+
+    async def close(self) -> None:
+        if not self._is_open:
+            return
+        await self.close_session()
+        self._detach()
+
+    def crash(self) -> None:
+        """Die as a killed process does: nothing is released, peers that live notice at once."""
+        if self._session is not None:
+            self._tables.dead_sessions.add(self._session)
+        self._detach()
+        if any(id not in self._tables.dead_sessions for id, _ in self._tables.session.scan()):
+            self._atomically(sessions.recover_dead)
+
+    # -- writing
+
+    def submit(self, txn: Txn) -> asyncio.Future[Committed]:
+        self._require_open()
+        check(txn, self.limits)
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        try:
+            future.set_result(self._commit(txn))
+        except Refusal as refusal:
+            future.set_exception(refusal)
+        return future
+
+    async def commit(self, txn: Txn) -> Committed:
+        future = self.submit(txn)
+        await asyncio.sleep(0)  # a commit is where others get their turn, as in a store that writes
+        return future.result()
+
+    def _commit(self, txn: Txn) -> Committed:
+        if not txn.ops:
+            return Committed(self.version(), [])
+        return self._atomically(lambda tables, now: Transaction(tables, self.limits, now).run(txn))
+
+    # -- working
+
+    async def open_session(self, policies: Sequence[LanePolicy]) -> int:
+        self._require_open()
+        if self._session is not None:
+            raise StoreError(f"this store has session {self._session} already: close_session() first")
+        for policy in policies:
+            check_lane(policy.topic, policy.step, self.limits.name_bytes_max)
+            if policy.step == ARCHIVE:
+                raise InputError(
+                    f"nobody subscribes to an archive: redrive it, or subscribe to {policy.topic}"
+                )
+        self._atomically(sessions.recover_dead)
+        self._session = self._atomically(lambda tables, now: sessions.enter_session(tables, policies, now))
+        return self._session
+
+    async def close_session(self) -> None:
+        session, self._session = self._session, None
+        self._drop_claim()
+        if session is not None and session in self._tables.session:
+            self._atomically(lambda tables, now: sessions.leave_session(tables, session, now))
+
+    async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
+        self._require_open()
+        if self._session is None:
+            raise StoreError("only a session claims: open_session() first")
+        for lane in demand:
+            if lane.step in ("", ARCHIVE):
+                raise InputError(f"nobody claims from lane {lane}: subscribe a step to {lane.topic}")
+        self._drop_claim()
+        self._tidy()
+        wanted = dict(demand)
+        parked = Parked(lambda: self._grant(wanted), self._deadline_ms(wait_ms))
+        messages = parked.look()
+        if messages or wait_ms == 0:
+            return messages
+        self._claim = parked
+        self._arm()
+        try:
+            return await parked.future
+        except asyncio.CancelledError:
+            if parked.future.done() and not parked.future.cancelled():
+                self._give_back([message.lease for message in parked.future.result()])
+            raise
+        finally:
+            if self._claim is parked:
+                self._claim = None
+
+    def start(self, lease: Lease) -> None:
+        with self._tables.atomic():
+            if (lease.session, lease.id) in self._tables.leased:
+                self._tables.started.put((lease.session, lease.id), lease.token)
+
+    def _grant(self, demand: Mapping[Lane, int]) -> list[Message]:
+        session = self._session
+        if session is None:
+            return []
+        with self._tables.atomic():
+            return sessions.grant(self._tables, session, demand)
+
+    def _give_back(self, leases: Sequence[Lease]) -> None:
+        """Release what a cancelled claim was granted: nobody saw it, a suspicion stays."""
+
+        def work(tables: MemoryTables, now: Now) -> None:
+            for lease in leases:
+                try:
+                    row = leased(tables, lease)
+                except LeaseLost:
+                    continue
+                moves.put_back(tables, row, "Release", 0, now.delay_ms)
+
+        if self._is_open:
+            self._atomically(work)
+
+    def _drop_claim(self) -> None:
+        if self._claim is not None:
+            self._claim.answer([])
+            self._claim = None
+
+    # -- following
+
+    async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
+        self._require_open()
+        parked = Parked(lambda: self._changes(after, limit), self._deadline_ms(wait_ms))
+        found = parked.look()
+        if found or wait_ms == 0:
+            return found
+        self._readers.append(parked)
+        self._arm()
+        try:
+            return await parked.future
+        finally:
+            if parked in self._readers:
+                self._readers.remove(parked)
+
+    def _changes(self, after: int, limit: int) -> list[Change]:
+        found: list[Change] = []
+        for _, change in self._tables.change.scan(after + 1):
+            if len(found) >= limit:
+                break
+            found.append(change)
+        return found
+
+    # -- care
+
+    def verify(self) -> list[str]:
+        return verify(self._tables)
+
+    async def backup(self, dest: Path) -> None:
+        raise StoreError(f"a memory store has no file to copy to {dest}: use store type lmdb")
+
+    # -- time and turns
+
+    def _atomically(self, work: Callable[[MemoryTables, Now], T]) -> T:
+        """Run `work` as one commit of its own, after what is due by now; then tell everybody."""
+        self._tidy()
+        try:
+            with self._tables.atomic():
+                return work(self._tables, self._now())
+        finally:
+            self._ring()
+
+    def _tidy(self) -> bool:
+        """Promote what is due and expire what is over; True when the latter has more to do."""
+        now_ms = self.clock.delay_ms()
+        with self._tables.atomic():
+            moves.promote_due(self._tables, now_ms)
+            return moves.expire(self._tables, now_ms, EXPIRED_ROWS_MAX) == EXPIRED_ROWS_MAX
+
+    def _ring(self) -> None:
+        """This store's own claim comes first, as its commit would lease to it directly."""
+        if self._is_open:
+            self._answer()
+        for doorbell in tuple(self._tables.doorbells):
+            doorbell()
+
+    def _answer(self) -> None:
+        """Answer whoever waits here, if there is something for them or their time is up."""
+        claim = self._claim
+        if claim is not None and not claim.future.done() and (messages := claim.look()):
+            self._claim = None
+            claim.answer(messages)
+        for reader in tuple(self._readers):
+            if not reader.future.done() and (found := reader.look()):
+                reader.answer(found)
+        self._arm()
+
+    def _tick(self) -> None:
+        """The clock went on: by a timer, or because somebody turned it."""
+        while self._tidy():
+            pass
+        self._ring()
+        now_ms = self.clock.delay_ms()
+        for parked in self._waiters():
+            if parked.deadline_ms is not None and parked.deadline_ms <= now_ms:
+                parked.answer([])
+
+    def _arm(self) -> None:
+        """Set the timer to the next time something happens by itself; a FakeClock tells instead."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if isinstance(self.clock, FakeClock) or not self._is_open:
+            return
+        times = [parked.deadline_ms for parked in self._waiters() if parked.deadline_ms is not None]
+        if (next_ms := moves.next_ms(self._tables)) is not None:
+            times.append(next_ms)
+        if times:
+            wait_s = max(0, min(times) - self.clock.delay_ms() + 1) / 1000
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
+
+    def _waiters(self) -> list[Parked[Message] | Parked[Change]]:
+        waiters: list[Parked[Message] | Parked[Change]] = [*self._readers]
+        if self._claim is not None:
+            waiters.append(self._claim)
+        return [waiter for waiter in waiters if not waiter.future.done()]
+
+    def _deadline_ms(self, wait_ms: int | None) -> int | None:
+        return None if wait_ms is None else self.clock.delay_ms() + wait_ms
+
+    def _now(self) -> Now:
+        return Now(self.clock.delay_ms(), self.clock.wall_ms())
+
+    def _now_ms(self) -> int:
+        return self.clock.delay_ms()
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise StoreClosed("the store is not open")
+
+    def _detach(self) -> None:
+        self._is_open, self._session = False, None
+        self._drop_claim()
+        for reader in self._readers:
+            reader.answer([])
+        self._undo_jump()
+        if self._answer in self._tables.doorbells:
+            self._tables.doorbells.remove(self._answer)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

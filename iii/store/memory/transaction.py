@@ -1,0 +1,246 @@
+"""What each op of a Txn means, one after the other, each seeing what the ones before it did.
+
+Runs inside MemoryTables.atomic(): a refusal raised anywhere takes everything back.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from iii.errors import Conflict, LeaseLost, QueueFull, TooLarge
+from iii.merge import evaluate
+from iii.model import (
+    ARCHIVE,
+    TAIL,
+    Ack,
+    Change,
+    Committed,
+    Delete,
+    Discard,
+    Enqueue,
+    Entry,
+    Hold,
+    Lane,
+    Lease,
+    Mark,
+    Merge,
+    MessageState,
+    Op,
+    Pause,
+    Put,
+    Record,
+    Release,
+    Retry,
+    Txn,
+)
+from iii.store.contract import Limits
+from iii.store.memory import moves
+from iii.store.memory.tables import Known, MemoryTables, Now, Row
+
+__all__ = ["Transaction", "leased"]
+
+
+def leased(tables: MemoryTables, lease: Lease) -> Row:
+    """The message of a live lease, else LeaseLost."""
+    row = tables.leased.get((lease.session, lease.id))
+    if row is None or row.token != lease.token:
+        raise LeaseLost(f"the lease on message {lease.id} is no longer this session's")
+    return row
+
+
+class Transaction:
+    """One Txn against the tables."""
+
+    def __init__(self, tables: MemoryTables, limits: Limits, now: Now) -> None:
+        self._tables, self._limits, self._now = tables, limits, now
+        self._written: dict[tuple[str, str], bytes | None] = {}
+        self._ids: list[list[int]] = []
+        self._taken_out: set[int] = set()
+
+    def run(self, txn: Txn) -> Committed:
+        self._tables.next("commit")
+        for op in txn.ops:
+            self._apply(op)
+        self._write_changes(txn.headers)
+        self._trim_changes()
+        return Committed(self._tables.last("version"), self._ids)
+
+    def _apply(self, op: Op) -> None:
+        match op:
+            case Put() | Delete():
+                self._check_version(op)
+                self._written[op.namespace, op.key] = op.value if isinstance(op, Put) else None
+            case Merge():
+                self._merge(op)
+            case Enqueue():
+                self._ids.append(self._enqueue(op))
+            case Ack() | Retry() | Release() | Hold():
+                self._settle(op)
+            case Mark():
+                self._mark(op)
+            case Record():
+                self._record(op)
+            case Pause():
+                lane = Lane(op.topic, op.step)
+                self._tables.lane.put(lane, replace(self._tables.use(lane), paused=op.paused))
+            case Discard():
+                self._discard(op)
+
+    # -- state
+
+    def _value(self, key: tuple[str, str]) -> bytes | None:
+        if key in self._written:
+            return self._written[key]
+        entry = self._tables.state.get(key)
+        return entry.value if entry else None
+
+    def _check_version(self, op: Put | Delete) -> None:
+        """Against the version before this Txn: what it writes itself has none yet."""
+        entry = self._tables.state.get((op.namespace, op.key))
+        found = entry.version if entry else 0
+        if op.if_version not in (None, found):
+            raise Conflict(f"{op.namespace}/{op.key} is at version {found}, expected {op.if_version}")
+
+    def _merge(self, op: Merge) -> None:
+        key = (op.namespace, op.key)
+        value = evaluate(self._value(key), op.patch)
+        most = self._limits.value_bytes_max
+        if len(value) > most:
+            raise TooLarge(f"{op.namespace}/{op.key} would have {len(value)} bytes, at most {most}")
+        self._written[key] = value
+
+    def _write_changes(self, headers: dict[str, str]) -> None:
+        for (namespace, key), new in self._written.items():
+            entry = self._tables.state.get((namespace, key))
+            old = entry.value if entry else None
+            if new == old:
+                continue
+            version = self._tables.next("version")
+            if new is None:
+                self._tables.state.pop((namespace, key))
+            else:
+                self._tables.state.put(
+                    (namespace, key), Entry(namespace, key, new, version, self._now.wall_ms)
+                )
+            if not namespace.startswith("$"):
+                self._tables.change.put(version, Change(version, namespace, key, old, new, headers))
+
+    def _trim_changes(self) -> None:
+        newest = self._tables.last("version")
+        tail = self._tables.mark.get(TAIL)
+        needed = min(newest if tail is None else tail, newest - self._limits.changes_max)
+        while (oldest := next(self._tables.change.scan(), None)) and oldest[0] < needed:
+            self._tables.change.pop(oldest[0])
+
+    # -- messages
+
+    def _enqueue(self, op: Enqueue) -> list[int]:
+        """The ids of the copies. A dead letter's archive row comes first, then its subscribers' copies.
+
+        The death of such a copy lies in the same archive but is not delivered to the subscribers again.
+        """
+        subscribers = self._tables.subscribers(op.topic)
+        if op.dead is not None:
+            again = op.dead.topic == op.topic
+            archived = self._add(op, Lane(op.topic, ARCHIVE), op.id)
+            return [archived] + [self._add(op, lane, None) for lane in subscribers if not again]
+        if op.step is not None:
+            return [self._add(op, Lane(op.topic, op.step), op.id)]
+        return [self._add(op, lane, None) for lane in subscribers or [Lane(op.topic, "")]]
+
+    def _add(self, op: Enqueue, lane: Lane, id: int | None) -> int:
+        tables = self._tables
+        known = self._known(op, lane)
+        if known is not None:
+            return known
+        policy = tables.use(lane).policy
+        depth = sum(tables.counted(lane, state) for state in ("ready", "later", "behind"))
+        if op.dead is None and policy.max_depth is not None and depth >= policy.max_depth:
+            raise QueueFull(f"queue {op.topic} ({lane.step}) holds {depth} messages: its max_depth")
+        row = Row(
+            id=tables.next("id") if id is None else self._kept(id),
+            lane=lane,
+            priority=op.priority,
+            payload=op.payload,
+            headers=op.headers,
+            group=op.group,
+            dead=op.dead,
+            enqueued_ms=self._now.wall_ms,
+            due_ms=self._now.delay_ms + op.delay_ms,
+            expires_ms=moves.expiry_ms(tables, lane, self._now.delay_ms),
+        )
+        if op.dead is not None and lane.step == ARCHIVE:
+            row = replace(row, attempts=op.dead.attempts, error=op.dead.error)
+            tables.use(Lane(op.dead.topic, op.dead.step))
+        if op.unique is not None:
+            until_ms = self._now.delay_ms + op.unique.ttl_ms
+            tables.unique.put((lane, op.unique.key), Known(row.id, until_ms))
+            tables.unique_until.put((until_ms, lane, op.unique.key), row.id)
+        moves.enter(tables, row, self._now.delay_ms)
+        return row.id
+
+    def _known(self, op: Enqueue, lane: Lane) -> int | None:
+        if op.unique is None:
+            return None
+        known = self._tables.unique.get((lane, op.unique.key))
+        if known is None:
+            return None
+        if known.until_ms <= self._now.delay_ms:
+            self._tables.unique_until.pop((known.until_ms, lane, op.unique.key))
+            return None
+        if op.unique.exclusive:
+            raise Conflict(f"{op.unique.key!r} is already known in queue {lane.topic} ({lane.step})")
+        return known.id
+
+    def _kept(self, id: int) -> int:
+        if id not in self._taken_out:
+            raise Conflict(
+                f"message {id} keeps its id only in the Txn that acks or discards it, after that op"
+            )
+        self._taken_out.remove(id)
+        return id
+
+    def _settle(self, op: Ack | Retry | Release | Hold) -> None:
+        tables, now_ms = self._tables, self._now.delay_ms
+        row = leased(tables, op.lease)
+        match op:
+            case Ack():
+                tables.add(row.lane, "failed" if op.failed else "done", +1)
+                moves.leave(tables, row, "leased", "Ack", now_ms)
+                self._taken_out.add(row.id)
+            case Retry():
+                tables.add(row.lane, "failed", +1)
+                changes = {"attempts": row.attempts + 1, "error": op.error, "crashes": 0}
+                moves.put_back(tables, row, "Retry", op.delay_ms, now_ms, **changes)
+            case Release():
+                moves.put_back(tables, row, "Release", op.delay_ms, now_ms, crashes=0)
+            case Hold():
+                pass
+
+    def _discard(self, op: Discard) -> None:
+        found = self._tables.find(op.id)
+        if found is None or op.state == "leased" or not _names(op, *found):
+            raise Conflict(f"message {op.id} does not rest as {op.state} in queue {op.topic} ({op.step})")
+        moves.leave(self._tables, found[1], op.state, "Discard", self._now.delay_ms)
+        self._taken_out.add(op.id)
+
+    # -- the rest
+
+    def _mark(self, op: Mark) -> None:
+        found = self._tables.mark.get(op.name)
+        if found != op.expected:
+            raise Conflict(f"mark {op.name} is {found}, expected {op.expected}")
+        self._tables.mark.put(op.name, op.value)
+
+    def _record(self, op: Record) -> None:
+        most = self._limits.runs_max if op.kind == "run" else self._limits.audits_max
+        newest = self._tables.next(op.kind)
+        self._tables.history.put((op.kind, newest), op.content)
+        oldest, _ = next(self._tables.history.under(op.kind))
+        if oldest[1] <= newest - most:
+            self._tables.history.pop(oldest)
+
+
+def _names(op: Discard, state: MessageState, row: Row) -> bool:
+    same = (state, row.lane, row.priority) == (op.state, (op.topic, op.step), op.priority)
+    return same and (state != "later" or row.due_ms == op.due_ms)

@@ -1,0 +1,113 @@
+"""What a store brings to the conformance suite and the rule machine, and the verbs both are written in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from iii.clock import FakeClock
+from iii.model import Enqueue, Lane, LanePolicy, LaneStats, Lease, Message, Op, Txn
+from iii.store.contract import Limits, Store
+from iii.store.memory import MemoryStore, MemoryTables
+
+JOBS = Lane("jobs", "Work")
+WAIT_S = 10.0
+
+
+class StoreKit(Protocol):
+    """Stores on one shared durable state, each like a process of its own. Made with an empty folder."""
+
+    clock: FakeClock
+    stores: list[Store]  # the open ones
+
+    async def make(self, limits: Limits | None = None) -> Store:
+        """One more store, opened."""
+        ...
+
+    async def kill(self, store: Store) -> None:
+        """The store's process dies: nothing is released. Peers may need a moment to notice."""
+        ...
+
+    async def close(self, store: Store) -> None: ...
+
+    async def close_all(self) -> None: ...
+
+
+class MemoryKit:
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.stores: list[Store] = []
+        self._tables = MemoryTables()
+
+    async def make(self, limits: Limits | None = None) -> Store:
+        store = MemoryStore(self.clock, limits, tables=self._tables)
+        await store.open()
+        self.stores.append(store)
+        return store
+
+    async def kill(self, store: Store) -> None:
+        assert isinstance(store, MemoryStore)
+        self.stores.remove(store)
+        store.crash()
+
+    async def close(self, store: Store) -> None:
+        self.stores.remove(store)
+        await store.close()
+
+    async def close_all(self) -> None:
+        for store in tuple(self.stores):
+            await self.close(store)
+
+
+async def until(condition: Callable[[], Any], what: str = "") -> None:
+    """Wait for something that other threads or processes bring about."""
+    deadline = asyncio.get_running_loop().time() + WAIT_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"did not happen: {what or condition}"
+        await asyncio.sleep(0.002)
+
+
+async def commit(store: Store, *ops: Op) -> list[list[int]]:
+    return (await store.commit(Txn(ops))).ids
+
+
+async def enqueue(store: Store, payload: bytes = b"x", topic: str = "jobs", **options: Any) -> list[int]:
+    """The ids of the copies."""
+    return (await commit(store, Enqueue(topic, payload, **options)))[0]
+
+
+async def work(kit: StoreKit, *lanes: Lane, limits: Limits | None = None, **policy: Any) -> Store:
+    """A store with a session that serves the lanes (JOBS), all with the same policy."""
+    store = await kit.make(limits)
+    await store.open_session([LanePolicy(*lane, **policy) for lane in lanes or (JOBS,)])
+    return store
+
+
+async def claim(store: Store, count: int = 1, lane: Lane = JOBS) -> list[Message]:
+    """What there is now, up to `count`."""
+    return await store.claim({lane: count}, 0)
+
+
+async def claim_one(store: Store, lane: Lane = JOBS) -> Message:
+    messages = await store.claim({lane: 1}, 0)
+    assert len(messages) == 1, f"nothing to claim in {lane}: {store.stats()}"
+    return messages[0]
+
+
+def stats(store: Store, lane: Lane = JOBS) -> LaneStats:
+    return next(row for row in store.stats() if (row.topic, row.step) == lane)
+
+
+def counts(store: Store, lane: Lane = JOBS) -> tuple[int, int, int, int]:
+    row = stats(store, lane)
+    return row.ready, row.later, row.behind, row.leased
+
+
+def ids(messages: list[Message]) -> list[int]:
+    return [message.lease.id for message in messages]
+
+
+def leases(messages: list[Message]) -> list[Lease]:
+    return [message.lease for message in messages]

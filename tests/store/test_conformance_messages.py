@@ -1,0 +1,624 @@
+"""What a message's life promises, over every store. Numbers as in iii/store/contract.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from store_kit import (
+    JOBS,
+    StoreKit,
+    claim,
+    claim_one,
+    commit,
+    counts,
+    enqueue,
+    ids,
+    leases,
+    stats,
+    until,
+    work,
+)
+
+from iii.errors import Conflict, InputError, LeaseLost, QueueFull, StoreError
+from iii.model import (
+    ARCHIVE,
+    Ack,
+    DeadLetter,
+    Discard,
+    Enqueue,
+    Lane,
+    LanePolicy,
+    Lease,
+    Message,
+    Op,
+    Pause,
+    Put,
+    Release,
+    Retry,
+    Txn,
+    Unique,
+)
+from iii.store.contract import Store
+
+MAIL = Lane("jobs", "Mail")
+FAILED = Lane("jobs.failed", "Undertaker")
+ARCHIVED = Lane("jobs.failed", ARCHIVE)
+
+
+def dead(message: Message, **options: Any) -> list[Ack | Enqueue]:
+    """The ops of a message's death."""
+    origin = DeadLetter(message.topic, message.step, "it broke", message.attempt, 5)
+    letter = Enqueue(
+        "jobs.failed", message.payload, step=ARCHIVE, id=message.lease.id, dead=origin, **options
+    )
+    return [Ack(message.lease, failed=True), letter]
+
+
+async def test_04_a_message_is_leased_once_over_all_sessions(kit: StoreKit) -> None:
+    one, two = await work(kit), await work(kit)
+    for _ in range(5):
+        await enqueue(one)
+    granted: list[int] = []
+    for _ in range(3):
+        for messages in await asyncio.gather(claim(one), claim(two)):
+            granted += ids(messages)
+    assert len(granted) == 5 == len(set(granted)) == stats(one).leased
+    assert await claim(one) == await claim(two) == []
+
+
+async def test_04_each_lease_has_a_token_of_its_own(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store)
+    tokens = []
+    for _ in range(4):
+        message = await claim_one(store)
+        tokens.append(message.lease.token)
+        await commit(store, Release(message.lease))
+    assert sorted(set(tokens)) == tokens, "tokens only grow"
+
+
+async def test_04_a_message_that_is_enqueued_while_a_claim_is_parked_is_leased_by_that_commit(
+    kit: StoreKit,
+) -> None:
+    store = await work(kit)
+    parked = asyncio.create_task(store.claim({JOBS: 2}, None))
+    await asyncio.sleep(0.01)
+    [[first], [second], [third]] = await commit(store, *(Enqueue("jobs", b"%d" % n) for n in range(3)))
+    assert counts(store) == (1, 0, 0, 2)
+    assert ids(await asyncio.wait_for(parked, 20)) == [first, second]
+    assert ids(await claim(store)) == [third]
+
+
+async def test_04_a_parked_claim_is_answered_by_the_commit_of_another_process(kit: StoreKit) -> None:
+    worker, web = await work(kit), await kit.make()
+    parked = asyncio.create_task(worker.claim({JOBS: 1}, None))
+    await asyncio.sleep(0.01)
+    [id] = await enqueue(web, b"hello")
+    [message] = await asyncio.wait_for(parked, 20)
+    assert (message.lease.id, message.payload, message.attempt) == (id, b"hello", 1)
+
+
+async def test_04_a_new_claim_replaces_a_parked_one_which_returns_nothing(kit: StoreKit) -> None:
+    store = await work(kit, JOBS, MAIL)
+    first = asyncio.create_task(store.claim({JOBS: 1}, None))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(store.claim({MAIL: 1}, None))
+    assert await asyncio.wait_for(first, 20) == []
+    await enqueue(store)
+    [message] = await asyncio.wait_for(second, 20)
+    assert message.step == "Mail" and counts(store) == (1, 0, 0, 0)
+
+
+async def test_04_a_cancelled_claim_loses_no_message(kit: StoreKit) -> None:
+    store = await work(kit)
+    for _ in range(20):
+        parked = asyncio.create_task(store.claim({JOBS: 1}, None))
+        await asyncio.sleep(0)
+        enqueued = store.submit(Txn((Enqueue("jobs", b"x"),)))
+        parked.cancel()
+        [[id]] = (await enqueued).ids
+        granted = (await asyncio.gather(parked, return_exceptions=True))[0]
+        if isinstance(granted, BaseException):
+            await until(lambda: counts(store) == (1, 0, 0, 0), "the message is ready again")
+            granted = await claim(store)
+        assert ids(granted) == [id]
+        assert granted[0].attempt == 1
+        await commit(store, Ack(granted[0].lease))
+
+
+async def test_04_a_claim_waits_no_longer_than_it_was_told(kit: StoreKit) -> None:
+    store = await work(kit)
+    parked = asyncio.create_task(store.claim({JOBS: 1}, 50))
+    following = asyncio.create_task(store.changes(0, 1, 50))
+
+    def turned() -> bool:
+        kit.clock.advance(10)
+        return parked.done() and following.done()
+
+    await until(turned, "both waits end")
+    assert parked.result() == [] and following.result() == []
+
+
+async def test_04_only_a_session_claims_and_only_from_a_steps_lane(kit: StoreKit) -> None:
+    store = await kit.make()
+    with pytest.raises(StoreError):
+        await claim(store)
+    await store.open_session([])
+    for lane in (Lane("jobs", ""), ARCHIVED):
+        with pytest.raises(InputError):
+            await claim(store, 1, lane)
+    assert await claim(store, 1, Lane("never", "Heard")) == []
+
+
+async def test_06_claims_come_in_order_of_priority_then_age(kit: StoreKit) -> None:
+    store = await work(kit)
+    for priority in (64, 128, 255, 0, 128, 192, 128):
+        await enqueue(store, priority=priority)
+    assert ids(await claim(store, 2)) == [3, 6]
+    assert ids(await claim(store, 9)) == [2, 5, 7, 1, 4]
+
+
+async def test_06_rows_at_rest_and_rows_of_the_same_commit_keep_one_order(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, priority=10)
+    held = await claim(store)
+    await enqueue(store, priority=10)
+    await enqueue(store, priority=200)
+    await commit(store, Enqueue("jobs", b"", priority=100), Retry(held[0].lease, 0, "again"))
+    assert ids(await claim(store, 9)) == [3, 4, 1, 2], "a retry keeps its id and priority, and so its place"
+
+
+async def test_06_demand_is_met_lane_by_lane(kit: StoreKit) -> None:
+    store = await work(kit, JOBS, Lane("other", "Step"))
+    for topic in ("jobs", "other", "jobs", "other"):
+        await enqueue(store, topic=topic)
+    messages = await store.claim({Lane("other", "Step"): 1, JOBS: 9}, 0)
+    assert [(message.topic, message.lease.id) for message in messages] == [
+        ("other", 2),
+        ("jobs", 1),
+        ("jobs", 3),
+    ]
+
+
+async def test_07_nothing_is_claimed_before_it_is_due(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, b"late", delay_ms=100, priority=255)
+    await enqueue(store, b"now")
+    [now] = await claim(store, 9)
+    assert now.payload == b"now" and counts(store) == (0, 1, 0, 1)
+    await commit(store, Retry(now.lease, 50, "again"))
+    assert counts(store) == (0, 2, 0, 0)
+    for wait_ms, expected in ((49, []), (1, [b"now"]), (49, []), (1, [b"late"])):
+        kit.clock.advance(wait_ms)
+        assert [message.payload for message in await claim(store, 9)] == expected
+
+
+async def test_07_a_parked_claim_gets_what_comes_due(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, b"late", delay_ms=100)
+    parked = asyncio.create_task(store.claim({JOBS: 1}, None))
+    await asyncio.sleep(0.01)
+    kit.clock.advance(99)
+    await asyncio.sleep(0.01)
+    assert not parked.done()
+    kit.clock.advance(1)
+    assert [message.payload for message in await asyncio.wait_for(parked, 20)] == [b"late"]
+
+
+async def test_07_turning_the_wall_clock_makes_nothing_due(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, delay_ms=1000)
+    await enqueue(store, topic="unheard")
+    kit.clock.set_wall(kit.clock.wall_ms() + 365 * 24 * 3600 * 1000)
+    assert await claim(store) == []
+    await enqueue(store, topic="elsewhere")
+    assert counts(store, Lane("unheard", "")) == (1, 0, 0, 0)
+
+
+async def test_08_a_group_runs_in_commit_order_one_at_a_time(kit: StoreKit) -> None:
+    one, two = await work(kit), await work(kit)
+    for n in range(3):
+        await enqueue(one, b"%d" % n, group="g", priority=100 + n)
+    await enqueue(two, b"other", group="h")
+    first, other = await claim(one, 9)
+    assert {first.payload, other.payload} == {b"0", b"other"} and await claim(two, 9) == []
+    if first.payload == b"other":
+        first = other
+    assert first.group == "g" and counts(one) == (0, 0, 2, 2)
+    await commit(one, Ack(first.lease))
+    second = await claim_one(two)
+    assert second.payload == b"1" and await claim(one, 9) == []
+    await commit(two, Ack(second.lease))
+    assert (await claim_one(one)).payload == b"2"
+
+
+async def test_08_retry_delay_and_release_of_the_head_hold_its_group(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, b"head", group="g", delay_ms=10)
+    await enqueue(store, b"next", group="g", priority=255)
+    assert await claim(store, 9) == [] and counts(store) == (0, 1, 1, 0)
+    kit.clock.advance(10)
+    head = await claim_one(store)
+    await commit(store, Retry(head.lease, 10, "once more"))
+    assert await claim(store, 9) == []
+    kit.clock.advance(10)
+    head = await claim_one(store)
+    await commit(store, Release(head.lease, 10))
+    assert await claim(store, 9) == []
+    kit.clock.advance(10)
+    [head] = await claim(store, 9)
+    assert head.payload == b"head"
+    await commit(store, *dead(head))
+    assert (await claim_one(store)).payload == b"next", "a dead letter lets the next go"
+
+
+async def test_08_the_next_of_a_group_is_leased_by_the_commit_in_which_its_head_leaves(kit: StoreKit) -> None:
+    store = await work(kit)
+    await commit(store, Enqueue("jobs", b"0", group="g"), Enqueue("jobs", b"1", group="g"))
+    head = await claim_one(store)
+    parked = asyncio.create_task(store.claim({JOBS: 1}, None))
+    await asyncio.sleep(0.01)
+    await commit(store, Ack(head.lease))
+    assert counts(store) == (0, 0, 0, 1)
+    assert [message.payload for message in await asyncio.wait_for(parked, 20)] == [b"1"]
+
+
+async def test_08_a_delayed_message_behind_its_head_still_waits_until_it_is_due(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, b"head", group="g")
+    await enqueue(store, b"late", group="g", delay_ms=100)
+    await enqueue(store, b"last", group="g")
+    head = await claim_one(store)
+    kit.clock.advance(40)
+    await commit(store, Ack(head.lease))
+    assert await claim(store, 9) == [] and counts(store) == (0, 1, 1, 0)
+    kit.clock.advance(60)
+    assert [message.payload for message in await claim(store, 9)] == [b"late"]
+
+
+async def test_08_discarding_the_head_lets_the_next_go_and_one_behind_just_leaves(kit: StoreKit) -> None:
+    store = await work(kit)
+    for n in range(4):
+        await enqueue(store, b"%d" % n, group="g")
+    await commit(store, Discard("jobs", "Work", "behind", 128, 2))
+    await commit(store, Discard("jobs", "Work", "ready", 128, 1))
+    assert counts(store) == (1, 0, 1, 0)
+    assert [message.payload for message in await claim(store, 9)] == [b"2"]
+
+
+async def test_08_groups_are_per_lane_and_their_names_may_be_long(kit: StoreKit) -> None:
+    store = await work(kit, JOBS, MAIL)
+    for n in range(2):
+        await enqueue(store, b"%d" % n, group="é" * 190)
+    messages = await store.claim({JOBS: 9, MAIL: 9}, 0)
+    assert [(message.step, message.payload) for message in messages] == [("Work", b"0"), ("Mail", b"0")]
+
+
+async def test_11_the_store_gives_up_on_no_message(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store)
+    for attempt in range(1, 31):
+        message = await claim_one(store)
+        assert (message.attempt, message.error) == (attempt, f"error {attempt - 1}" if attempt > 1 else None)
+        await commit(store, Retry(message.lease, 0, f"error {attempt}"))
+    message = await claim_one(store)
+    await commit(store, Release(message.lease))
+    assert (await claim_one(store)).attempt == 31, "a release counts no attempt"
+    assert stats(store).failed == 30 and stats(store).done == 0
+
+
+async def test_12_a_dead_letter_lies_in_the_archive_with_its_story(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, b"body", headers={"a": "b"}, priority=200)
+    message = await claim_one(store)
+    assert await commit(store, *dead(message, priority=200, headers={"a": "b"})) == [[1]]
+    [letter] = store.waiting("jobs.failed")
+    assert (letter.id, letter.step, letter.state, letter.payload) == (1, ARCHIVE, "ready", b"body")
+    assert (letter.error, letter.attempts, letter.priority, letter.headers) == (
+        "it broke",
+        1,
+        200,
+        {"a": "b"},
+    )
+    assert letter.dead == DeadLetter("jobs", "Work", "it broke", 1, 5)
+    assert (stats(store).failed, stats(store).done, stats(store).dead) == (1, 0, 1)
+    assert counts(store, ARCHIVED) == (1, 0, 0, 0) and stats(store, ARCHIVED).dead == 0
+    assert store.unsettled() == 0
+
+
+async def test_12_redriving_a_dead_letter_keeps_its_id_and_starts_afresh(kit: StoreKit) -> None:
+    store = await work(kit)
+    await enqueue(store, b"body")
+    await commit(store, Retry((await claim_one(store)).lease, 0, "first"))
+    await commit(store, *dead(await claim_one(store)))
+    [letter] = store.waiting("jobs.failed")
+    again = Enqueue("jobs", letter.payload, step="Work", id=letter.id)
+    discard = Discard("jobs.failed", ARCHIVE, "ready", letter.priority, letter.id)
+    assert await commit(store, discard, again) == [[1]]
+    assert stats(store).dead == 0 and store.waiting("jobs.failed") == []
+    message = await claim_one(store)
+    assert (message.lease.id, message.attempt, message.error, message.dead) == (1, 1, None, None)
+    with pytest.raises(Conflict):
+        await commit(store, discard, again)
+
+
+async def test_12_a_subscriber_of_the_dead_letter_topic_gets_a_copy_that_tells_its_story(
+    kit: StoreKit,
+) -> None:
+    store = await work(kit, JOBS, FAILED)
+    await enqueue(store, b"body")
+    assert await commit(store, *dead(await claim_one(store))) == [[1, 2]]
+    copy = await claim_one(store, FAILED)
+    assert (copy.lease.id, copy.payload, copy.attempt, copy.error) == (2, b"body", 1, None)
+    assert copy.dead == DeadLetter("jobs", "Work", "it broke", 1, 5)
+    assert stats(store).dead == 1, "the archive holds it once"
+    await commit(store, Ack(copy.lease))
+    assert stats(store).dead == 1 and stats(store, FAILED).done == 1
+
+
+async def test_12_a_copy_that_dies_goes_to_the_same_archive_and_to_nobody_again(kit: StoreKit) -> None:
+    store = await work(kit, JOBS, FAILED)
+    await enqueue(store, b"body")
+    await commit(store, *dead(await claim_one(store)))
+    assert await commit(store, *dead(await claim_one(store, FAILED))) == [[2]]
+    assert [letter.id for letter in store.waiting("jobs.failed")] == [1, 2]
+    assert (stats(store).dead, stats(store, FAILED).dead, counts(store, FAILED)) == (1, 1, (0, 0, 0, 0))
+
+
+async def test_12_a_dead_letter_is_never_refused_for_want_of_room(kit: StoreKit) -> None:
+    store = await kit.make()
+    await store.open_session([LanePolicy(*JOBS), LanePolicy(*FAILED, max_depth=1)])
+    for _ in range(3):
+        await enqueue(store)
+    for message in await claim(store, 3):
+        await commit(store, *dead(message))
+    assert counts(store, FAILED) == counts(store, ARCHIVED) == (3, 0, 0, 0)
+
+
+async def test_13_a_lane_holds_at_most_max_depth_waiting_messages(kit: StoreKit) -> None:
+    store = await work(kit, max_depth=3)
+    await enqueue(store, group="g")
+    await enqueue(store, group="g")
+    await enqueue(store, delay_ms=10)
+    with pytest.raises(QueueFull, match="3"):
+        await commit(store, Put("ns", "k", b"1"), Enqueue("jobs", b"x"))
+    assert store.get("ns", "k") is None and counts(store) == (1, 1, 1, 0)
+    [head] = await claim(store)
+    await enqueue(store, b"a lease does not count")
+    await commit(store, Retry(head.lease, 0, "a retry is never refused"))
+    assert counts(store) == (2, 1, 1, 0)
+    await commit(store, Discard("jobs", "Work", "ready", 128, 4))
+    with pytest.raises(QueueFull):
+        await enqueue(store)
+
+
+async def test_13_max_depth_is_checked_op_by_op(kit: StoreKit) -> None:
+    store = await work(kit, max_depth=1)
+    with pytest.raises(QueueFull):
+        await commit(store, Enqueue("jobs", b""), Enqueue("jobs", b""))
+    await enqueue(store, b"1")
+    await commit(store, Discard("jobs", "Work", "ready", 128, 1), Enqueue("jobs", b"2"))
+    assert [message.payload for message in await claim(store)] == [b"2"]
+
+
+async def test_13_max_in_flight_caps_live_leases_over_all_sessions(kit: StoreKit) -> None:
+    one, two = await work(kit, max_in_flight=3), await work(kit, max_in_flight=3)
+    for _ in range(6):
+        await enqueue(one)
+    first = await claim(one, 2)
+    assert ids(first) == [1, 2] and ids(await claim(two, 9)) == [3] and await claim(one) == []
+    parked = asyncio.create_task(two.claim({JOBS: 5}, None))
+    await asyncio.sleep(0.01)
+    await commit(one, *(Ack(lease) for lease in leases(first)))
+    assert ids(await asyncio.wait_for(parked, 20)) == [4, 5]
+    assert stats(one).leased == 3
+
+
+async def test_14_an_equal_unique_key_is_not_enqueued_again_while_it_is_known(kit: StoreKit) -> None:
+    store = await work(kit)
+    unique = Unique("once", 100)
+    assert await enqueue(store, b"first", unique=unique) == [1]
+    assert await commit(store, *(Enqueue("jobs", b"again", unique=unique) for _ in range(2))) == [[1], [1]]
+    assert await enqueue(store, unique=Unique("other", 100)) == [2]
+    await commit(store, Ack((await claim_one(store)).lease))
+    assert await enqueue(store, unique=unique) == [1], "known although it is done"
+    kit.clock.advance(99)
+    assert await enqueue(store, unique=unique) == [1], "asking does not prolong it"
+    kit.clock.advance(1)
+    assert await enqueue(store, b"later", unique=unique) == [3]
+    assert await enqueue(store, unique=unique) == [3]
+
+
+async def test_14_an_exclusive_key_refuses_the_whole_txn(kit: StoreKit) -> None:
+    store = await work(kit)
+    op = Enqueue("jobs", b"answer", unique=Unique("request", 100, exclusive=True))
+    await commit(store, op)
+    with pytest.raises(Conflict, match="request"):
+        await commit(store, Put("ns", "k", b"1"), op)
+    with pytest.raises(Conflict):
+        await commit(
+            store,
+            Enqueue("jobs", b"", unique=Unique("new", 9, True)),
+            Enqueue("jobs", b"", unique=Unique("new", 9, True)),
+        )
+    assert store.get("ns", "k") is None and counts(store) == (1, 0, 0, 0)
+
+
+async def test_14_each_lane_decides_for_itself(kit: StoreKit) -> None:
+    store = await work(kit, JOBS, MAIL)
+    assert await enqueue(store, step="Work", unique=Unique("once", 100)) == [1]
+    assert await enqueue(store, unique=Unique("once", 100)) == [2, 1], "in order of the steps"
+    assert counts(store, MAIL) == counts(store, JOBS) == (1, 0, 0, 0)
+
+
+async def test_14_a_known_answer_can_be_read_back(kit: StoreKit) -> None:
+    store = await kit.make()
+    await enqueue(store, b"answer", "$idem", unique=Unique("key", 100))
+    assert (known := store.known("$idem", "", "key")) is not None and known.payload == b"answer"
+    assert store.known("$idem", "", "other") is None and store.known("none", "", "key") is None
+    kit.clock.advance(100)
+    assert store.known("$idem", "", "key") is None
+
+
+async def test_15_a_paused_lane_grants_nothing_and_keeps_its_messages(kit: StoreKit) -> None:
+    one, two = await work(kit), await work(kit)
+    await commit(one, Enqueue("jobs", b"1"), Pause("jobs", "Work", True))
+    await enqueue(one, delay_ms=5)
+    kit.clock.advance(5)
+    assert await claim(one, 9) == await claim(two, 9) == []
+    parked = asyncio.create_task(two.claim({JOBS: 9}, None))
+    await asyncio.sleep(0.01)
+    await enqueue(one)
+    assert counts(one) == (3, 0, 0, 0) and stats(two).paused and not parked.done()
+    await commit(one, Pause("jobs", "Work", False))
+    assert ids(await asyncio.wait_for(parked, 20)) == [1, 2, 3]
+
+
+async def test_15_a_pause_outlives_every_process(kit: StoreKit) -> None:
+    store = await work(kit)
+    await commit(store, Pause("jobs", "Work", True))
+    await enqueue(store)
+    await kit.kill(store)
+    store = await work(kit)
+    assert await claim(store) == [] and stats(store).paused
+
+
+@pytest.mark.parametrize("state", ["ready", "later", "behind", "leased"])
+async def test_a_discard_must_name_where_the_message_rests(kit: StoreKit, state: str) -> None:
+    store = await work(kit)
+    await enqueue(store, b"leased", group="g")
+    await claim_one(store)
+    await enqueue(store, b"behind", group="g")
+    await enqueue(store, b"later", delay_ms=50, priority=7)
+    await enqueue(store, b"ready", priority=9)
+    shown = {waiting.state: waiting for waiting in store.waiting("jobs")}
+    assert list(shown) == ["ready", "later", "behind", "leased"]
+    one = shown[state]  # type: ignore[index]
+    fields: dict[str, Any] = {
+        "state": state,
+        "priority": one.priority,
+        "id": one.id,
+        "due_ms": one.due_ms or 0,
+    }
+    wrong: list[dict[str, Any]] = [
+        {"id": 77},
+        {"step": "Mail"},
+        {"topic": "none"},
+        *({"state": other} for other in shown if other != state),
+        *([{"priority": 8}] if state == "ready" else []),
+        *([{"due_ms": 1}] if state == "later" else []),
+    ]
+    for change in wrong:
+        with pytest.raises(Conflict):
+            await commit(store, Discard(**{"topic": "jobs", "step": "Work", **fields, **change}))
+    before = counts(store)
+    if state == "leased":
+        with pytest.raises(Conflict):
+            await commit(store, Discard("jobs", "Work", **fields))
+        assert counts(store) == before
+    else:
+        await commit(store, Discard("jobs", "Work", **fields))
+        assert sum(counts(store)) == sum(before) - 1 and stats(store).done == stats(store).failed == 0
+        assert one.id not in [waiting.id for waiting in store.waiting("jobs")]
+
+
+async def test_an_id_is_kept_only_by_the_txn_that_took_its_message_out(kit: StoreKit) -> None:
+    """So an id is in one lane at a time, without a search. Dead letters and redrives keep theirs."""
+    store = await work(kit)
+    await enqueue(store, delay_ms=5)
+    await enqueue(store, group="g")
+    await enqueue(store, group="g")
+    await claim_one(store)
+    await enqueue(store)
+    for id in (1, 2, 3, 4, 5, 99):
+        for step in ("Work", "Mail"):
+            with pytest.raises(Conflict):
+                await enqueue(store, step=step, id=id)
+    discard = Discard("jobs", "Work", "ready", 128, 4)
+    moved = Enqueue("jobs", b"", step="Mail", id=4)
+    for ops in ((moved, discard), (discard, moved, moved)):
+        with pytest.raises(Conflict):
+            await commit(store, *ops)
+    assert await commit(store, discard, moved) == [[4]]
+    assert await enqueue(store) == [5]
+
+
+async def test_waiting_shows_each_message_as_it_rests(kit: StoreKit) -> None:
+    store = await work(kit, JOBS, MAIL)
+    wall_ms = kit.clock.wall_ms()
+    large = b"x" * 5000
+    await enqueue(store, large, step="Work", priority=1, headers={"h": "1"})
+    await enqueue(store, b"high", step="Work", priority=2)
+    await enqueue(store, b"late", step="Work", delay_ms=10)
+    await enqueue(store, b"mail", step="Mail")
+    shown = store.waiting("jobs", step="Work")
+    assert [(one.payload, one.state) for one in shown] == [
+        (b"high", "ready"),
+        (large, "ready"),
+        (b"late", "later"),
+    ]
+    assert (shown[1].headers, shown[1].enqueued_ms, shown[1].priority) == ({"h": "1"}, wall_ms, 1)
+    assert shown[2].due_ms == kit.clock.delay_ms() + 10 and shown[0].due_ms is None
+    assert len(store.waiting("jobs")) == 4 and len(store.waiting("jobs", limit=2)) == 2
+    assert [one.payload for one in store.waiting("jobs", states=["later"])] == [b"late"]
+    assert store.waiting("none") == [] == store.waiting("jobs", step="None")
+    [message] = await store.claim({JOBS: 1}, 0)
+    await commit(store, Retry(message.lease, 0, "broke"))
+    [retried] = [one for one in store.waiting("jobs") if one.id == message.lease.id]
+    assert (retried.attempts, retried.error, retried.crashes) == (1, "broke", 0)
+
+
+async def test_payloads_of_any_size_arrive_as_they_were_sent(kit: StoreKit) -> None:
+    store = await work(kit)
+    bodies = [bytes([n % 251]) * size for n, size in enumerate((0, 1, 2000, 2048, 2049, 70_000, 1 << 20))]
+    for body in bodies:
+        await enqueue(store, body, group="g" if len(body) > 2000 else None)
+    received = []
+    while messages := await claim(store, 9):
+        received += [message.payload for message in messages]
+        await commit(store, *(Ack(lease) for lease in leases(messages)))
+    assert received == bodies
+
+
+async def test_a_lease_of_another_session_or_message_is_lost(kit: StoreKit) -> None:
+    store: Store = await work(kit)
+    await enqueue(store)
+    lease = (await claim_one(store)).lease
+    wrong = [
+        lease._replace(token=lease.token + 1),
+        lease._replace(id=9),
+        lease._replace(session=lease.session + 1),
+    ]
+    for other in (*wrong, Lease(0, 0, 0)):
+        with pytest.raises(LeaseLost):
+            await commit(store, Ack(other))
+    await commit(store, Ack(lease))
+
+
+async def test_settling_many_in_one_txn_counts_each(kit: StoreKit) -> None:
+    store = await work(kit)
+    for _ in range(6):
+        await enqueue(store)
+    held = leases(await claim(store, 6))
+    settlements: list[Op] = [
+        Ack(held[0]),
+        Ack(held[1], failed=True),
+        Retry(held[2], 0, ""),
+        Retry(held[3], 9, ""),
+    ]
+    await commit(store, *settlements, Release(held[4]), Release(held[5], 9))
+    assert counts(store) == (2, 2, 0, 0) and (stats(store).done, stats(store).failed) == (1, 3)
+
+
+async def test_policies_follow_the_newest_session(kit: StoreKit) -> None:
+    one = await work(kit, max_depth=1)
+    await enqueue(one)
+    with pytest.raises(QueueFull):
+        await enqueue(one)
+    two = await kit.make()
+    await two.open_session([LanePolicy("jobs", "Work", max_depth=2)])
+    await enqueue(one)
+    with pytest.raises(QueueFull):
+        await enqueue(two)

@@ -1,0 +1,431 @@
+"""Any sequence of operations leads a store and the model to the same answers, refusals and tables.
+
+Hypothesis drives a store under test and the memory store side by side, on clocks turned together: three
+workers that open, claim, settle, close and are killed, and a tool without a session. After each step all
+that can be read is compared, and both verify their tables. Over memory it checks the machine itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from store_kit import MemoryKit, StoreKit, until
+from store_kits import KITS
+
+from iii.errors import Refusal
+from iii.model import (
+    ARCHIVE,
+    Ack,
+    DeadLetter,
+    Delete,
+    Discard,
+    Enqueue,
+    Hold,
+    Lane,
+    LanePolicy,
+    Lease,
+    Mark,
+    Merge,
+    Message,
+    Op,
+    Pause,
+    Put,
+    Record,
+    Release,
+    Retry,
+    Txn,
+    Unique,
+    Waiting,
+)
+from iii.store.contract import Store
+
+T = TypeVar("T")
+LANES = [Lane("t", "A"), Lane("t", "B"), Lane("u", "A"), Lane("t.failed", "F")]
+TOPICS = ["t", "u", "t.failed"]
+WORKERS = 3
+DELAYS = st.sampled_from([0, 0, 0, 10, 100])
+FILES = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+class Held(NamedTuple):
+    """A lease in both worlds, live or lost."""
+
+    message: Message
+    leases: tuple[Lease, Lease]
+
+
+class Settle(NamedTuple):
+    kind: str
+    held: int
+    delay_ms: int
+
+
+class Rest(NamedTuple):
+    """Do something to the n-th message at rest in a topic."""
+
+    kind: str
+    topic: str
+    number: int
+
+
+keys = st.tuples(st.sampled_from(["ns", "ns2", "$own"]), st.sampled_from(["a", "b", "é"]))
+versions = st.sampled_from([None, None, None, 0, 1, 2, 3])
+values = st.sampled_from([b"1", b"2", b'{"n":1}', b"[1]"])
+patches = st.sampled_from(
+    [
+        b'{"m":2}',
+        b"{}",
+        b'[{"type":"increment","path":"n"}]',
+        b'[{"type":"append","path":"","value":1}]',
+        b'[{"type":"set","path":"","value":1}]',
+    ]
+)
+uniques = st.sampled_from(
+    [None, None, None, Unique("one", 50), Unique("one", 50, exclusive=True), Unique("two", 1000)]
+)
+enqueues = st.builds(
+    Enqueue,
+    topic=st.sampled_from(TOPICS),
+    payload=st.sampled_from([b"", b"x", b"y" * 5000]),
+    priority=st.sampled_from([128, 128, 0, 64, 255]),
+    delay_ms=DELAYS,
+    group=st.sampled_from([None, None, "g", "h"]),
+    unique=uniques,
+    headers=st.sampled_from([{}, {"h": "1"}]),
+    step=st.sampled_from([None, None, None, "A", "B", "Z", ""]),
+)
+kept = st.builds(
+    Enqueue,
+    topic=st.sampled_from(TOPICS),
+    payload=st.just(b"kept"),
+    group=st.sampled_from([None, "g"]),
+    step=st.sampled_from(["A", "B"]),
+    id=st.integers(1, 12),
+)
+settlements = st.builds(
+    Settle,
+    st.sampled_from(["ack", "ack", "fail", "retry", "release", "hold", "die"]),
+    st.integers(0, 9),
+    DELAYS,
+)
+at_rest = st.builds(
+    Rest, st.sampled_from(["discard", "discard", "redrive"]), st.sampled_from(TOPICS), st.integers(0, 6)
+)
+intents = st.one_of(
+    keys.flatmap(lambda key: st.builds(Put, st.just(key[0]), st.just(key[1]), values, versions)),
+    keys.flatmap(lambda key: st.builds(Merge, st.just(key[0]), st.just(key[1]), patches)),
+    keys.flatmap(lambda key: st.builds(Delete, st.just(key[0]), st.just(key[1]), versions)),
+    enqueues,
+    enqueues,
+    enqueues,
+    kept,
+    settlements,
+    settlements,
+    at_rest,
+    st.builds(Mark, st.just("cursor"), st.integers(0, 3), st.sampled_from([None, 0, 1, 2, 3])),
+    st.builds(Record, st.sampled_from(["run", "audit"]), st.just(b"r")),
+    st.builds(
+        lambda lane, paused: Pause(lane.topic, lane.step, paused), st.sampled_from(LANES), st.booleans()
+    ),
+)
+policies = st.lists(
+    st.builds(
+        lambda lane, flight, depth: LanePolicy(lane.topic, lane.step, flight, depth),
+        st.sampled_from(LANES),
+        st.sampled_from([None, None, 1, 2]),
+        st.sampled_from([None, None, 3]),
+    )
+    | st.builds(
+        lambda topic, ms: LanePolicy(topic, "", retention_ms=ms), st.sampled_from(TOPICS), st.just(200)
+    ),
+    max_size=5,
+    unique_by=lambda policy: (policy.topic, policy.step),
+)
+demands = st.dictionaries(st.sampled_from(LANES), st.integers(0, 3), min_size=1)
+workers = st.integers(0, WORKERS - 1)
+
+
+class World:
+    """One side: a kit, a tool that stays open, and the workers that are open now."""
+
+    def __init__(self, kit: StoreKit) -> None:
+        self.kit = kit
+        self.workers: dict[int, Store] = {}
+        self.tool: Store
+        self.parked: asyncio.Task[list[Message]] | None = None
+
+    async def open(self) -> None:
+        self.tool = await self.kit.make()
+
+    def store(self, worker: int) -> Store:
+        return self.workers.get(worker, self.tool)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    kit: Callable[[Path], StoreKit] = MemoryKit
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="iii-machine-"))
+        self.loop = asyncio.new_event_loop()
+        (self.folder / "store").mkdir()
+        self.model = World(MemoryKit(self.folder))
+        self.real = World(type(self).kit(self.folder / "store"))
+        self.held: list[Held] = []
+        self.sessions: dict[int, int] = {}  # of the workers that are open
+        self.parked_by: int | None = None
+        self.run(self.model.open())
+        self.run(self.real.open())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+
+    def both(self, act: Callable[[World], Coroutine[Any, Any, T]]) -> tuple[Any, Any]:
+        """The outcome in the model and in the store under test: a result, or the type of the refusal."""
+        return self.run(_outcome(act(self.model))), self.run(_outcome(act(self.real)))
+
+    def same(self, act: Callable[[World], Coroutine[Any, Any, T]]) -> Any:
+        expected, found = self.both(act)
+        assert found == expected
+        return expected
+
+    # -- rules
+
+    @rule(worker=workers, wanted=st.lists(intents, min_size=1, max_size=4))
+    def commit(self, worker: int, wanted: list[Any]) -> None:
+        txns = [Txn([op for each in wanted for op in self.ops(each, side)], {"h": "t"}) for side in (0, 1)]
+        self.same(lambda world: world.store(worker).commit(txns[world is self.real]))
+        self.answer_parked()
+
+    @rule(worker=workers, lanes=policies)
+    def open_session(self, worker: int, lanes: list[LanePolicy]) -> None:
+        if worker in self.model.workers:
+            return
+
+        async def act(world: World) -> int:
+            world.workers[worker] = await world.kit.make()
+            return await world.workers[worker].open_session(lanes)
+
+        self.sessions[self.same(act)] = worker
+        self.answer_parked()
+
+    @precondition(lambda self: self.model.workers)
+    @rule(worker=workers, demand=demands)
+    def claim(self, worker: int, demand: dict[Lane, int]) -> None:
+        if worker not in self.model.workers or worker == self.parked_by:
+            return
+        self.hold(*self.both(lambda world: world.workers[worker].claim(demand, 0)))
+
+    @precondition(lambda self: self.model.workers and self.parked_by is None)
+    @rule(worker=workers, demand=demands)
+    def park(self, worker: int, demand: dict[Lane, int]) -> None:
+        if worker not in self.model.workers:
+            return
+        self.parked_by = worker
+        for world in (self.model, self.real):
+            world.parked = self.loop.create_task(world.workers[worker].claim(demand, None))
+            self.run(asyncio.sleep(0))
+        self.answer_parked()
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 9))
+    def start(self, number: int) -> None:
+        held = self.held[number % len(self.held)]
+        worker = self.sessions.get(held.message.lease.session)
+        if worker is not None:
+            self.model.workers[worker].start(held.leases[0])
+            self.real.workers[worker].start(held.leases[1])
+
+    @precondition(lambda self: self.model.workers)
+    @rule(worker=workers)
+    def close(self, worker: int) -> None:
+        if worker not in self.model.workers:
+            return
+
+        async def act(world: World) -> None:
+            await world.kit.close(world.workers.pop(worker))
+
+        self.same(act)
+        self.sessions = {session: at for session, at in self.sessions.items() if at != worker}
+        self.end_parked(worker)
+        self.answer_parked()
+
+    @precondition(lambda self: self.model.workers)
+    @rule(worker=workers)
+    def kill(self, worker: int) -> None:
+        if worker not in self.model.workers:
+            return
+
+        async def act(world: World) -> None:
+            await world.kit.kill(world.workers.pop(worker))
+            if world.workers:
+                await until(lambda: len(world.tool.sessions()) == len(world.workers), "the dead is recovered")
+
+        self.same(act)
+        self.sessions = {session: at for session, at in self.sessions.items() if at != worker}
+        self.end_parked(worker)
+        self.answer_parked()
+
+    @rule(ms=st.sampled_from([1, 10, 50, 100, 200, 1000, 8 * 24 * 3600 * 1000, 31 * 24 * 3600 * 1000]))
+    def advance(self, ms: int) -> None:
+        """A commit by each store afterwards: what is due by now has been moved when it returns."""
+        for world in (self.model, self.real):
+            world.kit.clock.advance(ms)
+        tick = self.model.tool.mark("tick")
+        self.same(lambda world: world.tool.commit(Txn((Mark("tick", (tick or 0) + 1, tick),))))
+        self.answer_parked()
+
+    # -- what the rules are made of
+
+    def ops(self, wanted: Any, side: int) -> list[Op]:
+        """The ops an intent stands for in the model (0) or the store under test (1)."""
+        if isinstance(wanted, Settle):
+            return self.settlement(wanted, side)
+        if isinstance(wanted, Rest):
+            return self.rearranged(wanted)
+        return [wanted]
+
+    def settlement(self, wanted: Settle, side: int) -> list[Op]:
+        if not self.held:
+            return []
+        message, leases = self.held[-1 - wanted.held % len(self.held)]
+        lease = leases[side]
+        match wanted.kind:
+            case "ack" | "fail":
+                return [Ack(lease, failed=wanted.kind == "fail")]
+            case "retry":
+                return [Retry(lease, wanted.delay_ms, "error")]
+            case "release":
+                return [Release(lease, wanted.delay_ms)]
+            case "hold":
+                return [Hold(lease)]
+        dead = DeadLetter(message.topic, message.step, "died", message.attempt, 1)
+        topic = message.topic if message.dead else f"{message.topic}.failed"
+        letter = Enqueue(topic, message.payload, message.priority, step=ARCHIVE, id=lease.id, dead=dead)
+        return [Ack(lease, failed=True), letter]
+
+    def rearranged(self, wanted: Rest) -> list[Op]:
+        resting = [one for one in self.model.tool.waiting(wanted.topic) if one.state != "leased"]
+        letters = [one for one in resting if one.dead and one.step == ARCHIVE]
+        chosen = letters if wanted.kind == "redrive" else resting
+        if not chosen:
+            return []
+        one = chosen[wanted.number % len(chosen)]
+        discard = Discard(one.topic, one.step, one.state, one.priority, one.id, one.due_ms or 0)
+        if wanted.kind == "discard" or one.dead is None:
+            return [discard]
+        return [discard, Enqueue(one.dead.topic, one.payload, step=one.dead.step, id=one.id)]
+
+    def hold(self, expected: list[Message], found: list[Message]) -> None:
+        assert list(map(_seen, found)) == list(map(_seen, expected))
+        for model, real in zip(expected, found, strict=True):
+            self.held.append(Held(model, (model.lease, real.lease)))
+
+    def answer_parked(self) -> None:
+        """Where the model answered the parked claim, the store under test does the same in a moment."""
+        expected, found = self.model.parked, self.real.parked
+        if expected is None or found is None:
+            return
+        self.run(asyncio.sleep(0))
+        if expected.done():
+            self.run(until(found.done, "the parked claim is answered"))
+            self.hold(expected.result(), found.result())
+            self.model.parked = self.real.parked = self.parked_by = None
+
+    def end_parked(self, worker: int) -> None:
+        if self.parked_by == worker:
+            for world in (self.model, self.real):
+                assert world.parked is not None
+                world.parked.cancel()
+                self.run(_ended(world.parked))
+                world.parked = None
+            self.parked_by = None
+
+    @invariant()
+    def both_show_the_same(self) -> None:
+        assert self.run(_readable(self.real.tool)) == self.run(_readable(self.model.tool))
+        if self.real.parked is not None:
+            assert not self.real.parked.done()
+
+    @invariant()
+    def every_table_is_in_order(self) -> None:
+        assert self.model.tool.verify() == []
+        assert self.real.tool.verify() == []
+
+    def teardown(self) -> None:
+        for world in (self.model, self.real):
+            if world.parked is not None:
+                world.parked.cancel()
+                self.run(_ended(world.parked))
+            self.run(world.kit.close_all())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> T | type[Refusal]:
+    try:
+        return await work
+    except Refusal as refusal:
+        return type(refusal)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _seen(message: Message) -> tuple[Any, ...]:
+    """All of a message but the token, which counts commits and grants in each store's own way."""
+    return (
+        message.lease[:2],
+        (message.topic, message.step, message.payload, message.priority, message.attempt, message.crashes),
+        (message.group, message.headers, message.enqueued_ms, message.error, message.dead),
+    )
+
+
+async def _readable(store: Store) -> dict[str, Any]:
+    def by_age(one: Waiting) -> tuple[str, str, int]:
+        return one.state, one.step, one.id
+
+    lanes = [Lane(row.topic, row.step) for row in store.stats()]
+    return {
+        "version": store.version(),
+        "state": [(name, store.scan(name)) for name in ("ns", "ns2", "$own")],
+        "namespaces": store.namespaces(),
+        "stats": store.stats(),
+        "waiting": {topic: sorted(store.waiting(topic, limit=1000), key=by_age) for topic in TOPICS},
+        "claim order": {lane: store.waiting(lane.topic, step=lane.step, states=["ready"]) for lane in lanes},
+        "known": [store.known(*lane, key) for lane in lanes for key in ("one", "two")],
+        "marks": store.marks(""),
+        "history": [store.records("run"), store.records("audit")],
+        "changes": await store.changes(0, 1000, 0),
+        "sessions": [(row.id, sorted(map(tuple, row.lanes))) for row in store.sessions()],
+        "unsettled": store.unsettled(),
+    }
+
+
+@pytest.mark.parametrize("name", KITS)
+def test_a_store_does_what_the_model_does(name: str) -> None:
+    machine = type("Machine", (StoreMachine,), {"kit": KITS[name]})
+    run_state_machine_as_test(machine, settings=FILES)
