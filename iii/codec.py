@@ -1,0 +1,75 @@
+"""JSON in and out of payloads, state values and HTTP bodies. Knows no store and no schema.
+
+Beside what orjson takes itself (datetime, dataclass, Enum, UUID), msgspec Structs, pydantic models, sets,
+Decimal and paths are encoded. What JSON cannot say (NaN, bytes, an open file) is refused with its path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import orjson
+
+from iii.errors import StepError
+
+__all__ = ["decode", "encode"]
+
+decode = orjson.loads
+
+
+def encode(value: object) -> bytes:
+    """`value` as compact JSON. StepError says what of it is no JSON."""
+    try:
+        encoded = orjson.dumps(value, _plain)
+    except TypeError:
+        encoded = _encode_unusual(value)
+    if b"null" in encoded and (path := _find_not_finite(value)):
+        raise StepError(f"NaN and Infinity are not JSON, at {path}: use None or leave it out")
+    return encoded
+
+
+def _encode_unusual(value: object) -> bytes:
+    """Keys that are no strings (written as strings), else the reason why not."""
+    try:
+        return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
+    except (TypeError, RecursionError) as error:
+        cause = error.__cause__ or error
+        raise StepError(
+            f"this {type(value).__name__} is not JSON: {cause}; use str, int (64 bits), float, bool, None, "
+            "list, dict, datetime, a dataclass, a msgspec Struct or a pydantic model"
+        ) from None
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value, builtin_types=_NATIVE, str_keys=True, enc_hook=_plain)
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json", by_alias=True)
+    if isinstance(value, set | frozenset):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Decimal | os.PathLike):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_NATIVE: tuple[type, ...] = ()
+
+
+def _find_not_finite(value: object, path: str = "$") -> str | None:
+    """The path of the first NaN or Infinity, which orjson would write as null."""
+    if isinstance(value, float):
+        return None if -float("inf") < value < float("inf") else path
+    if isinstance(value, Mapping):
+        children = ((key, child) for key, child in value.items())
+        return next((at for key, child in children if (at := _find_not_finite(child, f"{path}.{key}"))), None)
+    if isinstance(value, list | tuple):
+        items = enumerate(value)
+        return next((at for n, child in items if (at := _find_not_finite(child, f"{path}[{n}]"))), None)
+    return None

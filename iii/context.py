@@ -1,0 +1,323 @@
+"""What a handler gets: `ctx` (blocking.py has its twin for plain `def` handlers).
+
+Owns one attempt from its start to its settlement. Effects are buffered in a Draft; `settle` commits them
+with the ops of whoever settles and ends the context: later use raises HandlerEnded. Knows no source, no
+retry rule and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import itertools
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from iii import trace
+from iii.draft import Draft, StateEntry
+from iii.errors import StoreFull, UndeclaredTopic
+from iii.model import Committed, Delete, Hold, Message, Op, Txn
+from iii.observe.logs import StepLogger
+from iii.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
+from iii.step import Step
+from iii.store.contract import Store
+from iii.trace import Trace
+
+__all__ = ["Context", "Runtime", "StartedBy", "State"]
+
+CLEAR_ATOMIC_MAX = 1_000
+STORE_FULL_WAIT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+NOTHING = Committed(0, [])
+
+
+class StartedBy(Struct, frozen=True):
+    """`ctx.trigger`: which of the step's triggers started this run."""
+
+    type: str  # http | queue | cron | state
+    index: int = 0
+    topic: str | None = None
+    method: str | None = None
+    path: str | None = None
+    expression: str | None = None
+    namespace: str | None = None
+
+
+class Runtime(Struct, frozen=True):
+    """What all contexts of an engine share."""
+
+    store: Store
+    outbox: Outbox
+
+
+class Context:
+    """One attempt of one step. Its public part is what a handler may use."""
+
+    __slots__ = (
+        "_draft",
+        "_flight",
+        "_logger",
+        "_message",
+        "_runtime",
+        "_state",
+        "_step",
+        "_trace",
+        "_trace_headers",
+        "attempt",
+        "headers",
+        "trigger",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        step: Step,
+        trigger: StartedBy,
+        *,
+        trace: Trace | None = None,
+        message: Message | None = None,
+    ) -> None:
+        self._runtime, self._step, self.trigger = runtime, step, trigger
+        self._draft = Draft(runtime.store)
+        self._message, self._trace = message, trace
+        self._trace_headers: dict[str, str] | None = None
+        self._state: State | None = None
+        self._logger: StepLogger | None = None
+        self._flight: asyncio.Future[Committed] | None = None
+        self.attempt: int = 1
+        self.headers: Mapping[str, str] = {}
+        if message is not None:
+            self.attempt, self.headers = message.attempt, message.headers
+
+    # ------------------------------------------------------------------------- what a handler uses
+
+    @property
+    def state(self) -> State:
+        """Reads and buffered writes of the durable state."""
+        if self._state is None:
+            self._state = State(self)
+        return self._state
+
+    @property
+    def logger(self) -> StepLogger:
+        """Logs with the step, the attempt and the trace id: `ctx.logger.info("Sent", {"to": name})`."""
+        if self._logger is None:
+            self._logger = StepLogger(self._step.name, self.attempt, self.trace.trace_id)
+        return self._logger
+
+    @property
+    def message_id(self) -> str:
+        """The same on every attempt, different for each subscriber's copy: the idempotency key."""
+        return str(self._message.lease.id) if self._message is not None else f"http-{self.trace.span_id}"
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits, the same from the request to the last message it led to."""
+        return self.trace.trace_id
+
+    def now(self) -> datetime:
+        """The time on the engine's clock, UTC: the one that tests turn."""
+        return datetime.fromtimestamp(self._runtime.store.clock.wall_ms() / 1000, UTC)
+
+    async def enqueue(
+        self,
+        topic: str | Mapping[str, Any],
+        data: object = None,
+        *,
+        priority: Priority = NORMAL,
+        delay: Delay = 0,
+        group: str | None = None,
+        unique: UniqueKey | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Buffer a message for `topic`; it leaves when this attempt's outcome commits.
+
+        Also `enqueue({"topic": …, "data": …, …})`. priority: low, normal, high or 0-255, higher first.
+        delay: ms or "5s". group: one at a time, in order. unique: a key, or (key, ttl): an equal one still
+        known is not enqueued again. UndeclaredTopic, ValidationError, InputError, TooLarge at the call.
+        """
+        if self._flight is not None:
+            await self.landed()
+        self._draft.check_open()
+        op = self._runtime.outbox.op(
+            topic,
+            data,
+            self.trace_headers,
+            priority=priority,
+            delay=delay,
+            group=group,
+            unique=unique,
+            headers=headers,
+        )
+        if self._step.enqueues is not None and op.topic not in self._step.enqueues:
+            raise UndeclaredTopic(
+                f"{self._step.name} enqueues {op.topic!r}, which its config's enqueues does not name: "
+                f"{', '.join(sorted(self._step.enqueues)) or 'none'}",
+                file=self._step.file,
+                field="enqueues",
+            )
+        self._runtime.outbox.check(op)
+        self._draft.enqueue(op)
+
+    async def flush(self) -> None:
+        """Commit what is buffered so far, at least once: progress that others must see before the end."""
+        if self._flight is not None:
+            await self.landed()
+        self._draft.check_open()
+        if ops := self._draft.take():
+            await self.commit_apart(ops)
+
+    # ------------------------------------------------------------------- what runs a handler uses
+
+    @property
+    def step(self) -> Step:
+        return self._step
+
+    @property
+    def message(self) -> Message | None:
+        return self._message
+
+    @property
+    def draft(self) -> Draft:
+        return self._draft
+
+    @property
+    def trace(self) -> Trace:
+        """Made when first asked for: most messages neither log nor enqueue."""
+        if self._trace is None:
+            self._trace = trace.child(self.headers)
+        return self._trace
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """What this run's messages and changes carry."""
+        if self._trace_headers is None:
+            self._trace_headers = self.trace.headers()
+        return self._trace_headers
+
+    async def settle(self, *ops: Op, keep_open: bool = False) -> Committed:
+        """Commit what is buffered together with `ops` and end the context; no ops at all, no commit.
+
+        A Refusal goes to the caller; nothing was written then. keep_open: the context stays usable (a
+        streamed body), `drop()` ends it; what is written later needs `flush()`.
+        """
+        if not keep_open:
+            self._draft.ended = True
+        if self._flight is not None:
+            await self.landed()
+        buffered = self._draft.take()
+        if not buffered and not ops:
+            return NOTHING
+        headers = self.trace_headers if buffered else {}
+        return await self._runtime.store.commit(Txn((*buffered, *ops), headers))
+
+    def drop(self) -> None:
+        """End the context and discard what is buffered."""
+        self._draft.ended = True
+        self._draft.take()
+
+    async def commit_apart(self, ops: list[Op]) -> None:
+        """Commit `ops` now, apart from what is buffered, provided the attempt still holds its lease."""
+        if self._message is not None:
+            ops.append(Hold(self._message.lease))
+        self._flight = asyncio.ensure_future(self._commit(Txn(ops, self.trace_headers)))
+        self._flight.add_done_callback(self._land)
+        await asyncio.shield(self._flight)
+
+    @property
+    def flying(self) -> bool:
+        """Whether a flush is under way."""
+        return self._flight is not None
+
+    async def landed(self) -> None:
+        """Wait until the flush under way is durable or refused; the refusal is for whoever flushed."""
+        if self._flight is not None:
+            await asyncio.wait((self._flight,))
+
+    def _land(self, flight: asyncio.Future[Committed]) -> None:
+        self._flight = None
+        if not flight.cancelled():
+            flight.exception()  # seen, although a cancelled handler no longer waits for it
+
+    async def _commit(self, txn: Txn) -> Committed:
+        """A message step waits for room in a full store; a request is told at once."""
+        for wait_s in itertools.chain(STORE_FULL_WAIT_S, itertools.repeat(STORE_FULL_WAIT_S[-1])):
+            try:
+                return await self._runtime.store.commit(txn)
+            except StoreFull:
+                if self._message is None or self._draft.ended:
+                    raise
+                await asyncio.sleep(wait_s)
+        raise AssertionError("the waits never end")
+
+
+class State:
+    """`ctx.state`: own writes show at once, others' as soon as they are committed."""
+
+    __slots__ = ("_ctx", "_draft")
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx, self._draft = ctx, ctx.draft
+
+    async def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """The value, or `default` where there is none."""
+        await self._ctx.landed()
+        return self._draft.get(namespace, key, default)
+
+    async def entry(self, namespace: str, key: str) -> StateEntry | None:
+        """The value with its version (for `if_version`) and time; None where there is none."""
+        await self._ctx.landed()
+        return self._draft.entry(namespace, key)
+
+    async def set(self, namespace: str, key: str, value: object, *, if_version: int | None = None) -> None:
+        """Write a value. if_version: Conflict unless the committed value has it (0: there is none)."""
+        await self._ctx.landed()
+        self._draft.set(namespace, key, value, if_version)
+
+    async def update(self, namespace: str, key: str, patch: object) -> Any:
+        """Merge a partial object, or apply ops like {"type": "increment", "path": "count", "by": 1}.
+
+        Evaluated again at commit, so that it never conflicts; returns this handler's view, which is
+        therefore no sequence number. BadMerge where the value is of another type.
+        """
+        await self._ctx.landed()
+        return self._draft.update(namespace, key, patch)
+
+    async def delete(self, namespace: str, key: str, *, if_version: int | None = None) -> bool:
+        """Delete a value; whether there was one."""
+        await self._ctx.landed()
+        return self._draft.delete(namespace, key, if_version)
+
+    async def list(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> list[Any]:
+        """The values in key order. Without limit= all, TooLarge beyond 10,000."""
+        await self._ctx.landed()
+        return [entry.value for entry in self._draft.entries(namespace, prefix, after, limit)]
+
+    async def items(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> builtins.list[tuple[str, Any]]:
+        """The (key, value) pairs in key order; as `list`. Next page: after=the last key."""
+        await self._ctx.landed()
+        return [(entry.key, entry.value) for entry in self._draft.entries(namespace, prefix, after, limit)]
+
+    async def namespaces(self) -> builtins.list[str]:
+        """The namespaces that hold something."""
+        await self._ctx.landed()
+        return self._draft.namespaces()
+
+    async def clear(self, namespace: str, *, prefix: str = "") -> int:
+        """Delete all keys (of a prefix); how many. Beyond 1,000 it commits at once, in chunks."""
+        await self._ctx.landed()
+        count = 0
+        while (
+            len(keys := self._draft.committed_keys(namespace, prefix, CLEAR_ATOMIC_MAX + 1))
+            > CLEAR_ATOMIC_MAX
+        ):
+            await self._ctx.commit_apart([Delete(namespace, key) for key in keys])
+            count += len(keys)
+        keys += self._draft.own_keys(namespace, prefix)
+        return count + sum(self._draft.delete(namespace, key, None) for key in keys)

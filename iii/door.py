@@ -1,0 +1,41 @@
+"""The engine's HTTP door: its Endpoint, which exists before the engine has started and counts requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from iii.config import HttpConfig
+from iii.runner import Runner
+from iii.step import Step
+from iii.store.contract import Store
+from iii.web.endpoint import Endpoint
+from iii.web.request import Request
+from iii.web.response import Answer, failure
+
+__all__ = ["Door"]
+
+
+class Door(Endpoint):
+    """Answers 503 until `open`; `answered` is called whenever no request is being handled any more."""
+
+    def __init__(self, steps: Sequence[Step], config: HttpConfig, answered: Callable[[], object]) -> None:
+        self.config, self.drained = config, asyncio.Event()
+        self.in_flight = 0
+        self._steps, self._answered = steps, answered
+        self._cors, self._is_open = None, False
+
+    def open(self, runner: Runner, store: Store) -> None:
+        super().__init__(runner, store, self._steps, self.config)
+        self._is_open = True
+
+    async def __call__(self, request: Request) -> Answer:
+        if not self._is_open:
+            return failure(503, "the engine is not started", headers=((b"retry-after", b"1"),))
+        self.in_flight += 1
+        try:
+            return await super().__call__(request)
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._answered()

@@ -1,0 +1,284 @@
+"""A handler's effects before they are committed, and its view of the store with them laid over.
+
+Owns the buffered ops of one attempt. Reads are fresh snapshots with the own writes on top; `if_version`,
+limits and merges are checked at the call already, so that a handler can catch what is refused. Per key the
+buffer holds one write: what replaces a value drops what was to happen to it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from iii import codec
+from iii.errors import Conflict, HandlerEnded, InputError, TooLarge
+from iii.merge import encode_patch, evaluate
+from iii.model import Delete, Enqueue, Entry, Merge, Op, Put, Txn
+from iii.store.contract import Store
+from iii.store.limits import check
+
+__all__ = ["LIST_MAX", "Draft", "StateEntry"]
+
+LIST_MAX = 10_000
+ROOM_OPS = 16  # kept free in a Txn for the settlement and its records
+ROOM_BYTES = 64 << 10
+SCAN_PAGE = 256
+
+_Key: TypeAlias = tuple[str, str]
+
+
+class StateEntry(Struct, frozen=True):
+    """A value with its version: what `if_version` compares, 0 for a key that is not committed yet."""
+
+    namespace: str
+    key: str
+    value: Any
+    version: int
+    updated_at: datetime | None
+
+
+class _Write:
+    """What is to happen to one key: a new value (None: delete it), or patches upon whatever is there."""
+
+    __slots__ = ("if_version", "patches", "seen", "size", "value")
+
+    def __init__(self, value: bytes | None, if_version: int | None) -> None:
+        self.value, self.if_version = value, if_version
+        self.patches: list[bytes] = []
+        self.seen: tuple[int, bytes] | None = None  # (version of the base, value after the patches)
+        self.size = len(value or b"")
+
+    def over(self, entry: Entry | None) -> bytes | None:
+        """The value as the handler sees it, `entry` being what is committed."""
+        if not self.patches:
+            return self.value
+        version = entry.version if entry else 0
+        if self.seen is None or self.seen[0] != version:
+            value = entry.value if entry else None
+            for patch in self.patches:
+                value = evaluate(value, patch)
+            assert value is not None
+            self.seen = version, value
+        return self.seen[1]
+
+    def ops(self, namespace: str, key: str) -> Iterable[Op]:
+        if self.patches:
+            return (Merge(namespace, key, patch) for patch in self.patches)
+        if self.value is None:
+            return (Delete(namespace, key, self.if_version),)
+        return (Put(namespace, key, self.value, self.if_version),)
+
+
+class Draft:
+    """The buffered Txn of one attempt. `ended` is set when the attempt settles: later use raises."""
+
+    __slots__ = ("_bytes", "_enqueues", "_limits", "_ops", "_store", "_writes", "ended")
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._limits = store, store.limits
+        self._writes: dict[_Key, _Write] = {}
+        self._enqueues: list[Enqueue] = []
+        self._ops = self._bytes = 0
+        self.ended = False
+
+    # ------------------------------------------------------------------------------------- reading
+
+    def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        value, _ = self._read(namespace, key)
+        return default if value is None else codec.decode(value)
+
+    def entry(self, namespace: str, key: str) -> StateEntry | None:
+        value, entry = self._read(namespace, key)
+        return None if value is None else _shown(namespace, key, value, entry)
+
+    def entries(self, namespace: str, prefix: str, after: str, limit: int | None) -> list[StateEntry]:
+        """In key order; at most `limit`, or all of them where None: TooLarge beyond LIST_MAX."""
+        self.check_open()
+        if limit is not None and not 0 < limit <= LIST_MAX:
+            raise InputError(f"bad limit {limit}: use 1 to {LIST_MAX}, and after= for the next page")
+        own = {
+            key: write
+            for (space, key), write in self._writes.items()
+            if space == namespace and key.startswith(prefix) and key > after
+        }
+        most = limit or LIST_MAX
+        found = self._store.scan(namespace, prefix=prefix, after=after, limit=most + len(own) + 1)
+        rows: dict[str, Entry | None] = {entry.key: entry for entry in found}
+        edge = found[-1].key if len(found) > most + len(own) else None
+        for key in own:
+            if edge is None or key <= edge:
+                rows.setdefault(key, None)
+        entries: list[StateEntry] = []
+        for key in sorted(rows):
+            entry = rows[key]
+            value = own[key].over(entry) if key in own else entry.value if entry else None
+            if value is None:
+                continue
+            if len(entries) == most:
+                if limit is None:
+                    raise TooLarge(
+                        f"{namespace!r} holds more than {LIST_MAX} keys: list pages, limit=1000, after=key"
+                    )
+                break
+            entries.append(_shown(namespace, key, value, entry))
+        return entries
+
+    def committed_keys(self, namespace: str, prefix: str, most: int) -> list[str]:
+        """Up to `most` keys of the store that nothing is buffered for, read in pages."""
+        self.check_open()
+        keys: list[str] = []
+        after, page = "", SCAN_PAGE
+        while len(keys) < most and page == SCAN_PAGE:
+            found = self._store.scan(namespace, prefix=prefix, after=after, limit=SCAN_PAGE)
+            keys += [entry.key for entry in found if (namespace, entry.key) not in self._writes]
+            page, after = len(found), found[-1].key if found else after
+        return keys[:most]
+
+    def own_keys(self, namespace: str, prefix: str) -> list[str]:
+        """The keys that something is buffered for."""
+        return [key for space, key in self._writes if space == namespace and key.startswith(prefix)]
+
+    def namespaces(self) -> list[str]:
+        self.check_open()
+        counts = dict(self._store.namespaces())
+        for (namespace, key), write in self._writes.items():
+            entry = self._store.get(namespace, key)
+            created = (write.over(entry) is not None) - (entry is not None)
+            counts[namespace] = counts.get(namespace, 0) + created
+        return sorted(name for name, count in counts.items() if count > 0)
+
+    def _read(self, namespace: str, key: str) -> tuple[bytes | None, Entry | None]:
+        if self.ended:
+            self.check_open()
+        entry = self._store.get(namespace, key)
+        write = self._writes.get((namespace, key)) if self._writes else None
+        if write is not None:
+            return write.over(entry), entry
+        return (entry.value if entry is not None else None), entry
+
+    # ------------------------------------------------------------------------------------- writing
+
+    def set(self, namespace: str, key: str, value: object, if_version: int | None) -> None:
+        self.check_open()
+        encoded = codec.encode(value)
+        self._check(Put(namespace, key, encoded, if_version))
+        self._replace(namespace, key, encoded, if_version)
+
+    def delete(self, namespace: str, key: str, if_version: int | None) -> bool:
+        self.check_open()
+        self._check(Delete(namespace, key, if_version))
+        there = self._read(namespace, key)[0] is not None
+        self._replace(namespace, key, None, if_version)
+        return there
+
+    def update(self, namespace: str, key: str, patch: object) -> Any:
+        self.check_open()
+        encoded = codec.encode(patch) if isinstance(patch, dict) else encode_patch(_plain(patch))
+        self._check(Merge(namespace, key, encoded))
+        entry = self._store.get(namespace, key)
+        write = self._writes.get((namespace, key))
+        before = write.over(entry) if write is not None else entry.value if entry is not None else None
+        value = evaluate(before, encoded)
+        check(Txn((Put(namespace, key, value),)), self._limits)
+        if write is not None and not write.patches:
+            self._replace(namespace, key, value, None)
+        else:
+            self._grow(1, len(encoded))
+            write = self._writes.setdefault((namespace, key), _Write(None, None))
+            write.patches.append(encoded)
+            write.size += len(encoded)
+            write.seen = entry.version if entry is not None else 0, value
+        return codec.decode(value)
+
+    def enqueue(self, op: Enqueue) -> None:
+        self.check_open()
+        self._grow(1, len(op.payload) + 256)
+        self._enqueues.append(op)
+
+    def _replace(self, namespace: str, key: str, value: bytes | None, if_version: int | None) -> None:
+        earlier = self._writes.get((namespace, key))
+        if if_version is not None:
+            self._check_version(namespace, key, if_version)
+        elif earlier is not None:
+            if_version = earlier.if_version
+        size = len(value or b"")
+        if earlier is None:
+            self._grow(1, size + len(key))
+        else:
+            self._grow(min(0, 1 - len(earlier.patches)), size - earlier.size)
+        self._writes[namespace, key] = _Write(value, if_version)
+
+    def _check_version(self, namespace: str, key: str, if_version: int) -> None:
+        entry = self._store.get(namespace, key)
+        version = entry.version if entry is not None else 0
+        if version != if_version:
+            found = f"is at version {version}" if entry is not None else "does not exist"
+            raise Conflict(f"{namespace}/{key} {found}, if_version says {if_version}: read it again")
+
+    def _check(self, op: Put | Merge | Delete) -> None:
+        if op.namespace.startswith("$"):
+            raise InputError(f"bad namespace {op.namespace!r}: names that begin with $ are the engine's own")
+        check(Txn((op,)), self._limits)
+
+    def _grow(self, ops: int, size: int) -> None:
+        """Count what is buffered; TooLarge, with nothing changed, beyond what one Txn holds."""
+        if self._ops + ops > self._limits.ops_max - ROOM_OPS:
+            raise TooLarge(
+                f"more than {self._limits.ops_max - ROOM_OPS} writes in one Txn: flush() in between"
+            )
+        if self._bytes + size > self._limits.txn_bytes_max - ROOM_BYTES:
+            most = self._limits.txn_bytes_max - ROOM_BYTES
+            raise TooLarge(
+                f"{self._bytes + size} bytes buffered, at most {most} in one Txn: flush() in between"
+            )
+        self._ops += ops
+        self._bytes += size
+
+    # ------------------------------------------------------------------------------------- settling
+
+    @property
+    def buffered(self) -> bool:
+        return bool(self._writes or self._enqueues)
+
+    @property
+    def enqueued(self) -> int:
+        """How many enqueues are buffered."""
+        return len(self._enqueues)
+
+    def take(self, *, state: bool = True, enqueues: bool = True) -> list[Op]:
+        """What is buffered, of the kinds asked for; the buffer is empty then."""
+        ops: list[Op] = []
+        if self._writes:
+            if state:
+                for (namespace, key), write in self._writes.items():
+                    ops.extend(write.ops(namespace, key))
+            self._writes = {}
+        if self._enqueues:
+            if enqueues:
+                ops.extend(self._enqueues)
+            self._enqueues = []
+        self._ops = self._bytes = 0
+        return ops
+
+    def check_open(self) -> None:
+        if self.ended:
+            raise HandlerEnded(
+                "this context's attempt has settled, nothing was written: await all work before the handler "
+                "returns (a handler that timed out is settled too)"
+            )
+
+
+def _shown(namespace: str, key: str, value: bytes, entry: Entry | None) -> StateEntry:
+    decoded = codec.decode(value)
+    if entry is None:
+        return StateEntry(namespace, key, decoded, 0, None)
+    updated = datetime.fromtimestamp(entry.updated_ms / 1000, UTC)
+    return StateEntry(namespace, key, decoded, entry.version, updated)
+
+
+def _plain(patch: object) -> object:
+    """A list of ops as plain JSON; what is no list is left for encode_patch to refuse."""
+    return codec.decode(codec.encode(patch)) if isinstance(patch, Sequence) else patch

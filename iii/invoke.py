@@ -1,0 +1,243 @@
+"""Calls a user's function: awaited or in a thread, with its own context variables and a deadline.
+
+Owns the thread pool's use and the ambient context. An `async def` runs inside the caller's task, but each
+call in a copy of the caller's context variables, so that none leaks into the next message of a slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import types
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+from iii.ambient import running
+from iii.blocking import BlockingContext
+from iii.context import Context
+from iii.timers import Timers
+
+__all__ = ["Invoker", "Late", "StillRunning", "Waiting"]
+
+ANY_NUMBER = 1 << 10
+
+
+class Late(TimeoutError):
+    """The deadline of the call passed; what it did was cancelled."""
+
+
+class StillRunning(Late):
+    """The deadline passed, but a thread cannot be stopped: `thread` is done when it has ended."""
+
+    def __init__(self, thread: asyncio.Future[Any]) -> None:
+        super().__init__("the handler's thread still runs")
+        self.thread = thread
+
+
+class Invoker:
+    """`executor`: where plain `def` functions run; as many threads as they have slots."""
+
+    def __init__(self, timers: Timers, executor: Executor) -> None:
+        self._timers, self._executor = timers, executor
+        self._loop = asyncio.get_running_loop()
+
+    async def call(
+        self, function: Callable[..., Any], ctx: Context, args: tuple[Any, ...], timeout_ms: int | None = None
+    ) -> Any:
+        """The function's result; of `args` it gets as many as it takes. Late after `timeout_ms`."""
+        is_async, arity = _shape(function)
+        return await self.invoke(function, is_async, args[:arity], ctx, timeout_ms)
+
+    async def invoke(
+        self,
+        function: Callable[..., Any],
+        is_async: bool,
+        args: tuple[Any, ...],
+        ctx: Context,
+        timeout_ms: int | None,
+    ) -> Any:
+        """As `call`, for a function whose shape is known."""
+        if not is_async:
+            return await self._in_thread(function, args, ctx, timeout_ms)
+        begun = self.begin(function, args, ctx)
+        return await self.finish(begun, timeout_ms) if isinstance(begun, Waiting) else begun
+
+    def begin(self, function: Callable[..., Any], args: tuple[Any, ...], ctx: Context) -> Any:
+        """Run an `async def` up to where it first waits: a Waiting for `finish`, or its result.
+
+        So a handler that never waits costs neither a task nor a timer nor a coroutine of ours.
+        """
+        variables = contextvars.copy_context()
+        try:
+            work, awaited = variables.run(_first_part, function, args, ctx)
+        except StopIteration as stop:
+            return stop.value
+        except GeneratorExit as error:
+            raise RuntimeError("the handler raised GeneratorExit") from error
+        return Waiting(work, awaited, variables)
+
+    async def finish(self, waiting: Waiting, timeout_ms: int | None) -> Any:
+        """See a function that waits through to its end. Late after `timeout_ms`."""
+        if timeout_ms is None:
+            return await _drive(waiting)
+        deadline = _Deadline(self._timers, timeout_ms)
+        try:
+            value = await _drive(waiting)
+        except BaseException as error:
+            if deadline.passed():
+                raise Late from error
+            raise
+        finally:
+            deadline.stop()
+        if deadline.passed():  # it caught the cancellation and returned all the same
+            raise Late
+        return value
+
+    async def _in_thread(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        ctx: Context,
+        timeout_ms: int | None,
+    ) -> Any:
+        variables = contextvars.copy_context()
+        twin = BlockingContext(ctx, self._loop)
+        variables.run(running.set, twin)
+        own = tuple(twin if arg is ctx else arg for arg in args)
+        thread = self._loop.run_in_executor(self._executor, variables.run, _outcome, function, own)
+        if timeout_ms is None:
+            result = await asyncio.shield(thread)
+        else:
+            result = await self._unless_late(thread, timeout_ms)
+        if isinstance(result.error, GeneratorExit):  # to raise it would close the caller
+            raise RuntimeError("the handler raised GeneratorExit") from result.error
+        if result.error is not None:
+            raise result.error
+        if inspect.iscoroutine(result.value):  # of a lambda, or of a function that is not seen to be async
+            return await self.invoke(lambda: result.value, True, (), ctx, timeout_ms)
+        return result.value
+
+    async def _unless_late(self, thread: asyncio.Future[_Result], timeout_ms: int) -> _Result:
+        late: asyncio.Future[None] = self._loop.create_future()
+        handle = self._timers.after(timeout_ms, functools.partial(_resolve, late))
+        try:
+            await asyncio.wait((thread, late), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._timers.cancel(handle)
+        if not thread.done():
+            raise StillRunning(thread)
+        return thread.result()
+
+
+class Waiting(NamedTuple):
+    """An `async def` that waits: its coroutine, what it waits for, and the variables it runs in."""
+
+    work: Coroutine[Any, Any, Any]
+    awaited: Any
+    variables: contextvars.Context
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Result(NamedTuple):
+    value: Any
+    error: BaseException | None
+
+
+def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> _Result:
+    """Runs in the thread. The exception is a value, since a Future refuses some (StopIteration)."""
+    try:
+        return _Result(function(*args), None)
+    except BaseException as error:
+        return _Result(None, error)
+
+
+class _Deadline:
+    """Cancels the current task when it passes."""
+
+    __slots__ = ("_handle", "_hit", "_task", "_timers")
+
+    def __init__(self, timers: Timers, timeout_ms: int) -> None:
+        self._timers, self._hit = timers, False
+        self._task = asyncio.current_task()
+        self._handle: int | None = timers.after(timeout_ms, self._cancel)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._timers.cancel(self._handle)
+            self._handle = None
+
+    def passed(self) -> bool:
+        """Whether it was this deadline alone that ended the work; takes its cancellation back."""
+        self.stop()
+        if not self._hit or self._task is None:
+            return False
+        self._hit = False
+        return self._task.uncancel() == 0
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._handle, self._hit = None, True
+        self._task.cancel()
+
+
+def _first_part(
+    function: Callable[..., Any], args: tuple[Any, ...], ctx: Context
+) -> tuple[Coroutine[Any, Any, Any], Any]:
+    running.set(ctx)
+    work = function(*args)
+    return work, work.send(None)
+
+
+@types.coroutine
+def _drive(waiting: Waiting) -> Generator[Any, Any, Any]:
+    """Run the rest of a coroutine in the caller's task, but inside its own variables."""
+    work, awaited, variables = waiting
+    while True:
+        try:
+            value = yield awaited
+            resume: Callable[[Any], Any] = work.send
+        except GeneratorExit:
+            variables.run(work.close)
+            raise
+        except BaseException as error:
+            resume, value = work.throw, error
+        try:
+            awaited = variables.run(resume, value)
+        except StopIteration as stop:
+            return stop.value
+        except GeneratorExit as error:  # the handler's own: nobody closes this generator
+            raise RuntimeError("the handler raised GeneratorExit") from error
+
+
+def _shape(function: Callable[..., Any]) -> tuple[bool, int]:
+    """(whether to await it, how many positional arguments it takes)."""
+    plain: Any = function
+    bound = 0
+    if isinstance(plain, types.MethodType):
+        plain, bound = plain.__func__, 1
+    if isinstance(plain, types.FunctionType) and not hasattr(plain, "__wrapped__"):
+        code = plain.__code__
+        arity = ANY_NUMBER if code.co_flags & inspect.CO_VARARGS else code.co_argcount - bound
+        return bool(code.co_flags & inspect.CO_COROUTINE), arity
+    return _inspected_shape(function)
+
+
+def _inspected_shape(function: Callable[..., Any]) -> tuple[bool, int]:
+    """As _shape, for what is no plain function: partials, decorated functions, objects with __call__."""
+    body: Any = function
+    while isinstance(body, functools.partial):
+        body = body.func
+    if not inspect.isroutine(body):
+        body = type(body).__call__
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return inspect.iscoroutinefunction(body), ANY_NUMBER
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return inspect.iscoroutinefunction(body), sum(kind in positional for kind in kinds)

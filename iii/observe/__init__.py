@@ -1,0 +1,1 @@
+"""What people see of a running engine: logs and run records."""

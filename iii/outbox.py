@@ -1,0 +1,136 @@
+"""What a caller wants enqueued, turned into an Enqueue: names, priorities, delays, the subscribers' schemas.
+
+Used by a handler's `enqueue`, by `Engine.enqueue` and by the command line. Knows no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from iii import codec
+from iii.errors import InputError, ValidationError
+from iii.model import PRIORITIES, Enqueue, Txn, Unique
+from iii.schema import Validator
+from iii.store.contract import Limits
+from iii.store.limits import check
+from iii.units import duration_ms, nearest, shown
+
+__all__ = ["UNIQUE_TTL_MS", "Delay", "Outbox", "Priority", "UniqueKey", "priority_of"]
+
+Priority: TypeAlias = str | int
+Delay: TypeAlias = str | int
+UniqueKey: TypeAlias = str | tuple[str, Delay]
+
+UNIQUE_TTL_MS = 24 * 3600 * 1000
+NORMAL = PRIORITIES["normal"]
+
+_FIELDS = ("topic", "data", "priority", "delay", "group", "unique", "headers")
+_OWN_HEADERS = ("traceparent", "iii-depth", "iii-trigger")
+
+
+class Outbox:
+    """`inputs`: per topic the (step, validator) of each known subscriber that has an input schema."""
+
+    def __init__(self, limits: Limits, inputs: Mapping[str, tuple[tuple[str, Validator], ...]]) -> None:
+        self._limits, self._inputs = limits, inputs
+
+    def op(
+        self,
+        topic: str | Mapping[str, Any],
+        data: object,
+        trace_headers: dict[str, str],
+        *,
+        priority: Priority = NORMAL,
+        delay: Delay = 0,
+        group: str | None = None,
+        unique: UniqueKey | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Enqueue:
+        """The op for `enqueue(topic, data, …)` or `enqueue({"topic": …, "data": …, …})`.
+
+        InputError, ValidationError or StepError (no JSON) say what is wrong with the call.
+        """
+        if not isinstance(topic, str):
+            return self.op(trace_headers=trace_headers, **_spread(topic))
+        if topic.startswith("$"):
+            raise InputError(f"bad topic {topic!r}: names that begin with $ are the engine's own")
+        payload = codec.encode(data)
+        op = Enqueue(
+            topic,
+            payload,
+            priority if type(priority) is int else priority_of(priority),
+            delay if type(delay) is int else _delay(delay),
+            _group(group) if group is not None else None,
+            None if unique is None else _unique(unique),
+            _headers(headers, trace_headers) if headers else trace_headers,
+        )
+        for step, validator in self._inputs.get(topic, ()):
+            _validate(topic, step, validator, payload)
+        return op
+
+    def check(self, op: Enqueue) -> None:
+        """InputError or TooLarge where the commit would refuse `op`, told to who only buffers it."""
+        check(Txn((op,)), self._limits)
+
+
+def priority_of(priority: object) -> int:
+    """0-255 of a number or of low, normal, high. InputError otherwise."""
+    if isinstance(priority, str) and priority in PRIORITIES:
+        return PRIORITIES[priority]
+    if isinstance(priority, int) and not isinstance(priority, bool) and 0 <= priority <= 255:
+        return priority
+    raise InputError(f"bad priority {shown(priority)}: use low, normal, high or 0-255 (higher first)")
+
+
+def _spread(message: object) -> dict[str, Any]:
+    """The keyword arguments that `enqueue({...})` stands for."""
+    if not isinstance(message, Mapping):
+        raise InputError(f'enqueue needs a topic or {{"topic": …, "data": …}}, not {shown(message)}')
+    fields = dict(message)
+    if "messageGroupId" in fields:
+        fields["group"] = fields.pop("messageGroupId")
+    for name in fields:
+        if name not in _FIELDS:
+            close = nearest(str(name), _FIELDS)
+            hint = f"did you mean {close!r}?" if close else f"known are {', '.join(_FIELDS)}"
+            raise InputError(f"enqueue: unknown field {name!r}; {hint}")
+    if not isinstance(fields.get("topic"), str):
+        raise InputError(f"enqueue: topic must be a string, not {shown(fields.get('topic'))}")
+    return {"data": None, **fields}
+
+
+def _delay(delay: object) -> int:
+    try:
+        return duration_ms(delay)
+    except ValueError as error:
+        raise InputError(f"bad delay: {error}") from None
+
+
+def _group(group: object) -> str:
+    if not isinstance(group, str):
+        raise InputError(f"bad group {shown(group)}: use a string")
+    return group
+
+
+def _unique(unique: object) -> Unique:
+    key, ttl = unique if isinstance(unique, tuple) and len(unique) == 2 else (unique, UNIQUE_TTL_MS)
+    if not isinstance(key, str):
+        raise InputError(f'bad unique {shown(unique)}: use a key or (key, "1h")')
+    return Unique(key, _delay(ttl))
+
+
+def _headers(headers: Mapping[str, str], trace_headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InputError(f"bad header {shown(name)}: {shown(value)}; both must be strings")
+        if name in _OWN_HEADERS:
+            raise InputError(f"bad header {name!r}: the engine sets it")
+    return {**headers, **trace_headers}
+
+
+def _validate(topic: str, step: str, validator: Validator, payload: bytes) -> None:
+    try:
+        validator.validate_json(payload)
+    except ValidationError as error:
+        raise ValidationError(f"{topic} is refused by the input of {step}", error.details) from None

@@ -1,0 +1,72 @@
+"""`engine.state`: the durable state for code that is no handler. Each call is a commit of its own."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from iii import trace
+from iii.context import CLEAR_ATOMIC_MAX
+from iii.draft import Draft, StateEntry
+from iii.model import Txn
+from iii.store.contract import Store
+
+__all__ = ["OutsideState"]
+
+T = TypeVar("T")
+
+
+class OutsideState:
+    """As `ctx.state`, but written at once: on disk, and seen by triggers, when a call returns."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        return Draft(self._store).get(namespace, key, default)
+
+    async def entry(self, namespace: str, key: str) -> StateEntry | None:
+        return Draft(self._store).entry(namespace, key)
+
+    async def set(self, namespace: str, key: str, value: object, *, if_version: int | None = None) -> None:
+        await self._commit(lambda draft: draft.set(namespace, key, value, if_version))
+
+    async def update(self, namespace: str, key: str, patch: object) -> Any:
+        return await self._commit(lambda draft: draft.update(namespace, key, patch))
+
+    async def delete(self, namespace: str, key: str, *, if_version: int | None = None) -> bool:
+        return await self._commit(lambda draft: draft.delete(namespace, key, if_version))
+
+    async def list(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> list[Any]:
+        return [entry.value for entry in Draft(self._store).entries(namespace, prefix, after, limit)]
+
+    async def items(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> builtins.list[tuple[str, Any]]:
+        entries = Draft(self._store).entries(namespace, prefix, after, limit)
+        return [(entry.key, entry.value) for entry in entries]
+
+    async def namespaces(self) -> builtins.list[str]:
+        return Draft(self._store).namespaces()
+
+    async def clear(self, namespace: str, *, prefix: str = "") -> int:
+        """Delete all keys (of a prefix), in chunks; how many."""
+        count = 0
+        while keys := Draft(self._store).committed_keys(namespace, prefix, CLEAR_ATOMIC_MAX):
+            count += await self._commit(partial(_delete_all, namespace, keys))
+        return count
+
+    async def _commit(self, write: Callable[[Draft], T]) -> T:
+        draft = Draft(self._store)
+        result = write(draft)
+        if ops := draft.take():
+            await self._store.commit(Txn(ops, trace.new().headers()))
+        return result
+
+
+def _delete_all(namespace: str, keys: list[str], draft: Draft) -> int:
+    return sum(draft.delete(namespace, key, None) for key in keys)

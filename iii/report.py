@@ -1,0 +1,76 @@
+"""What an engine is made of, for the start-up report and for whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from iii.bindings import Binding
+from iii.sources.cron import CronJob
+from iii.step import HttpTrigger, Step
+
+__all__ = ["CronLine", "Report", "TopicLine", "report"]
+
+
+class TopicLine(Struct, frozen=True):
+    topic: str
+    step: str
+    concurrency: int
+    max_retries: int
+    dead_letter_queue: str
+
+
+class CronLine(Struct, frozen=True):
+    """`next_ms`: wall clock of the next fire; None = never again."""
+
+    step: str
+    expression: str
+    words: str
+    next_ms: int | None
+
+
+class Report(Struct, frozen=True):
+    """`store` None = in memory; `address` None = HTTP is not served here."""
+
+    steps: tuple[str, ...]
+    routes: tuple[tuple[str, str, str], ...]  # method, path, step
+    topics: tuple[TopicLine, ...]
+    crons: tuple[CronLine, ...]
+    store: Path | None
+    address: str | None
+
+
+def report(
+    steps: Sequence[Step],
+    bindings: Iterable[Binding],
+    jobs: Iterable[CronJob],
+    wall_ms: int,
+    store: Path | None,
+    address: str | None,
+) -> Report:
+    routes = (
+        (trigger.method, trigger.path, step.name)
+        for step in steps
+        for trigger in step.triggers
+        if isinstance(trigger, HttpTrigger)
+    )
+    return Report(
+        steps=tuple(step.name for step in steps),
+        routes=tuple(routes),
+        topics=tuple(_topic(binding) for binding in bindings if not binding.lane.topic.startswith("$")),
+        crons=tuple(_cron(job, wall_ms) for job in jobs),
+        store=store,
+        address=address,
+    )
+
+
+def _topic(binding: Binding) -> TopicLine:
+    rules = binding.rules
+    lane = binding.lane
+    return TopicLine(lane.topic, lane.step, rules.concurrency, rules.max_retries, rules.dead_letter_queue)
+
+
+def _cron(job: CronJob, wall_ms: int) -> CronLine:
+    return CronLine(job.step, job.trigger.expression, job.schedule.words, job.schedule.next_ms(wall_ms))

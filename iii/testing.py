@@ -1,0 +1,254 @@
+"""Tests of steps in milliseconds: a whole engine on a memory store and a clock that the test turns.
+
+    async with harness("steps") as app:
+        reply = await app.post("/messages", json={"text": "hello"})
+        await app.settle()
+        assert await app.state.get("messages", reply.json()["messageId"])
+        await app.advance("30d")
+
+Everything is the real thing but the store and the clock: routes, schemas, retries, dead letters, crons, state
+triggers. `asyncio.sleep` in a handler takes its time; delays, retries and crons take none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from msgspec import Struct
+
+from iii import codec
+from iii.clock import FakeClock
+from iii.config import Config, load
+from iii.engine import Engine
+from iii.errors import InputError
+from iii.loader import load_steps
+from iii.model import ARCHIVE
+from iii.outside import OutsideState
+from iii.step import Step
+from iii.store.memory import MemoryStore
+from iii.units import duration_ms
+from iii.web.request import Request
+from iii.web.stream import Stream
+
+__all__ = ["DeadMessage", "Harness", "LogLine", "Reply", "WaitingMessage", "harness"]
+
+SETTLE_S = 30.0
+EVENTS_MAX = 10_000
+
+
+class Reply(Struct, frozen=True):
+    """An HTTP answer, its body read to the end. Header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    def json(self) -> Any:
+        return codec.decode(self.body)
+
+
+class WaitingMessage(Struct, frozen=True):
+    """A message that has not run yet."""
+
+    id: str
+    step: str
+    data: Any
+    priority: int
+    attempts: int
+    headers: dict[str, str]
+    error: str | None
+
+
+class DeadMessage(Struct, frozen=True):
+    """A dead letter: where it came from, what it carried, why it died."""
+
+    id: str
+    topic: str
+    step: str
+    data: Any
+    error: str
+    attempts: int
+
+
+class LogLine(Struct, frozen=True):
+    """What a handler or the engine logged."""
+
+    level: str
+    message: str
+    fields: dict[str, Any]
+    step: str | None
+
+
+class Harness:
+    """A started engine and what a test wants of it. Made by `harness()`."""
+
+    def __init__(self, engine: Engine, clock: FakeClock, logs: list[LogLine]) -> None:
+        self.engine, self.clock, self.logs = engine, clock, logs
+
+    @property
+    def state(self) -> OutsideState:
+        return self.engine.state
+
+    async def get(self, path: str, **options: Any) -> Reply:
+        return await self.request("GET", path, **options)
+
+    async def post(self, path: str, **options: Any) -> Reply:
+        return await self.request("POST", path, **options)
+
+    async def put(self, path: str, **options: Any) -> Reply:
+        return await self.request("PUT", path, **options)
+
+    async def patch(self, path: str, **options: Any) -> Reply:
+        return await self.request("PATCH", path, **options)
+
+    async def delete(self, path: str, **options: Any) -> Reply:
+        return await self.request("DELETE", path, **options)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        content: bytes | str = b"",
+        params: Mapping[str, str | Sequence[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send a request through the engine's endpoint; no socket is involved."""
+        raw = content.encode() if isinstance(content, str) else content
+        fields = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        if json is not None:
+            raw = codec.encode(json)
+            fields.append((b"content-type", b"application/json"))
+        target, _, query = path.partition("?")
+        if params:
+            query = "&".join(part for part in (query, urlencode(params, doseq=True)) if part)
+        sent = await self.engine.endpoint(Request(method, target, query.encode(), fields, raw))
+        names = {name.decode().lower(): value.decode("latin-1") for name, value in sent.headers}
+        if not isinstance(sent.body, Stream):
+            return Reply(sent.status, names, sent.body)
+        try:
+            return Reply(sent.status, names, b"".join([chunk async for chunk in sent.body]))
+        finally:
+            await sent.body.aclose()
+
+    async def enqueue(self, topic: str, data: object = None, **options: Any) -> list[str]:
+        """As Engine.enqueue."""
+        return await self.engine.enqueue(topic, data, **options)
+
+    async def run_cron(self, step: str) -> str:
+        """Run a step's cron trigger now, and everything that follows from it."""
+        id = await self.engine.run_cron(step)
+        await self.settle()
+        return id
+
+    async def redrive(self, topic: str) -> int:
+        """Send dead letters back and run them."""
+        count = await self.engine.redrive(topic)
+        await self.settle()
+        return count
+
+    async def settle(self, timeout: float = SETTLE_S) -> None:
+        """Run everything that is due now, and what follows from it. Delays and retries wait for `advance`."""
+        await self.engine.idle(timeout, due_only=True)
+
+    async def advance(self, duration: int | str, *, events_max: int = EVENTS_MAX) -> None:
+        """Let time pass: each cron tick, delay and retry within it happens at its moment, in order.
+
+        InputError where there are more of them than `events_max`.
+        """
+        end_ms = self.clock.wall_ms() + duration_ms(duration)
+        for _ in range(events_max):
+            await self.settle()
+            left_ms = end_ms - self.clock.wall_ms()
+            if left_ms <= 0:
+                return
+            next_ms = self.engine.next_ms()
+            until_ms = left_ms if next_ms is None else next_ms - self.clock.wall_ms()
+            self.clock.advance(min(max(until_ms, 1), left_ms))
+        raise InputError(f"advance({duration!r}) meets more than {events_max} events: take smaller steps")
+
+    def queued(self, topic: str) -> list[WaitingMessage]:
+        """What waits in a topic, dead letters apart."""
+        found = self.engine.store.waiting(topic, limit=EVENTS_MAX)
+        return [
+            WaitingMessage(
+                str(each.id),
+                each.step,
+                codec.decode(each.payload),
+                each.priority,
+                each.attempts,
+                each.headers,
+                each.error,
+            )
+            for each in found
+            if each.step != ARCHIVE
+        ]
+
+    def dead(self, topic: str) -> list[DeadMessage]:
+        """The dead letters of a dead-letter topic, like "orders.failed"."""
+        return [
+            DeadMessage(
+                str(each.id),
+                each.dead.topic,
+                each.dead.step,
+                codec.decode(each.payload),
+                each.dead.error,
+                each.dead.attempts,
+            )
+            for each in self.engine.store.waiting(topic, step=ARCHIVE, limit=EVENTS_MAX)
+            if each.dead is not None
+        ]
+
+
+class _Collector(logging.Handler):
+    def __init__(self, lines: list[LogLine]) -> None:
+        super().__init__(logging.DEBUG)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = dict(getattr(record, "fields", {}))
+        step = getattr(record, "context", {}).get("step")
+        self._lines.append(LogLine(record.levelname.lower(), record.getMessage(), fields, step))
+
+
+@asynccontextmanager
+async def harness(
+    steps: Path | str | Sequence[Step] = "steps",
+    *,
+    config: Config | Path | str | None = None,
+    clock: FakeClock | None = None,
+) -> AsyncIterator[Harness]:
+    """A started engine. `steps`: a folder, or steps made with `make_step`. `config`: a Config or its file;
+    by default the iii-config.yaml beside the folder, where there is one."""
+    if not isinstance(config, Config):
+        config = _config(steps, config)
+    made = load_steps(Path(steps)) if isinstance(steps, Path | str) else list(steps)
+    clock = clock or FakeClock()
+    lines: list[LogLine] = []
+    collector, logger = _Collector(lines), logging.getLogger("iii")
+    level = logger.level
+    logger.addHandler(collector)
+    logger.setLevel(logging.DEBUG)
+    try:
+        async with Engine(config, made, store=MemoryStore(clock), clock=clock) as engine:
+            yield Harness(engine, clock, lines)
+    finally:
+        logger.removeHandler(collector)
+        logger.setLevel(level)
+
+
+def _config(steps: Path | str | Sequence[Step], file: Path | str | None) -> Config:
+    if file is None and isinstance(steps, Path | str):
+        beside = Path(steps).absolute().parent / "iii-config.yaml"
+        file = beside if beside.is_file() else None
+    return load(file)

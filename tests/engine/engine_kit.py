@@ -1,0 +1,91 @@
+"""Engines for tests: real steps on a memory store that remembers its Txns, and a clock turned by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from iii.clock import Clock, FakeClock
+from iii.config import Config, HistoryConfig, QueueConfig, StoreConfig
+from iii.engine import Engine
+from iii.loader import make_step
+from iii.model import ARCHIVE, Committed, Txn, Waiting
+from iii.step import Step
+from iii.store.memory import MemoryStore, MemoryTables
+
+QUEUES = {"retry_delay": 1000}
+
+
+class RecordingStore(MemoryStore):
+    """Remembers each Txn handed over, and refuses the next ones as told."""
+
+    def __init__(self, clock: Clock | None = None, *, tables: MemoryTables | None = None) -> None:
+        super().__init__(clock, tables=tables)
+        self.txns: list[Txn] = []
+        self.refuse: list[Exception] = []
+
+    def submit(self, txn: Txn) -> asyncio.Future[Committed]:
+        if self.refuse:
+            future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+            future.set_exception(self.refuse.pop(0))
+            return future
+        self.txns.append(txn)
+        return super().submit(txn)
+
+    def kinds(self, start: int = 0) -> list[list[str]]:
+        """The ops of each Txn, by name; the engine's own marks left out."""
+        named = [[type(op).__name__ for op in txn.ops] for txn in self.txns[start:]]
+        return [names for names in named if set(names) != {"Mark"}]
+
+
+def config(queues: Mapping[str, QueueConfig] | None = None, **changes: Any) -> Config:
+    here = Path(".").absolute()
+    store = StoreConfig(path=here / "unused", kind="memory")
+    changes.setdefault("history", HistoryConfig(keep=0))
+    return Config(root=here, steps=here, store=store, queues=dict(queues or {}), **changes)
+
+
+def step(handler: Callable[..., Any], *triggers: dict[str, Any], name: str = "Work", **more: Any) -> Step:
+    return make_step({"name": name, "triggers": list(triggers), **more}, handler)
+
+
+class Running:
+    def __init__(self, engine: Engine, store: RecordingStore, clock: FakeClock) -> None:
+        self.engine, self.store, self.clock = engine, store, clock
+
+    async def settle(self) -> None:
+        await self.engine.idle(20, due_only=True)
+
+    async def send(self, topic: str, data: object = None, **options: Any) -> str:
+        return (await self.engine.enqueue(topic, data, **options))[0]
+
+    async def value(self, namespace: str, key: str) -> Any:
+        return await self.engine.state.get(namespace, key)
+
+    def letters(self, topic: str) -> list[Waiting]:
+        return self.store.waiting(topic, step=ARCHIVE)
+
+    def waiting(self, topic: str) -> list[Waiting]:
+        return [each for each in self.store.waiting(topic) if each.step != ARCHIVE]
+
+    async def pass_time(self, ms: int) -> None:
+        self.clock.advance(ms)
+        await self.settle()
+
+
+@asynccontextmanager
+async def running(
+    *steps: Step,
+    tables: MemoryTables | None = None,
+    clock: FakeClock | None = None,
+    **changes: Any,
+) -> AsyncIterator[Running]:
+    """A started engine; at the end its store's invariants hold."""
+    clock = clock or FakeClock()
+    store = RecordingStore(clock, tables=tables)
+    async with Engine(config(**changes), steps, store=store) as engine:
+        yield Running(engine, store, clock)
+    assert store.verify() == []

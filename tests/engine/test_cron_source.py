@@ -1,0 +1,203 @@
+"""Ticks: which of them become messages, and when. Times are minutes since the start of 2026."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from engine_kit import Running, running, step
+
+from iii import Context, CronTick, cron
+from iii.clock import FakeClock
+from iii.cron_expression import parse
+from iii.errors import InputError
+from iii.sources.cron import MISSED_MAX, ticks
+from iii.store.memory import MemoryTables
+
+START_MS = 1_767_225_600_000
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+HOURLY = "0 * * * *"
+
+
+def at(seen: list[Any]) -> list[int]:
+    """The ticks as minutes since the start."""
+    return [round(tick.scheduled_at.timestamp() * 1000 - START_MS) // MINUTE for tick in seen]
+
+
+def hourly(seen: list[Any], expression: str = HOURLY, **options: Any) -> Any:
+    async def handler(tick: CronTick) -> None:
+        seen.append(tick)
+
+    return step(handler, cron(expression, **options))
+
+
+async def forward(app: Running, ms: int) -> None:
+    await app.pass_time(ms)
+
+
+async def test_a_cron_fires_once_per_tick_at_its_time() -> None:
+    seen: list[Any] = []
+    async with running(hourly(seen, "*/2 * * * * *")) as app:
+        await app.settle()
+        assert seen == []
+        for _ in range(10):
+            await forward(app, SECOND)
+        assert [tick.scheduled_at.second for tick in seen] == [2, 4, 6, 8, 10]
+        assert all(tick.expression == "*/2 * * * * *" and not tick.manual for tick in seen)
+
+
+async def test_a_clock_set_back_repeats_no_tick() -> None:
+    seen: list[Any] = []
+    async with running(hourly(seen)) as app:
+        await forward(app, HOUR)
+        await forward(app, HOUR)
+        app.clock.set_wall(START_MS + 30 * MINUTE)
+        await app.settle()
+        await forward(app, HOUR)  # 01:30 again
+        await forward(app, 30 * MINUTE)  # 02:00 again
+        assert at(seen) == [60, 120]
+        await forward(app, HOUR)
+        assert at(seen) == [60, 120, 180]
+
+
+async def test_a_clock_set_forward_counts_as_missed() -> None:
+    seen: list[Any] = []
+    async with running(hourly(seen)) as app:
+        app.clock.set_wall(START_MS + 5 * HOUR + 10 * MINUTE)
+        await app.settle()
+        assert at(seen) == [300]
+
+
+@pytest.mark.parametrize(("missed", "caught_up"), [("last", [600]), ("skip", []), ("all", None)])
+async def test_ticks_nobody_was_there_for(missed: Any, caught_up: list[int] | None) -> None:
+    seen: list[Any] = []
+    tables, clock = MemoryTables(), FakeClock()
+    work = hourly(seen, missed=missed)
+    async with running(work, tables=tables, clock=clock) as app:
+        await forward(app, HOUR)
+        assert at(seen) == [60]
+    clock.advance(9 * HOUR + MINUTE)
+    seen.clear()
+    async with running(work, tables=tables, clock=clock) as app:
+        await app.settle()
+        assert at(seen) == ([60 * n for n in range(2, 11)] if caught_up is None else caught_up)
+        seen.clear()
+        await forward(app, 59 * MINUTE)
+        assert at(seen) == [660]
+
+
+async def test_a_new_schedule_begins_now_and_an_edited_one_anew() -> None:
+    tables, clock = MemoryTables(), FakeClock()
+    seen: list[Any] = []
+    async with running(hourly(seen), tables=tables, clock=clock):
+        pass
+    clock.advance(10 * HOUR)
+    async with running(hourly(seen, "30 * * * *"), tables=tables, clock=clock) as app:
+        await app.settle()
+        assert seen == []
+        await forward(app, 30 * MINUTE)
+        assert at(seen) == [630]
+
+
+async def test_two_instances_make_one_message_of_a_tick() -> None:
+    seen: list[Any] = []
+    tables, clock = MemoryTables(), FakeClock()
+    work = hourly(seen)
+    async with (
+        running(work, tables=tables, clock=clock) as one,
+        running(work, tables=tables, clock=clock) as two,
+    ):
+        for _ in range(5):
+            clock.advance(HOUR)
+            await one.settle()
+            await two.settle()
+        assert sorted(at(seen)) == [60, 120, 180, 240, 300]
+
+
+@pytest.mark.parametrize(("overlap", "expected"), [("queue", [5, 10, 15]), ("skip", [5, 15])])
+async def test_a_tick_while_the_last_one_still_runs(overlap: Any, expected: list[int]) -> None:
+    seen: list[Any] = []
+    release, running_now = asyncio.Event(), 0
+
+    async def handler(tick: CronTick) -> None:
+        nonlocal running_now
+        running_now += 1
+        assert running_now == 1, "two ticks of one trigger must not run at once"
+        seen.append(tick)
+        await release.wait()
+        running_now -= 1
+
+    async with running(step(handler, cron("*/5 * * * *", overlap=overlap))) as app:
+        app.clock.advance(5 * MINUTE)
+        async with asyncio.timeout(10):
+            while not seen:
+                await asyncio.sleep(0)
+        app.clock.advance(5 * MINUTE)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert at(seen) == [5]
+        release.set()
+        await app.settle()
+        await forward(app, 5 * MINUTE)
+        assert at(seen) == expected
+
+
+async def test_a_failing_cron_is_retried_and_dies_like_any_message() -> None:
+    attempts: list[int] = []
+
+    async def handler(tick: CronTick, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        raise ValueError("no")
+
+    async with running(step(handler, cron(HOURLY))) as app:
+        await forward(app, HOUR)
+        for _ in range(3):
+            await forward(app, SECOND)
+        assert attempts == [1, 2, 3, 4]
+        assert len(app.letters("$cron/Work.failed")) == 1
+
+
+async def test_a_cron_runs_by_hand_between_its_ticks() -> None:
+    seen: list[Any] = []
+    async with running(hourly(seen)) as app:
+        await app.engine.run_cron("Work")
+        await app.settle()
+        assert [tick.manual for tick in seen] == [True]
+        with pytest.raises(InputError, match="those with one: Work"):
+            await app.engine.run_cron("Nobody")
+
+
+async def test_two_schedules_of_one_step_keep_their_ticks_apart() -> None:
+    seen: list[Any] = []
+
+    async def handler(tick: CronTick, ctx: Context) -> None:
+        seen.append((ctx.trigger.index, ctx.trigger.expression, tick.expression))
+
+    async with running(step(handler, cron(HOURLY), cron("0 2 * * *"))) as app:
+        await forward(app, HOUR)
+        await forward(app, HOUR)
+        assert seen == [(0, HOURLY, HOURLY), (0, HOURLY, HOURLY), (1, "0 2 * * *", "0 2 * * *")]
+
+
+# ------------------------------------------------------------------------------------ the pure decision
+
+
+def test_ticks_of_a_source_that_was_there_are_all_on_time() -> None:
+    every_second = parse("* * * * * *")
+    found = ticks(every_second, "last", START_MS, START_MS + 3 * SECOND, since_ms=START_MS)
+    assert found == [START_MS + n * SECOND for n in (1, 2, 3)]
+
+
+def test_missed_ticks_collapse_to_the_newest_however_many_there_were() -> None:
+    every_second = parse("* * * * * *")
+    now = START_MS + 400 * DAY
+    assert ticks(every_second, "last", START_MS, now, since_ms=now) == [now]
+    everything = ticks(every_second, "all", START_MS, now, since_ms=now)
+    assert len(everything) == MISSED_MAX and everything[-1] == now
+    assert ticks(parse("0 0 1 1 *"), "last", START_MS, now, since_ms=now) == [START_MS + 365 * DAY]
+    assert ticks(every_second, "skip", START_MS, now, since_ms=now) == []
+
+
+def test_nothing_is_due_before_the_mark() -> None:
+    assert ticks(parse(HOURLY), "all", START_MS + DAY, START_MS + HOUR, since_ms=START_MS) == []

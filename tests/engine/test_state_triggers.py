@@ -1,0 +1,181 @@
+"""State triggers: which changes start a step, once, in order, and from when on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from engine_kit import RecordingStore, running, step
+
+from iii import Context, StateChange, queue, state
+from iii.clock import FakeClock
+from iii.model import TAIL
+from iii.store.memory import MemoryTables
+
+
+def listener(seen: list[Any], name: str = "Listener", **trigger: Any) -> Any:
+    async def handler(change: StateChange) -> None:
+        seen.append((change.key, change.type, change.old_value, change.value))
+
+    return step(handler, state(**trigger), name=name)
+
+
+async def test_enter_fires_when_the_new_value_matches_and_the_old_did_not() -> None:
+    enter: list[Any] = []
+    every: list[Any] = []
+    steps = (
+        listener(enter, "Enter", namespace="m", filter={"s": "done"}),
+        listener(every, "Every", namespace="m", filter={"s": "done"}, fire="every"),
+    )
+    async with running(*steps) as app:
+        put = app.engine.state.set
+        for value in ({"s": "new"}, {"s": "done"}, {"s": "done", "n": 1}, {"s": "new"}, {"s": "done"}):
+            await put("m", "k", value)
+        await put("other", "k", {"s": "done"})
+        await app.engine.state.delete("m", "k")
+        await app.settle()
+        assert [new for *_, new in enter] == [{"s": "done"}, {"s": "done"}]
+        assert [new for *_, new in every] == [{"s": "done"}, {"s": "done", "n": 1}, {"s": "done"}]
+
+
+async def test_without_a_filter_every_change_fires_with_its_type_and_values() -> None:
+    seen: list[Any] = []
+    async with running(listener(seen)) as app:
+        await app.engine.state.set("a", "k", 1)
+        await app.engine.state.set("a", "k", 1)  # changes nothing
+        await app.engine.state.set("a", "k", 2)
+        await app.engine.state.delete("a", "k")
+        await app.settle()
+        assert seen == [("k", "created", None, 1), ("k", "updated", 1, 2), ("k", "deleted", 2, None)]
+
+
+async def test_one_change_per_txn_and_key_and_its_trace_goes_on() -> None:
+    traces: list[tuple[str, str]] = []
+
+    async def writer(data: Any, ctx: Context) -> None:
+        for n in range(3):
+            await ctx.state.set("a", "k", n)
+        traces.append(("writer", ctx.trace_id))
+
+    async def reader(change: StateChange, ctx: Context) -> None:
+        assert (change.value, change.version) == (2, 1)
+        assert (ctx.trigger.type, ctx.trigger.index, ctx.trigger.namespace) == ("state", 1, "a")
+        traces.append(("reader", ctx.trace_id))
+
+    steps = (
+        step(writer, queue("in"), name="Writer"),
+        step(reader, state(namespace="elsewhere"), state(namespace="a"), name="Reader"),
+    )
+    async with running(*steps) as app:
+        await app.send("in")
+        await app.settle()
+        (first, one), (second, two) = traces
+        assert (first, second) == ("writer", "reader") and one == two
+        assert app.waiting("$state/Reader") == []
+
+
+async def test_changes_of_a_key_run_in_order_even_when_one_fails_first() -> None:
+    seen: list[Any] = []
+
+    async def handler(change: StateChange, ctx: Context) -> None:
+        if ctx.attempt == 1 and change.value == 1:
+            raise ValueError("again")
+        seen.append((change.key, change.value))
+
+    async with running(step(handler, state(namespace="a"))) as app:
+        for n in (1, 2, 3):
+            await app.engine.state.set("a", "slow", n)
+        await app.engine.state.set("a", "quick", 9)
+        await app.settle()
+        assert seen == [("quick", 9)]
+        await app.pass_time(1_000)
+        assert seen == [("quick", 9), ("slow", 1), ("slow", 2), ("slow", 3)]
+
+
+async def test_a_new_trigger_starts_now_and_a_known_one_catches_up_what_it_missed() -> None:
+    tables, clock = MemoryTables(), FakeClock()
+    known: list[Any] = []
+    new: list[Any] = []
+    async with running(listener(known, "Known", namespace="a"), tables=tables, clock=clock) as app:
+        await app.engine.state.set("a", "before", 1)
+        await app.settle()
+    outside = RecordingStore(clock, tables=tables)
+    await outside.open()
+    from iii.model import Put, Txn
+
+    await outside.commit(Txn((Put("a", "meanwhile", b"1"),)))
+    await outside.close()
+    steps = listener(known, "Known", namespace="a"), listener(new, "New", namespace="a")
+    async with running(*steps, tables=tables, clock=clock) as app:
+        await app.settle()
+        await app.engine.state.set("a", "after", 1)
+        await app.settle()
+    assert [key for key, *_ in known] == ["before", "meanwhile", "after"]
+    assert [key for key, *_ in new] == ["after"]
+
+
+async def test_two_instances_fire_each_change_once() -> None:
+    seen: list[Any] = []
+    tables, clock = MemoryTables(), FakeClock()
+    work = listener(seen, namespace="a")
+    async with (
+        running(work, tables=tables, clock=clock) as one,
+        running(work, tables=tables, clock=clock) as two,
+    ):
+        for n in range(50):
+            await (one, two)[n % 2].engine.state.set("a", f"{n:02}", n)
+        await one.settle()
+        await two.settle()
+        await one.settle()
+        assert sorted(new for *_, new in seen) == list(range(50))
+
+
+async def test_a_trigger_that_writes_what_triggers_it_ends_as_a_loop() -> None:
+    async def handler(change: StateChange, ctx: Context) -> None:
+        await ctx.state.update("a", "k", [{"type": "increment", "path": "n"}])
+
+    async with running(step(handler, state(namespace="a"))) as app:
+        await app.engine.state.set("a", "k", {"n": 0})
+        await app.settle()
+        assert await app.value("a", "k") == {"n": 100}
+        (letter,) = app.letters("$state/Work.failed")
+        assert letter.dead is not None and letter.dead.error.startswith("loop")
+
+
+async def test_the_tail_follows_although_nothing_fires_and_is_kept_at_the_end() -> None:
+    tables = MemoryTables()
+    async with running(listener([], namespace="quiet"), tables=tables) as app:
+        for n in range(1_200):
+            await app.engine.state.set("busy", "k", n)
+        await app.settle()
+        marked = app.store.mark(TAIL)
+        assert marked is not None and marked >= 1_000
+    assert tables.mark.get(TAIL) == 1_200
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+async def test_a_value_of_any_size_that_may_be_stored_may_trigger(size: int) -> None:
+    seen: list[int] = []
+
+    async def handler(change: StateChange) -> None:
+        seen.append(len(change.value))
+
+    async with running(step(handler, state(namespace="a"))) as app:
+        await app.engine.state.set("a", "k", "x" * size)
+        await app.engine.state.set("a", "k", "y" * size)
+        await app.settle()
+        assert seen == [size, size]
+
+
+async def test_idle_waits_for_the_triggers_of_the_last_change() -> None:
+    done = asyncio.Event()
+
+    async def handler(change: StateChange) -> None:
+        await asyncio.sleep(0.01)
+        done.set()
+
+    async with running(step(handler, state(namespace="a"))) as app:
+        await app.engine.state.set("a", "k", 1)
+        await app.engine.idle(10)
+        assert done.is_set()
