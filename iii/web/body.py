@@ -1,0 +1,138 @@
+"""From body bytes to what a handler reads, by content type and schema.
+
+    with body_schema    JSON alone (or no content type at all); anything else is 415, an empty body 400
+    without             JSON value | form fields | bytes; not asked for when empty
+
+Compressed bodies are refused: what they expand to is not known before the work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from iii.errors import Detail, ValidationError
+from iii.schema import Validator
+from iii.schema.validator import parse_json
+from iii.web.refused import Refused
+from iii.web.request import FIELDS_MAX, MultiDict, Request, UploadedFile, parse_fields
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import Field, File
+
+__all__ = ["read_body"]
+
+URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+_ACCEPT_JSON = (b"accept", b"application/json")
+
+
+def read_body(request: Request, schema: Validator | None) -> object:
+    """The decoded and checked body; without a schema there is one. Refused 415, or ValidationError (400)."""
+    encoding = request.fields.get(b"content-encoding", b"identity").strip().lower()
+    if encoding not in (b"identity", b""):
+        raise Refused(
+            415,
+            f"content-encoding {encoding.decode('latin-1')!r} is not accepted; send the body uncompressed",
+            headers=((b"accept-encoding", b"identity"),),
+        )
+    media = request.content_type
+    if schema is not None:
+        return _checked(request, media, schema)
+    if _is_json(media):
+        _refuse_charset(request)
+        return parse_json(request.raw)
+    if media == URLENCODED:
+        return _form(lambda: parse_fields(request.raw))
+    if media == MULTIPART:
+        return _form(lambda: _multipart(request))
+    return request.raw
+
+
+def _checked(request: Request, media: str, schema: Validator) -> object:
+    if media and not _is_json(media):
+        raise Refused(
+            415,
+            f"content type {media!r} is not accepted here; send application/json",
+            headers=(_ACCEPT_JSON,),
+        )
+    _refuse_charset(request)
+    if not request.raw:
+        raise ValidationError("validation failed", (Detail("", "a JSON body is required"),))
+    return schema.validate_json(request.raw)
+
+
+def _is_json(media: str) -> bool:
+    return media == "application/json" or media.endswith("+json")
+
+
+def _refuse_charset(request: Request) -> None:
+    """JSON is UTF-8 (RFC 8259 §8.1); another charset is refused rather than misread."""
+    _, _, parameters = request.fields.get(b"content-type", b"").partition(b";")
+    for parameter in parameters.split(b";") if parameters else ():
+        name, _, value = parameter.strip().lower().partition(b"=")
+        if name == b"charset" and value.strip(b'"') not in (b"utf-8", b"utf8", b"us-ascii"):
+            charset = value.decode("latin-1")
+            raise Refused(415, f"charset {charset} is not accepted; send UTF-8", headers=(_ACCEPT_JSON,))
+
+
+def _form(parse: Callable[[], MultiDict[str] | MultiDict[str | UploadedFile]]) -> object:
+    try:
+        return parse()
+    except ValueError as error:
+        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ValidationError("invalid form", (Detail("", reason),)) from None
+
+
+def _multipart(request: Request) -> MultiDict[str | UploadedFile]:
+    """RFC 7578 by python-multipart, all in memory. ValueError where it is malformed or cut short."""
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import FormParser, parse_options_header
+
+    parts = _Parts()
+    _, options = parse_options_header(request.fields[b"content-type"])
+    if not options.get(b"boundary"):
+        raise ValueError("the content type names no boundary")
+    in_memory = {"MAX_MEMORY_FILE_SIZE": len(request.raw) + 1, "UPLOAD_ERROR_ON_BAD_CTE": True}
+    try:
+        parser = FormParser(
+            MULTIPART,
+            parts.on_field,
+            parts.on_file,
+            parts.on_end,
+            boundary=options[b"boundary"],
+            config=in_memory,
+        )
+        parser.write(request.raw)
+        parser.finalize()
+    except FormParserError as error:
+        raise ValueError(f"malformed multipart: {error}") from None
+    if not parts.complete:
+        raise ValueError("malformed multipart: it ends before its last boundary")
+    return MultiDict(parts.lists)
+
+
+class _Parts:
+    """What the multipart parser reports, gathered."""
+
+    def __init__(self) -> None:
+        self.lists: dict[str, list[str | UploadedFile]] = {}
+        self.count = 0
+        self.complete = False
+
+    def on_field(self, field: Field) -> None:
+        self._add(field.field_name, (field.value or b"").decode())
+
+    def on_file(self, file: File) -> None:
+        file.file_object.seek(0)
+        name, kind = (file.file_name or b"").decode(), file.content_type or "application/octet-stream"
+        self._add(file.field_name, UploadedFile(name, kind, file.file_object.read()))
+        file.close()
+
+    def on_end(self) -> None:
+        self.complete = True
+
+    def _add(self, name: bytes | None, part: str | UploadedFile) -> None:
+        self.count += 1
+        if self.count > FIELDS_MAX:
+            raise ValueError(f"more than {FIELDS_MAX} fields")
+        self.lists.setdefault((name or b"").decode(), []).append(part)

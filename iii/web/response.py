@@ -1,0 +1,177 @@
+"""From what a handler returned to what goes over the wire. Knows no transport and no store.
+
+returned                                        answered
+None                                            204
+Response, or a dict of status (an int), body,   that
+  headers and nothing else
+anything else                                   200 with it as the body
+
+body             content-type unless the handler set one
+None             -                            (empty)
+str              text/plain; charset=utf-8
+bytes            application/octet-stream
+(async) iterator application/octet-stream     (streamed; text/event-stream: see stream.py)
+anything else    application/json
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+from iii import codec
+from iii.errors import Detail, StepError, ValidationError
+from iii.schema import Validator
+from iii.step import Cancel, Response, Snooze
+from iii.trace import Trace
+from iii.web.stream import Stream
+
+__all__ = ["Answer", "answer", "check_schema", "failure", "is_json", "is_stream", "respond"]
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+JSON, TEXT, BYTES = b"application/json", b"text/plain; charset=utf-8", b"application/octet-stream"
+NO_BODY = frozenset({204, 304})
+_WHOLE = (dict, list, str, bytes, int, float, type(None))  # asked first: an ABC takes a microsecond
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2 token
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # §5.5: no control characters, so no CR and no LF
+_OURS = frozenset(
+    {
+        *("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+        "traceparent",
+    }
+)
+
+
+class Answer:
+    """What a transport sends: header names in lower case, content-length set unless the body is streamed."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: RawHeaders, body: bytes | Stream = b"") -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    def header(self, name: bytes) -> bytes:
+        """The first header of this name, b"" where there is none."""
+        return next((value for key, value in self.headers if key == name), b"")
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status}, {self.body!r})"
+
+
+def respond(value: object) -> Response:
+    """The Response a returned value means. StepError for what is none."""
+    if isinstance(value, Response):
+        return _checked(value)
+    if value is None:
+        return Response(204)
+    if type(value) is dict and type(value.get("status")) is int and value.keys() <= _RESPONSE_KEYS:
+        return _checked(Response(value["status"], value.get("body"), value.get("headers")))
+    if isinstance(value, Snooze | Cancel):
+        raise StepError(f"a request cannot be answered with {type(value).__name__}: it has no message")
+    return Response(200, value)
+
+
+_RESPONSE_KEYS = frozenset({"status", "body", "headers"})
+
+
+def _checked(response: Response) -> Response:
+    if type(response.status) is not int or not 200 <= response.status <= 599:
+        raise StepError(f"status {response.status!r} is none a handler can send; use 200 to 599")
+    if response.status in NO_BODY and response.body is not None:
+        raise StepError(f"a {response.status} has no body; leave it out, or use another status")
+    return response
+
+
+def answer(response: Response) -> Answer:
+    """`response` with its body encoded; a streamed one is left to be wrapped. StepError: no such answer."""
+    headers = _headers(response.headers) if response.headers else []
+    body = response.body
+    if isinstance(body, dict | list):
+        encoded, kind = codec.encode(body), JSON
+    elif body is None:
+        encoded, kind = b"", b""
+    elif isinstance(body, str):
+        encoded, kind = body.encode(), TEXT
+    elif isinstance(body, bytes | bytearray | memoryview):
+        encoded, kind = bytes(body), BYTES
+    elif is_stream(body):
+        encoded, kind = b"", BYTES
+    else:
+        encoded, kind = codec.encode(body), JSON
+    if kind and not (headers and any(name == b"content-type" for name, _ in headers)):
+        headers.append((b"content-type", kind))
+    if response.status not in NO_BODY and not is_stream(body):
+        headers.append((b"content-length", b"%d" % len(encoded)))
+    return Answer(response.status, headers, encoded)
+
+
+def is_stream(body: object) -> bool:
+    return not isinstance(body, _WHOLE) and isinstance(body, AsyncIterator | Iterator)
+
+
+def is_json(answer: Answer) -> bool:
+    media = answer.header(b"content-type").partition(b";")[0].strip().lower()
+    return media == JSON or media.endswith(b"+json")
+
+
+def check_schema(schemas: Mapping[int, Validator], sent: Answer) -> None:
+    """StepError where the answer does not fit the response_schema of its status. It is sent as it is."""
+    schema = schemas.get(sent.status)
+    if schema is None or isinstance(sent.body, Stream):
+        return
+    try:
+        if is_json(sent):
+            schema.validate_json(sent.body)
+        else:
+            schema.validate(sent.body.decode() if sent.body else None)
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise StepError(f"the answer does not fit response_schema[{sent.status}]: {error}") from None
+
+
+def failure(
+    status: int,
+    message: str,
+    *,
+    details: Sequence[Detail] = (),
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    trace: Trace | None = None,
+) -> Answer:
+    """An answer of the engine's own: {"error", "details"?, "traceId"?}. 5xx carry the trace id."""
+    body: dict[str, Any] = {"error": message}
+    if details:
+        body["details"] = [{"path": path, "message": text} for path, text in details]
+    if trace is not None and status >= 500:
+        body["traceId"] = trace.trace_id
+    sent = answer(Response(status, body))
+    sent.headers.extend(headers)
+    return sent
+
+
+def _headers(given: object) -> RawHeaders:
+    """A handler's headers, each checked: what could end a header line early is refused."""
+    if not isinstance(given, Mapping):
+        raise StepError(f"headers: expected a mapping of names to values, got {type(given).__name__}")
+    headers: RawHeaders = []
+    for name, values in given.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise StepError(f"{name!r} is no header name")
+        lowered = name.lower()
+        if lowered in _OURS:
+            raise StepError(f"header {name} is set by the server; leave it out")
+        for value in values if isinstance(values, list | tuple) else (values,):
+            headers.append((lowered.encode(), _header_value(name, value)))
+    return headers
+
+
+def _header_value(name: str, value: object) -> bytes:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    if text is None:
+        raise StepError(
+            f"header {name}: expected a str, an int or a list of them, got {type(value).__name__}"
+        )
+    if not _VALUE.fullmatch(text):
+        raise StepError(f"header {name}: {text!r} has characters that no header may hold (RFC 9110 §5.5)")
+    return text.strip().encode("latin-1")

@@ -1,0 +1,137 @@
+"""A body that is sent while it is made: an (async) iterator, as bytes or as server-sent events.
+
+The handler has returned and its effects are committed when the first chunk is asked for; its context stays
+open until the stream ends, whatever ends it. Format of events: WHATWG HTML, "Server-sent events".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from iii import codec
+from iii.errors import StepError
+from iii.observe.logs import StepLogger
+
+__all__ = ["EVENT_STREAM", "Stream", "StreamBroken", "event_frame"]
+
+EVENT_STREAM = b"text/event-stream"
+
+Source: TypeAlias = AsyncIterator[Any] | Iterator[Any]
+Call: TypeAlias = Callable[[Callable[..., Any]], Awaitable[Any]]
+"""Calls a function with the source: on the loop, or in a thread where it may block."""
+
+_END = object()
+_FIELDS = frozenset({"event", "data", "id", "retry"})
+
+
+class StreamBroken(Exception):
+    """The body ended in an error, which is logged: the transport cuts the connection, so that no client
+    takes what came so far for the whole."""
+
+
+class Stream:
+    """Chunks to send, until StopAsyncIteration or StreamBroken. Whoever sends them calls `aclose` in the end.
+
+    endless: server-sent events, which a drain ends instead of waiting for them.
+    """
+
+    def __init__(
+        self, source: Source, *, events: bool, call: Call, ended: Callable[[], None], logger: StepLogger
+    ) -> None:
+        self._call, self._ended, self._logger = call, ended, logger
+        self._blocking = isinstance(source, Iterator)
+        self._next: Callable[..., Any] = _next if self._blocking else _anext
+        self._close: Callable[..., Any] = _close if self._blocking else _aclose
+        self._thread: asyncio.Future[Any] | None = None  # the `next` that may still run in one
+        self._encode = event_frame if events else _chunk
+        self.endless = events
+        self._closed = False
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            item = await self._item()
+            if item is not _END:
+                return self._encode(item)
+        except Exception as error:
+            self._logger.exception(f"Streamed body failed: {error}")
+            await self.aclose()
+            raise StreamBroken(str(error)) from None
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def _item(self) -> Any:
+        if not self._blocking:
+            return await self._call(self._next)
+        self._thread = asyncio.ensure_future(self._call(self._next))
+        return await asyncio.shield(self._thread)
+
+    async def aclose(self) -> None:
+        """End the source (its `finally` blocks run) and the handler's context. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread is not None:
+            await asyncio.wait((self._thread,))
+        try:
+            await self._call(self._close)
+        except Exception:
+            self._logger.exception("Streamed body failed while closing")
+        finally:
+            self._ended()
+
+
+async def _anext(source: AsyncIterator[Any]) -> Any:
+    return await anext(source, _END)
+
+
+def _next(source: Iterator[Any]) -> Any:
+    return next(source, _END)
+
+
+async def _aclose(source: AsyncIterator[Any]) -> None:
+    if (aclose := getattr(source, "aclose", None)) is not None:
+        await aclose()
+
+
+def _close(source: Iterator[Any]) -> None:
+    if (close := getattr(source, "close", None)) is not None:
+        close()
+
+
+def _chunk(item: object) -> bytes:
+    """str and bytes as they are, anything else as a line of JSON."""
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    return codec.encode(item) + b"\n"
+
+
+def event_frame(item: object) -> bytes:
+    """One event: a str is its data, bytes go as they are, a dict of event, data, id and retry is all of it.
+
+    Any other value (a dict with other keys too) is data, as JSON.
+    """
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    if not isinstance(item, Mapping) or not item or not item.keys() <= _FIELDS:
+        return _data(item)
+    lines = []
+    for name in ("event", "id", "retry"):
+        if (value := item.get(name)) is not None:
+            text = str(value)
+            if any(end in text for end in ("\r", "\n", "\0")):
+                raise StepError(f"event field {name}: {text!r} may not hold line breaks")
+            lines.append(f"{name}: {text}\n".encode())
+    return b"".join(lines) + (_data(item["data"]) if "data" in item else b"\n")
+
+
+def _data(value: object) -> bytes:
+    text = value if isinstance(value, str) else codec.encode(value).decode()
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "".join(f"data: {line}\n" for line in lines).encode() + b"\n"

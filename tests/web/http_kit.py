@@ -1,0 +1,88 @@
+"""A site on a real socket, served as in production, and raw connections to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
+from web_kit import Site, get, post, site
+
+from iii.config import HttpConfig
+from iii.step import Step
+from iii.web.asgi import app
+from iii.web.port import address_of, listen
+from iii.web.server import serve
+
+
+class Text(msgspec.Struct):
+    text: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+async def store_text(request: Any, ctx: Any) -> Any:
+    await ctx.state.set("texts", "a", request.body.text)
+    return {"ok": True}
+
+
+STEPS = (
+    post("/texts", store_text, name="Store", body_schema=Text),
+    get("/hello/{name}", lambda request: f"hello {request.params['name']}", name="Hello"),
+    post("/raw", lambda request: request.raw, name="Raw"),
+)
+
+
+class Serving:
+    def __init__(self, running: Site, port: int, server: asyncio.Task[None], shutdown: asyncio.Event) -> None:
+        self.site, self.port, self.server, self.shutdown = running, port, server, shutdown
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def connect(self) -> Wire:
+        return Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+
+
+class Wire:
+    """A raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, *lines: str, body: bytes = b"") -> None:
+        self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    async def reply(self) -> tuple[int, dict[str, str], bytes]:
+        async with asyncio.timeout(10):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+            return int(head[0].split()[1]), headers, body
+
+    async def end(self) -> bytes:
+        """The rest, once the server closed."""
+        async with asyncio.timeout(10):
+            try:
+                return await self.reader.read()
+            except ConnectionResetError:
+                return b""
+            finally:
+                self.writer.close()
+
+
+@asynccontextmanager
+async def serving(
+    *steps: Step, config: HttpConfig | None = None, drain_ms: int = 10_000
+) -> AsyncIterator[Serving]:
+    config = config or HttpConfig(port=0)
+    async with site(*(steps or STEPS), config=config) as running:
+        sockets = listen("127.0.0.1", 0)
+        shutdown = asyncio.Event()
+        server = asyncio.ensure_future(
+            serve(app(running.endpoint), config, sockets, shutdown, drain_ms=drain_ms)
+        )
+        try:
+            yield Serving(running, address_of(sockets)[1], server, shutdown)
+        finally:
+            running.endpoint.drain()
+            shutdown.set()
+            await asyncio.wait_for(server, 15)
