@@ -12,7 +12,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/test_taste.py
+	$(BIN)/python -m pytest tests/taste
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/run.py

@@ -1,0 +1,37 @@
+"""What people type, turned into values: text, JSON (also from stdin), priorities."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import orjson
+
+from iii.errors import InputError
+
+__all__ = ["json_value", "priority_value", "utf8"]
+
+
+def utf8(ctx: click.Context, param: click.Parameter, text: str) -> str:
+    """The callback of a text argument: what the shell gave may be any bytes, and is text only as UTF-8."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise click.BadParameter("is not UTF-8", ctx, param)
+    return text
+
+
+def json_value(text: str) -> object:
+    """The value of a JSON argument; "-" reads it from stdin."""
+    content = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+    try:
+        value: object = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise InputError(
+            f"not JSON: {error}; write strings in double quotes and the whole in single ones: '{{\"a\": 1}}'"
+        ) from None
+    return value
+
+
+def priority_value(text: str) -> str | int:
+    """ "high" or 200, as `enqueue` takes it."""
+    return int(text) if text.isdecimal() else text

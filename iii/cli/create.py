@@ -1,0 +1,40 @@
+"""`iii create`: a small project of one's own, as it lies in template/: configuration, one step, its test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from iii.cli.group import config_option
+from iii.errors import InputError
+
+__all__ = ["create"]
+
+TEMPLATE = Path(__file__).parent / "template"
+FILES = {
+    "iii-config.yaml": "iii-config.yaml",
+    "steps/hello_step.py": "steps/hello_step.py",
+    "tests/test_hello.py": "tests/test_hello.py",
+    "README.md": "README.md",
+    "gitignore": ".gitignore",
+}
+"""file in template/ -> file in the project"""
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@config_option
+def create(folder: Path, config_file: Path | None) -> None:
+    """Write a small project of your own: configuration, one step, its test.
+
+    DIR is a new or an empty folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not an empty folder; name a new one")
+    for source, target in FILES.items():
+        file = folder / target
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text((TEMPLATE / source).read_text(encoding="utf-8"), encoding="utf-8")
+        click.echo(f"wrote {file}")
+    click.echo(f"\nstart it:  cd {folder} && iii\ntest it:   cd {folder} && python -m pytest")

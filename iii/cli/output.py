@@ -1,0 +1,86 @@
+"""What commands print: JSON for programs, aligned columns for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+import msgspec
+import orjson
+
+__all__ = ["compact", "count", "print_json", "print_json_list", "print_table", "span"]
+
+
+def print_json(content: object) -> None:
+    """`content` (msgspec Structs too) as indented JSON."""
+    click.echo(_json(content))
+
+
+def print_json_list(items: Iterable[object]) -> None:
+    """A JSON list, an item at a time: it may be longer than memory."""
+    separator = "[\n"
+    for item in items:
+        click.echo(f"{separator}{_indented(_json(item))}", nl=False)
+        separator = ",\n"
+    click.echo("[]" if separator == "[\n" else "\n]")
+
+
+def _json(content: object) -> str:
+    return orjson.dumps(msgspec.to_builtins(content), option=orjson.OPT_INDENT_2).decode()
+
+
+def compact(content: object) -> str:
+    """JSON on one line."""
+    return orjson.dumps(content).decode()
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Aligned columns, numbers to the right; `empty` where there are no rows."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if not cells:
+        click.echo(empty)
+        return
+    numeric = [all(isinstance(row[n], int) for row in rows) for n in range(len(columns))]
+    if sys.stdout.isatty():
+        _print_rich(columns, cells, numeric)
+        return
+    widths = [max(len(line[n]) for line in (columns, *cells)) for n in range(len(columns))]
+    for line in (columns, *cells):
+        padded = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def _print_rich(columns: Sequence[str], cells: list[list[str]], numeric: Sequence[bool]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, right in zip(columns, numeric, strict=True):
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 message", "2 messages"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def span(ms: int | None) -> str:
+    """A duration as people say it: "350 ms", "12 s", "5 min", "3 h", "2 d"; "" for None."""
+    if ms is None:
+        return ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)):
+        if ms >= size:
+            return f"{ms // size} {unit}"
+    return f"{ms} ms"

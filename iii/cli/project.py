@@ -1,0 +1,69 @@
+"""The project a command works on: its configuration, its store opened without a session, its steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from iii.config import Config
+from iii.errors import ConfigError
+from iii.step import Step
+from iii.store.contract import Store
+
+__all__ = ["has_store", "load_project_steps", "reading", "writing"]
+
+T = TypeVar("T")
+
+STORE_FILE = "data.mdb"
+
+
+def load_project_steps(config: Config) -> list[Step]:
+    """The checked steps of `config`."""
+    from iii.loader import check_steps, load_steps
+
+    steps = load_steps(config.steps)
+    check_steps(steps, config)
+    return steps
+
+
+def has_store(config: Config) -> bool:
+    """Whether a store was made at its path (or a file stands there, so that opening says what is wrong)."""
+    path = config.store.path
+    return (path / STORE_FILE).exists() or (path.exists() and not path.is_dir())
+
+
+def reading(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
+    """What `work` returns about the store; about an empty one where none was made yet, and none is made."""
+    return asyncio.run(_with_store(config, work, create=False))
+
+
+def writing(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
+    """What `work` returns of its commits; the store is made where there is none."""
+    return asyncio.run(_with_store(config, work, create=True))
+
+
+async def _with_store(config: Config, work: Callable[[Store], Awaitable[T]], *, create: bool) -> T:
+    store = _store(config, create=create)
+    await store.open()
+    try:
+        return await work(store)
+    finally:
+        await store.close()
+
+
+def _store(config: Config, *, create: bool) -> Store:
+    if config.store.kind == "memory":
+        raise ConfigError(
+            "this store lives inside the running engine alone, no other process sees it; "
+            "use `type: lmdb` for one that commands can open",
+            file=str(config.file or ""),
+            field="store.type",
+        )
+    if not create and not has_store(config):
+        from iii.store.memory import MemoryStore
+
+        return MemoryStore()
+    from iii.store.lmdb import LmdbStore
+
+    return LmdbStore(config.store.path, fsync=config.store.fsync, map_bytes=config.store.map_bytes)

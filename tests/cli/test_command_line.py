@@ -1,0 +1,321 @@
+"""Every command on a project nobody runs: what it prints, its exit code, what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+from iii_project import Project
+
+from iii.cli.group import COMMANDS, command_line
+from iii.cli.state import PAGE
+from iii.model import Put, Txn
+from iii.store.lmdb import LmdbStore
+
+# ------------------------------------------------------------------------------------------ the shape
+
+
+def commands(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        ctx = click.Context(command)
+        for name in command.list_commands(ctx):
+            inner = command.get_command(ctx, name)
+            assert inner is not None
+            yield from commands(inner, (*path, name))
+
+
+ALL_COMMANDS = dict(commands(command_line))
+
+
+@pytest.mark.parametrize("path", ALL_COMMANDS, ids=lambda path: " ".join(("iii", *path)))
+def test_every_command_has_help_and_takes_a_configuration(path: tuple[str, ...]) -> None:
+    command = ALL_COMMANDS[path]
+    result = CliRunner().invoke(command_line, [*path, "--help"])
+    assert result.exit_code == 0
+    assert command.help
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert {"-c", "--config"} <= options
+    silent = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
+    command = ALL_COMMANDS[name,]
+    assert (command.help or "").startswith(COMMANDS[name][1])
+
+
+def test_help_imports_what_it_prints_and_no_more() -> None:
+    code = "import sys; from iii.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "enqueue" in done.stdout
+    heavy = {
+        "asyncio",
+        "rich",
+        "hypercorn",
+        "lmdb",
+        "uvloop",
+        "jsonschema",
+        "pydantic",
+        "msgspec",
+        "orjson",
+        "yaml",
+    }
+    assert "click" in done.stderr
+    assert heavy & set(done.stderr.split()) == set()
+
+
+def test_an_unknown_command_is_a_usage_error_with_the_nearest_one() -> None:
+    result = CliRunner().invoke(command_line, ["quue", "list"])
+    assert result.exit_code == 2
+    assert 'no command "quue"; did you mean "queue"?' in result.stderr
+
+
+def test_a_configuration_option_without_file_is_a_usage_error() -> None:
+    result = CliRunner().invoke(command_line, ["-c"])
+    assert (result.exit_code, "requires an argument" in result.stderr) == (2, True)
+
+
+# --------------------------------------------------------------------------------- reading an empty project
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (("state", "list", "messages"), []),
+        (("state", "namespaces"), []),
+        (("queue", "list"), []),
+        (("queue", "peek", "mail"), []),
+    ],
+    ids=" ".join,
+)
+def test_reading_a_project_without_store_is_empty_and_makes_none(
+    iii: Project, args: tuple[str, ...], expected: object
+) -> None:
+    assert iii.json(*args) == expected
+    assert not (iii.folder / "data").exists()
+
+
+def test_a_missing_key_is_exit_1_and_makes_no_store(iii: Project) -> None:
+    assert "no messages/m1" in iii.refused("state", "get", "messages", "m1", "--json")
+    assert not (iii.folder / "data").exists()
+
+
+def test_a_backup_of_nothing_is_refused(iii: Project) -> None:
+    assert "no store yet" in iii.refused("backup", str(iii.folder / "copy"))
+
+
+# ---------------------------------------------------------------------------------------------- state
+
+
+def test_state_is_written_read_listed_and_deleted(iii: Project) -> None:
+    iii.ok("state", "set", "messages", "m1", '{"text": "hé"}')
+    assert iii.ok("state", "get", "messages", "m1") == '{"text":"hé"}\n'
+    shown = iii.json("state", "get", "messages", "m1")
+    assert list(shown) == ["key", "value", "version", "updatedAt"]
+    assert (shown["key"], shown["value"], shown["version"]) == ("m1", {"text": "hé"}, 1)
+    assert shown["updatedAt"].endswith("Z")
+    assert iii.json("state", "list", "messages") == [shown]
+    assert iii.json("state", "namespaces") == [{"namespace": "messages", "keys": 1}]
+    iii.ok("state", "delete", "messages", "m1")
+    assert iii.json("state", "list", "messages") == []
+
+
+def test_a_listing_goes_through_all_pages(iii: Project) -> None:
+    async def fill() -> None:
+        store = LmdbStore(iii.folder / "data")
+        await store.open()
+        await store.commit(Txn([Put("n", f"k{n:04d}", b"%d" % n) for n in range(2 * PAGE + 1)]))
+        await store.close()
+
+    asyncio.run(fill())
+    assert [each["value"] for each in iii.json("state", "list", "n")] == list(range(2 * PAGE + 1))
+    limited = iii.json("state", "list", "n", "--limit", str(PAGE + 1))
+    assert [each["value"] for each in limited] == list(range(PAGE + 1))
+    assert iii.ok("state", "list", "n", "--prefix", "k2000") == "k2000\t2000\n"
+
+
+def test_if_version_refuses_what_changed_meanwhile(iii: Project) -> None:
+    iii.ok("state", "set", "n", "k", "1", "--if-version", "0")
+    assert "version" in iii.refused("state", "set", "n", "k", "2", "--if-version", "0")
+    assert iii.ok("state", "get", "n", "k") == "1\n"
+
+
+@pytest.mark.parametrize("value", ["{a: 1}", "NaN", "", '"\\ud800"'])
+def test_what_is_not_json_is_refused_before_a_store_is_made(iii: Project, value: str) -> None:
+    assert "not JSON" in iii.refused("state", "set", "n", "k", value)
+    assert not (iii.folder / "data").exists()
+
+
+def test_the_engines_own_namespaces_are_not_written(iii: Project) -> None:
+    assert "engine's own" in iii.refused("state", "set", "$x", "k", "1")
+    assert "engine's own" in iii.refused("state", "delete", "$x", "k")
+
+
+def test_what_is_no_text_is_a_usage_error(iii: Project) -> None:
+    result = iii("state", "get", "n", "\udcff")
+    assert (result.exit_code, "is not UTF-8" in result.stderr) == (2, True)
+
+
+def test_json_may_come_from_stdin(iii: Project) -> None:
+    assert iii("state", "set", "n", "k", "-", input="[1, 2]").exit_code == 0
+    assert iii.json("state", "get", "n", "k")["value"] == [1, 2]
+
+
+# ---------------------------------------------------------------------------------------------- queues
+
+
+def test_an_enqueued_message_is_there_with_all_it_was_given(iii: Project) -> None:
+    (id,) = iii.json(
+        "enqueue", "mail", '{"to": "ann"}', "--priority", "high", "--delay", "1h", "--group", "g"
+    )["ids"]
+    (message,) = iii.json("queue", "peek", "mail")
+    assert list(message) == (
+        [
+            "id",
+            "topic",
+            "step",
+            "state",
+            "priority",
+            "attempts",
+            "payload",
+            "headers",
+            "enqueuedAt",
+            "dueAt",
+            "error",
+        ]
+    )
+    assert (message["id"], message["state"], message["priority"]) == (id, "delayed", 192)
+    assert message["payload"] == {"to": "ann"}
+    assert message["enqueuedAt"] < message["dueAt"]
+    assert message["headers"]["traceparent"].startswith("00-")
+
+
+def test_queue_list_has_one_row_per_topic_and_step(iii: Project) -> None:
+    iii.ok("enqueue", "mail", "1")
+    iii.ok("enqueue", "mail", "2", "--delay", "60000")
+    (row,) = iii.json("queue", "list")
+    assert list(row) == (
+        [
+            "topic",
+            "step",
+            "ready",
+            "delayed",
+            "behind",
+            "leased",
+            "dead",
+            "done",
+            "failed",
+            "oldestMs",
+            "paused",
+        ]
+    )
+    assert (row["topic"], row["step"], row["ready"], row["delayed"], row["paused"]) == (
+        "mail",
+        "",
+        1,
+        1,
+        False,
+    )
+    assert row["oldestMs"] >= 0
+
+
+def test_a_unique_key_is_enqueued_once(iii: Project) -> None:
+    first = iii.ok("enqueue", "mail", "1", "--unique", "k")
+    assert iii.ok("enqueue", "mail", "1", "--unique", "k") == first
+    assert len(iii.json("queue", "peek", "mail")) == 1
+
+
+def test_the_schema_of_a_known_subscriber_is_checked(iii: Project) -> None:
+    iii.write_step()
+    assert "to: " in iii.refused("enqueue", "mail", '{"from": "ann"}')
+    assert iii.json("queue", "peek", "mail") == []
+    iii.ok("enqueue", "mail", '{"to": "ann"}')
+
+
+def test_steps_that_do_not_load_do_not_keep_a_message_from_being_sent(iii: Project) -> None:
+    iii.write_step("config = {")
+    result = iii("enqueue", "mail", '{"to": "ann"}')
+    assert result.exit_code == 0
+    assert "warning: " in result.stderr
+    assert "send_mail_step.py" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("$cron/x", "1"), "engine's own"),
+        (("no spaces", "1"), "bad topic"),
+        (("mail", "{"), "not JSON"),
+        (("mail", "1", "--priority", "urgent"), "bad priority"),
+        (("mail", "1", "--priority", "256"), "bad priority"),
+        (("mail", "1", "--delay", "soon"), "bad delay"),
+        (("mail", "1", "--unique", "k", "--unique-ttl", "x"), "bad delay"),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_enqueue_is_refused_with_the_reason(iii: Project, args: tuple[str, ...], reason: str) -> None:
+    assert reason in iii.refused("enqueue", *args)
+    assert iii.json("queue", "list") == []
+
+
+def test_purge_asks_for_yes(iii: Project) -> None:
+    iii.ok("enqueue", "mail", "1")
+    assert iii("queue", "purge", "mail").exit_code == 2
+    assert len(iii.json("queue", "peek", "mail")) == 1
+    assert iii.ok("queue", "purge", "mail", "--yes") == "1 message removed\n"
+    assert iii.json("queue", "peek", "mail") == []
+
+
+def test_pause_and_resume_show_in_the_list(iii: Project) -> None:
+    iii.ok("enqueue", "mail", "1")
+    iii.ok("queue", "pause", "mail")
+    assert iii.json("queue", "list")[0]["paused"] is True
+    assert "paused" in iii.ok("queue", "list")
+    iii.ok("queue", "resume", "mail")
+    assert iii.json("queue", "list")[0]["paused"] is False
+
+
+def test_a_store_in_memory_cannot_be_opened_from_outside(iii: Project) -> None:
+    iii.config.write_text("store: {type: memory}\n")
+    assert "store.type" in iii.refused("queue", "list")
+
+
+# ------------------------------------------------------------------------------------- steps and check
+
+
+def test_steps_lists_triggers(iii: Project) -> None:
+    iii.write_step()
+    (step,) = iii.json("steps")
+    assert (step["name"], step["file"]) == ("SendMail", "steps/send_mail_step.py")
+    assert [trigger["type"] for trigger in step["triggers"]] == ["queue", "http", "cron"]
+    assert "POST /mails" in iii.ok("steps")
+
+
+def test_check_is_content_with_a_good_project(iii: Project) -> None:
+    iii.write_step()
+    iii.ok("enqueue", "mail", '{"to": "ann"}')
+    assert iii.ok("check").startswith("ok: ")
+    assert iii.json("check") == {"ok": True, "problems": []}
+
+
+def test_check_says_all_that_is_wrong(iii: Project) -> None:
+    iii.write_step("config = {")
+    (iii.folder / "data").mkdir()
+    (iii.folder / "data" / "data.mdb").write_bytes(b"\0" * 10_000)
+    result = iii("check", "--json")
+    assert result.exit_code == 1
+    problems = json.loads(result.stdout)["problems"]
+    assert len(problems) == 2
+    assert "steps/send_mail_step.py" in problems[0]
+    assert "data.mdb" in problems[1]
