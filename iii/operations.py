@@ -97,7 +97,7 @@ def iso(wall_ms: int) -> str:
 def queue_rows(store: Store) -> list[QueueRow]:
     """One row per lane; an archive is its topic's row with step "".
 
-    HTTP's own lanes stay out, and so do topics' lanes without a step that hold nothing beside one with a step.
+    HTTP's own lanes stay out; so does an empty lane without a step where the topic has one with a step.
     """
     now_ms = store.clock.wall_ms()
     rows: dict[tuple[str, str], QueueRow] = {}

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,19 +109,6 @@ def spawn(tmp_path: Path) -> Iterator[Callable[[str], Child]]:
     yield start
     for child in children:
         child.clean_up()
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], None]:
-    """until(condition): look again and again, fail at the deadline."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, "not in time"
-            time.sleep(0.002)
-
-    return wait
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
@@ -263,7 +262,7 @@ rest()
 """
 
 
-def test_a_store_frozen_by_a_stopped_writer_goes_on(spawn, until: Callable, tmp_path: Path) -> None:
+def test_a_store_frozen_by_a_stopped_writer_goes_on(spawn, tmp_path: Path) -> None:
     frozen = spawn(LMDB_WRITER)
     frozen.hears()
     frozen.stop()

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from deadline import until
 
 from iii.store.lmdb.liveness import Heartbeat, OwnSession, Peer, Staleness, verdict
 
@@ -57,9 +58,7 @@ rest()
 """
 
 
-def test_a_stopped_process_is_stale_a_killed_one_dead_a_beating_one_alive(
-    spawn, until, tmp_path: Path
-) -> None:
+def test_a_stopped_process_is_stale_a_killed_one_dead_a_beating_one_alive(spawn, tmp_path: Path) -> None:
     owner = spawn(BEATING)
     owner.hears()
     peer, staleness = Peer(tmp_path, 7), Staleness()
