@@ -138,8 +138,6 @@ class Context:
         delay: ms or "5s". group: one at a time, in order. unique: a key, or (key, ttl): an equal one still
         known is not enqueued again. UndeclaredTopic, ValidationError, InputError, TooLarge at the call.
         """
-        if self._flight is not None:
-            await self.landed()
         self._draft.check_open()
         op = self._runtime.outbox.op(
             topic,

@@ -107,10 +107,8 @@ class Draft:
         most = limit or LIST_MAX
         found = self._store.scan(namespace, prefix=prefix, after=after, limit=most + len(own) + 1)
         rows: dict[str, Entry | None] = {entry.key: entry for entry in found}
-        edge = found[-1].key if len(found) > most + len(own) else None
-        for key in own:
-            if edge is None or key <= edge:
-                rows.setdefault(key, None)
+        for key in own:  # those beyond what was found lie beyond the limit too
+            rows.setdefault(key, None)
         entries: list[StateEntry] = []
         for key in sorted(rows):
             entry = rows[key]

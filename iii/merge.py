@@ -202,7 +202,7 @@ def _read(node: Any, path: list[Any]) -> Any:
     key = path[-1]
     if isinstance(key, str):
         if not isinstance(node, dict):
-            raise _misfit(f"the key {key!r}", path[:-1], "an object", node)
+            raise _misfit(f"the key {key!r:.60}", path[:-1], "an object", node)
         return node.get(key, _ABSENT)
     if not isinstance(node, list):
         raise _misfit(f"the index {key}", path[:-1], "a list", node)
@@ -225,7 +225,7 @@ def _misfit(what: str, path: list[Any], wanted: str, found: Any) -> BadMerge:
 
 
 def _shown(path: list[Any]) -> str:
-    return ".".join(str(key) for key in path[1:]) or "the root"
+    return f"{'.'.join(map(str, path[1:])) or 'the root':.100}"
 
 
 def _kind(value: Any) -> str:

@@ -203,24 +203,13 @@ async def redrive(store: Store, topic: str) -> int:
     """
     archives = [lane for lane in store.stats() if lane.step == ARCHIVE and lane.ready]
     own = [lane for lane in archives if lane.topic == topic]
-    if own:
-        return await _redrive_all(store, topic)
     sent = 0
-    for archive in archives:
+    for archive in own or archives:
+        # Read whole: a letter that fails again at once is back under the same id, and would be sent for ever.
         letters = store.waiting(archive.topic, step=ARCHIVE, limit=archive.ready)
-        ours = [letter for letter in letters if letter.dead and letter.dead.topic == topic]
+        ours = [letter for letter in letters if own or (letter.dead and letter.dead.topic == topic)]
         for start in range(0, len(ours), CHUNK):
             sent += await _commit_each(store, map(_back, ours[start : start + CHUNK]))
-    return sent
-
-
-async def _redrive_all(store: Store, topic: str) -> int:
-    sent = 0
-    while letters := store.waiting(topic, step=ARCHIVE, limit=CHUNK):
-        moved = await _commit_each(store, map(_back, letters))
-        sent += moved
-        if not moved:
-            break
     return sent
 
 

@@ -196,3 +196,25 @@ async def test_the_state_outside_of_handlers_is_written_at_once() -> None:
         assert await mine.clear("a") == 1
         with pytest.raises(InputError, match="engine's own"):
             await mine.set("$x", "1", 1)
+
+
+async def test_what_was_accepted_survives_restarts_in_the_middle_and_counts_once(tmp_path: Path) -> None:
+    async def first(data: int, ctx: Context) -> None:
+        await ctx.state.update("sum", "first", [{"type": "increment", "path": "n", "by": data}])
+        await ctx.enqueue("second", data)
+
+    async def second(data: int, ctx: Context) -> None:
+        await asyncio.sleep(0)
+        await ctx.state.update("sum", "second", [{"type": "increment", "path": "n", "by": data}])
+
+    steps = step(first, queue("first"), name="First"), step(second, queue("second"), name="Second")
+    total = 300
+    for start in range(0, total, 100):
+        async with Engine(config(), steps, store=LmdbStore(tmp_path / "data")) as engine:
+            await asyncio.gather(*(engine.enqueue("first", n) for n in range(start, start + 100)))
+            await engine.stop(timeout_ms=0)
+    async with Engine(config(), steps, store=LmdbStore(tmp_path / "data")) as engine:
+        await engine.idle(30)
+        expected = {"n": total * (total - 1) // 2}
+        assert [await engine.state.get("sum", name) for name in ("first", "second")] == [expected] * 2
+        assert engine.store.verify() == []

@@ -169,6 +169,39 @@ async def test_a_conflict_at_the_commit_is_a_failed_attempt_without_effects() ->
         assert await app.value("stock", "1") == 11
 
 
+async def test_a_write_upon_ones_own_keeps_what_that_one_was_built_on() -> None:
+    async def handler(data: Any, ctx: Context) -> None:
+        entry = await ctx.state.entry("stock", "1")
+        assert entry is not None
+        await ctx.state.set("stock", "1", entry.value + 1, if_version=entry.version)
+        await ctx.state.set("stock", "1", entry.value + 2)
+        if ctx.attempt == 1:
+            await app.engine.state.set("stock", "1", 10)
+
+    async with running(step(handler, queue("in"))) as app:
+        await app.engine.state.set("stock", "1", 5)
+        await app.send("in")
+        await app.settle()
+        assert await app.value("stock", "1") == 10
+        await app.pass_time(1_000)
+        assert await app.value("stock", "1") == 12
+
+
+async def test_a_flush_that_nobody_waited_for_lands_before_the_settlement() -> None:
+    flushes: list[Any] = []
+
+    async def handler(data: Any, ctx: Context) -> None:
+        await ctx.state.set("a", "1", "flushed")
+        flushes.append(asyncio.ensure_future(ctx.flush()))
+        await asyncio.sleep(0)
+
+    async with running(step(handler, queue("in"))) as app:
+        await app.send("in")
+        await app.settle()
+        assert await app.value("a", "1") == "flushed"
+        await flushes[0]
+
+
 async def test_a_full_store_is_waited_for_and_the_handler_not_run_again() -> None:
     runs: list[int] = []
 

@@ -85,6 +85,30 @@ async def test_a_later_high_priority_runs_before_the_lows_that_wait() -> None:
         assert order == ["first", "high", "normal", "low"]
 
 
+async def test_a_slot_that_frees_while_a_claim_for_other_lanes_is_parked_is_used() -> None:
+    gate, ran = Gate(), asyncio.Event()
+
+    async def busy(data: Any) -> None:
+        if data == 1:
+            await gate(data)
+        else:
+            ran.set()
+
+    async def idle(data: Any) -> None: ...
+
+    knobs = {"concurrency": 1}
+    steps = step(busy, queue("busy", config=knobs), name="Busy"), step(idle, queue("idle"), name="Idle")
+    async with running(*steps) as app:
+        await app.send("busy", 1)
+        await gate.entered(1)
+        await turns()
+        gate.open()
+        await turns()
+        await app.send("busy", 2)
+        async with asyncio.timeout(10):
+            await ran.wait()
+
+
 async def test_a_slot_is_free_when_the_commit_that_settled_returned() -> None:
     """The second message starts only after the first one's settlement landed."""
     events: list[str] = []

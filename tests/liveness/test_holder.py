@@ -38,7 +38,9 @@ def slot_of(folder: Path, pid: int) -> int:
     return next(at for at in range(SLOT_WORDS, len(words), SLOT_WORDS) if words[at] == pid)
 
 
-def test_one_stopped_inside_is_killed_after_four_beats(spawn, tmp_path: Path) -> None:
+def test_one_stopped_inside_is_killed_after_four_beats(
+    spawn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     frozen = spawn(INSIDE)
     frozen.hears()
     frozen.stop()
@@ -47,6 +49,7 @@ def test_one_stopped_inside_is_killed_after_four_beats(spawn, tmp_path: Path) ->
     assert beats(waiter, 4) == []
     assert frozen.runs
     assert waiter.unfreeze() == Killed(frozen.pid, 7, "stopped")
+    assert f"killed process {frozen.pid} (session 7): stopped" in caplog.text
     assert frozen.exit_code() == -signal.SIGKILL
     assert beats(waiter, 100) == []
     assert waiter.current() is None
@@ -57,7 +60,8 @@ def test_one_stopped_outside_is_not_killed(spawn, tmp_path: Path) -> None:
     stopped = spawn(OUTSIDE)
     stopped.hears()
     stopped.stop()
-    waiter = Holder(tmp_path, is_stale=lambda session_id: True)
+    waiter = Holder(tmp_path)
+    waiter.serve(8, lambda session_id: True)
     waiter.want()
     assert beats(waiter, 100) == []
     assert stopped.runs
@@ -78,7 +82,8 @@ def test_one_whose_heartbeat_stands_still_inside_is_killed(spawn, tmp_path: Path
     hung = spawn(INSIDE)
     hung.hears()
     stale: set[int] = set()
-    waiter = Holder(tmp_path, is_stale=stale.__contains__)
+    waiter = Holder(tmp_path)
+    waiter.serve(8, stale.__contains__)
     waiter.want()
     assert beats(waiter, 100) == []
     stale.add(7)
@@ -124,10 +129,24 @@ def test_a_pid_that_names_another_process_now_is_not_killed(spawn, tmp_path: Pat
     innocent.stop()
     at = slot_of(tmp_path, innocent.pid)
     overwrite(tmp_path / "holder", at + 1, 12345)  # the slot's process started at another time
-    waiter = Holder(tmp_path, is_stale=lambda session_id: True)
+    waiter = Holder(tmp_path)
+    waiter.serve(8, lambda session_id: True)
     waiter.want()
     assert beats(waiter, 100) == []
     assert innocent.runs
+    waiter.close()
+
+
+def test_a_pid_that_names_another_process_now_hides_nobody(spawn, tmp_path: Path, overwrite) -> None:
+    frozen = spawn(INSIDE)
+    frozen.hears()
+    frozen.stop()
+    innocent = spawn(INSIDE)  # entered later: would hold, were it who it says
+    innocent.hears()
+    overwrite(tmp_path / "holder", slot_of(tmp_path, innocent.pid) + 1, 12345)
+    waiter = Holder(tmp_path)
+    waiter.want()
+    assert beats(waiter, 5) == [Killed(frozen.pid, 7, "stopped")]
     waiter.close()
 
 
@@ -158,7 +177,8 @@ def test_one_that_left_just_before_the_signal_is_not_killed(spawn, tmp_path: Pat
         assert hung.hears() == "inside again"
         return True
 
-    waiter = Holder(tmp_path, is_stale=stale_while_it_moves_on)
+    waiter = Holder(tmp_path)
+    waiter.serve(8, stale_while_it_moves_on)
     waiter.want()
     assert beats(waiter, 5) == []
     assert hung.runs
@@ -167,7 +187,7 @@ def test_one_that_left_just_before_the_signal_is_not_killed(spawn, tmp_path: Pat
 
 def test_of_two_inside_the_later_one_holds(spawn, tmp_path: Path) -> None:
     """One stopped between its commit and `leave` still says inside, but the lock went on."""
-    left, frozen = spawn(INSIDE), None
+    left = spawn(INSIDE)
     left.hears()
     left.stop()
     frozen = spawn(INSIDE)
@@ -200,11 +220,11 @@ def test_one_stopped_before_it_could_say_inside_is_killed_after_forty_beats(spaw
 
 def test_a_process_never_kills_itself(tmp_path: Path) -> None:
     """Two stores of one process: the one inside is this very process."""
-    inside = Holder(tmp_path, is_stale=lambda session_id: True)
-    inside.serve(7)
+    inside = Holder(tmp_path)
+    inside.serve(7, lambda session_id: True)
     inside.enter()
-    waiter = Holder(tmp_path, is_stale=lambda session_id: True)
-    waiter.serve(8)
+    waiter = Holder(tmp_path)
+    waiter.serve(8, lambda session_id: True)
     waiter.want()
     assert beats(waiter, 100) == []
     current = waiter.current()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +141,34 @@ async def test_a_stale_session_is_told_of_once_its_samples_say_so(spawn, tmp_pat
     assert told.findings.empty()
     watch.sample()
     assert await told.next() == (7, "stale")
+    watch.sample()
+    await looks.more()
+    assert told.findings.empty()
+    assert looks.is_stale(7)  # until it is unwatched, whoever waits for its transaction can see it
+    owner.kill()
+    assert await told.next() == (7, "dead")
+    assert watch.session_ids == []
+    watch.close()
+
+
+async def test_one_that_wakes_up_and_stands_still_again_is_told_of_again(spawn, tmp_path: Path) -> None:
+    owner = spawn("""
+        own = OwnSession(folder, 7); say("open")
+        while True: sys.stdin.readline(); own.beat(); say("beat")
+    """)
+    owner.hears()
+    told, looks = Told(), Looks(beats_max=2)
+    watch = PeerWatch(tmp_path, told, staleness=looks, poll_s=0.01)
+    watch.watch(7)
+    for _ in range(2):
+        for _ in range(3):
+            watch.sample()
+        assert await told.next() == (7, "stale")
+        owner.tell("beat")
+        owner.hears()
+        watch.sample()
+        await looks.more()
+    assert told.findings.empty()
     watch.close()
 
 
@@ -176,6 +206,15 @@ async def test_a_closed_watch_keeps_no_descriptor_and_tells_nothing(spawn, tmp_p
     assert told.findings.empty()
     with pytest.raises(StoreClosed):
         watch.watch(7)
+
+
+async def test_a_closed_watch_is_let_go_of(tmp_path: Path) -> None:
+    watch = PeerWatch(tmp_path, Told(), staleness=Staleness(), poll_s=NEVER)
+    gone = weakref.ref(watch)
+    watch.close()
+    del watch
+    gc.collect()
+    assert gone() is None
 
 
 async def test_a_session_of_the_same_process_can_be_watched(tmp_path: Path) -> None:

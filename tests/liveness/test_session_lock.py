@@ -58,10 +58,8 @@ def test_nothing_the_owner_asks_about_itself_drops_its_lock(spawn, tmp_path: Pat
 def test_a_forked_grandchild_keeps_nothing_alive(spawn, tmp_path: Path) -> None:
     owner = spawn("""
         own = OwnSession(folder, 7)
-        child = os.fork()
-        if child == 0:
-            rest()
-        say(child)
+        if os.fork() == 0:
+            say(os.getpid())
         rest()
     """)
     grandchild = int(owner.hears())

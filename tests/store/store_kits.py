@@ -1,13 +1,8 @@
-"""The stores that must keep the contract. The first one is the model."""
+"""The stores that must keep the contract."""
 
 from __future__ import annotations
 
-import importlib.util
-
+from lmdb_kit import LmdbKit
 from store_kit import MemoryKit
 
-KITS: dict[str, type] = {"memory": MemoryKit}
-if importlib.util.find_spec("lmdb_kit"):
-    from lmdb_kit import LmdbKit
-
-    KITS["lmdb"] = LmdbKit
+KITS: dict[str, type] = {"memory": MemoryKit, "lmdb": LmdbKit}

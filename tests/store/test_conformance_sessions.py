@@ -34,6 +34,7 @@ from iii.model import (
     Put,
     Release,
     Retry,
+    Txn,
     Unique,
 )
 from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS, Store
@@ -375,3 +376,13 @@ async def test_20_adopted_messages_no_longer_expire(kit: StoreKit) -> None:
     kit.clock.advance(2 * RETENTION_MS)
     await enqueue(store, topic="tick")
     assert counts(store) == (1, 0, 0, 0)
+
+
+async def test_04_what_was_settled_just_before_a_session_closes_is_not_given_back(kit: StoreKit) -> None:
+    store, tool = await work(kit), await kit.make()
+    await commit(store, *(Enqueue("jobs", b"%d" % n) for n in range(3)))
+    messages = await claim(store, 3)
+    settled = store.submit(Txn([Ack(message.lease) for message in messages[:2]]))
+    await store.close_session()
+    await settled
+    assert counts(tool) == (1, 0, 0, 0)

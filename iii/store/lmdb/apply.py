@@ -6,6 +6,7 @@ for the last op (state.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from iii.errors import Conflict, LeaseLost, QueueFull, Refusal
@@ -40,11 +41,12 @@ from iii.store.lmdb.keys import (
     hash16,
     u64,
 )
-from iii.store.lmdb.moves import Handler, Held, Moves
+from iii.store.lmdb.moves import Held, Moves
 from iii.store.lmdb.rows import Row, decode_row
 from iii.store.lmdb.state import StateWrites
 
 Pair = tuple[bytes, bytes]
+Handler = Callable[[Any], None]
 
 
 class Applier(Moves):

@@ -20,6 +20,7 @@ process ends, and several stores of one process do not drop each other's.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import struct
 import time
@@ -35,6 +36,8 @@ __all__ = ["Holder", "Killed", "Published"]
 
 LOOK_BEATS, LAST_RESORT_BEATS = 4, 40
 SLOTS = 511
+
+_log = logging.getLogger("iii.store")
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, len, pid
 _MAGIC = int.from_bytes(b"iiihold1", "little")
@@ -58,19 +61,23 @@ class Published(NamedTuple):
 
 
 class Killed(NamedTuple):
-    """What `unfreeze` did, for the log."""
+    """What `unfreeze` did."""
 
     pid: int
     session_id: int
     reason: Literal["stopped", "stale"]
 
 
+def _never(session_id: int) -> bool:
+    return False
+
+
 class Holder:
     """This process's slot. `want`, `enter`, `leave`: the writer thread; `unfreeze`: the heartbeat thread."""
 
-    def __init__(self, folder: Path, *, is_stale: Callable[[int], bool] = lambda session_id: False) -> None:
-        """StoreBusy where every slot is taken. `is_stale(session_id)`: Staleness.is_stale."""
-        self._is_stale = is_stale
+    def __init__(self, folder: Path) -> None:
+        """StoreBusy where every slot is taken."""
+        self._is_stale: Callable[[int], bool] = _never
         self._fd = os.open(folder / "holder", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._shared = _map(self._fd, folder / "holder")
@@ -85,8 +92,9 @@ class Holder:
 
     # ---------------------------------------------------------------------------------- the writer's side
 
-    def serve(self, session_id: int) -> None:
-        """The session whose heartbeat speaks for this process; 0 = none."""
+    def serve(self, session_id: int, is_stale: Callable[[int], bool] = _never) -> None:
+        """The session whose heartbeat speaks for this process, 0 = none; `is_stale` is Staleness.is_stale."""
+        self._is_stale = is_stale
         self._shared.words[self._at + _SESSION] = session_id
 
     def want(self) -> None:
@@ -129,14 +137,18 @@ class Holder:
         return self._inside(list(self._living()))
 
     def unfreeze(self) -> Killed | None:
-        """Once per heartbeat: kill what keeps this process's writer waiting, if it is frozen."""
+        """Once per heartbeat: kill what keeps this process's writer waiting, if it is frozen, and log it."""
         if not self._still_waiting():
             return None
         frozen = self._frozen()
         if frozen is None:
             return None
         at, published, reason = frozen
-        return Killed(published.pid, published.session_id, reason) if self._kill(at, published) else None
+        if not self._kill(at, published):
+            return None
+        killed = Killed(published.pid, published.session_id, reason)
+        _log.warning("killed process %d (session %d): %s inside the write transaction", *killed)
+        return killed
 
     def _still_waiting(self) -> bool:
         """For LOOK_BEATS beats in one and the same wait, with nobody entering meanwhile."""

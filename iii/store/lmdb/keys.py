@@ -4,7 +4,7 @@ Integers are big-endian: byte order is numeric order. u8 rank = 255 - priority, 
 claim order. hash16 = blake2b-128 of a group or unique key.
 
     table    key                                  value
-    meta     name                                 format number, creation, map size, clock anchor
+    meta     name                                 format number, time of creation, anchor of the delay clock
     counter  "*"                                  COUNTERS: what the next commit, id, version ... will be
              "l" u32 lane                         LANE_COUNTS: exact counts, written once per group
              "n" namespace                        u64 number of keys
@@ -25,9 +25,9 @@ claim order. hash16 = blake2b-128 of a group or unique key.
 
 A record is rows.Row. A message lies in exactly one of ready, later, behind, lease.
 
-Changing the format: raise FORMAT; teach environment.upgrade() to rewrite the older number inside one write
-transaction; add a store file of the older number to tests/lmdb/fixtures with a test that opens it. Adding a
-field at the end of a row with a default needs none of it: older rows decode.
+Changing the format: raise FORMAT; in environment.py rewrite a file of the older number inside the transaction
+that opens the tables; add such a file to tests/lmdb with a test that opens it. Adding a field with a default
+at the end of a row needs none of it: older rows decode.
 """
 
 from __future__ import annotations

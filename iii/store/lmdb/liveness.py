@@ -54,7 +54,7 @@ def session_file(folder: Path, session_id: int, kind: Literal["lock", "board", "
 
 def session_ids(folder: Path) -> list[int]:
     """Every session that has left files, alive or not."""
-    stems = {path.stem for path in (folder / "sessions").glob("*.*")}
+    stems = (path.stem for path in (folder / "sessions").glob("*.lock"))
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
@@ -104,7 +104,7 @@ class OwnSession:
 
     def start(self, message_id: int) -> None:
         """The handler of this message begins now; a second start of it changes nothing."""
-        if message_id in self._slot_of or message_id in self._unlisted:
+        if message_id in self._slot_of:
             return
         if self._free:
             self._list(message_id, self._free.pop())

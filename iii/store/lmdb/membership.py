@@ -103,7 +103,7 @@ class Membership:
             self.worker.watch_all(session_ids)
 
     def buried(self, session: int) -> None:
-        """Peers took this session for dead, as it was stopped for long: its leases are gone, a new one goes on."""
+        """Peers buried this session, which was stopped for long: its leases are gone, a new one goes on."""
         worker = self.worker
         if worker is not None and worker.session == session:
             self._spawn(self._renew(worker))

@@ -7,7 +7,6 @@ in reverse order; without one (a Txn of one op checks before it writes) nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import lmdb
@@ -292,6 +291,3 @@ def _order(fresh: tuple[int, int, Row | bytes]) -> tuple[int, int]:
 
 def expiry_key(lane: LaneEntry, rank: int, id: int, expires_ms: int) -> bytes:
     return EXPIRY_HEAD.pack(expires_ms, EXPIRES_READY) + READY.pack(lane.number, rank, id)
-
-
-Handler = Callable[[Any], None]

@@ -49,12 +49,11 @@ class LaneRow(Struct, array_like=True, frozen=True):
 
 
 class SessionEntry(Struct, array_like=True, frozen=True):
-    """One worker's session; `identity` is what liveness needs to tell whether it still lives."""
+    """One worker's session; whether it lives is liveness.py's to say."""
 
     pid: int
     opened_ms: int  # wall clock
     policies: list[LanePolicy]
-    identity: str = ""
 
 
 class ChangeRow(Struct, array_like=True, frozen=True):

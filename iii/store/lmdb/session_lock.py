@@ -94,9 +94,9 @@ def remove_if_free(path: Path, companions: Iterable[Path]) -> bool:
         if _is_own(path):
             return False
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return True  # not even the folder is there
+            return True  # the lock file goes last
         try:
             if not _lock(fd) or not _leads_to(path, fd):
                 return False
@@ -108,7 +108,7 @@ def remove_if_free(path: Path, companions: Iterable[Path]) -> bool:
 
 
 def _acquire(path: Path) -> int:
-    """Make the file and lock it. A peer that sweeps may hold or remove it for a moment: then again."""
+    """Make the file and lock it. A sweep may come between the two and remove it: then again."""
     for _ in range(_WAITS_MAX):
         with _owned.guard:
             if _is_own(path):

@@ -123,6 +123,7 @@ class LmdbStore(Reads):
         self._undo_jump()
         await self._membership.cancel()
         self._readers.answer_all()
+        self._make_room()  # for nobody: who waits for it hears that the store is closed
         await asyncio.to_thread(self._writer.stop)
         await asyncio.sleep(0)  # what the writer told the loop last
         self._ringer.close()

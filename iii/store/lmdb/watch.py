@@ -1,4 +1,4 @@
-"""The watch over the other sessions: tells, once for each, that one is dead or stale.
+"""The watch over the other sessions: tells that one is dead or stale.
 
 A pidfd on the event loop sees a kill within a millisecond; the lock then confirms it. Every second all
 are asked anyway: for kernels without pidfd, for a lock that was not free yet, and for the stale.
@@ -23,18 +23,20 @@ POLL_S = 1.0
 
 
 class _Watched:
-    __slots__ = ("peer", "pidfd")
+    __slots__ = ("peer", "pidfd", "told_stale")
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.pidfd: int | None = None
+        self.told_stale = False
 
 
 class PeerWatch:
     """Made and used on the event loop; `sample` alone belongs to the heartbeat thread.
 
-    `on_gone(session_id, "dead" | "stale")` is called on the loop, never from within `watch`; the
-    session is not watched any more then.
+    `on_gone(session_id, "dead" | "stale")` is called on the loop, never from within `watch`. The dead are
+    not watched any more then. The stale are told of once and watched on until `unwatch`: while one stays
+    stale inside the write transaction, Holder.unfreeze must still see it, or its recovery never commits.
     """
 
     def __init__(
@@ -125,8 +127,11 @@ class PeerWatch:
         if watched is None:
             return
         finding = verdict(watched.peer, self._staleness)
-        if finding != "alive":
+        told_stale, watched.told_stale = watched.told_stale, finding == "stale"
+        if finding == "dead":
             self.unwatch(session_id)
+            self._on_gone(session_id, finding)
+        elif finding == "stale" and not told_stale:
             self._on_gone(session_id, finding)
 
 

@@ -38,7 +38,9 @@ FAILURE_PAUSE_MS = 1_000
 ROOM_CHECK_GROUPS = 32
 
 _SETTLING = frozenset({Ack, Retry, Release, Hold, Discard, Delete, Pause, Mark})
-_NO_ROOM_CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM_CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""EIO is what LMDB says where the disk took only the first part of a write, as a full one does."""
+
 _log = logging.getLogger("iii.store")
 
 
@@ -248,6 +250,7 @@ class Writer:
                     self._claim = item
             else:
                 assert type(item) is Call
+                self._delete_settled(group)  # it may read the rows of leases
                 answers.append((item.future, item.apply(applier)))
         if once or self._claim is not None:
             self._grant(once, group)
@@ -312,18 +315,24 @@ class Writer:
         """The map or the disk is full: what settles goes first and together, the rest one by one."""
         self._full = self._environment.full()
         settling: list[Item] = [item for item in items if type(item) is tuple and _only_settles(item[0])]
-        others: list[Item] = [item for item in items if type(item) is not tuple or not _only_settles(item[0])]
-        for part in ([settling] if settling else []) + [[item] for item in others]:
-            try:
-                self._tell(self._attempt(part))
-            except Exception as error:
-                if _is_no_room(error):
-                    full = StoreFull(
-                        f"no room in {self._environment.path} ({error}): grow the map or the disk"
-                    )
-                    self._tell(Group([(future_of(item), full) for item in part]))
-                else:
-                    self._fail(part, error)
+        if settling:
+            parked, self._claim = self._claim, None  # a grant would ask for room of its own
+            self._attempt_part(settling)
+            self._claim = parked
+        for item in items:
+            if type(item) is not tuple or not _only_settles(item[0]):
+                self._attempt_part([item])
+
+    def _attempt_part(self, items: list[Item]) -> None:
+        try:
+            self._tell(self._attempt(items))
+        except Exception as error:
+            if _is_no_room(error):
+                where = self._environment.path
+                full = StoreFull(f"no room in {where} ({error}): grow the map or the disk")
+                self._tell(Group([(future_of(item), full) for item in items]))
+            else:
+                self._fail(items, error)
 
     def _fail(self, items: list[Item], error: Exception) -> None:
         """Nothing of the group was written; whoever waits hears why."""

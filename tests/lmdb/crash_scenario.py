@@ -1,0 +1,137 @@
+"""One small life of a store, which may be killed at any commit and lived on by the next process.
+
+Producers name their messages by unique keys, so that going on after a kill is the same as going on after a
+lost answer. What a commit acknowledged is written to the ledger at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import orjson
+
+from iii.clock import FakeClock
+from iii.model import (
+    ARCHIVE,
+    Ack,
+    DeadLetter,
+    Enqueue,
+    Lane,
+    LanePolicy,
+    Mark,
+    Merge,
+    Message,
+    Op,
+    Put,
+    Release,
+    Retry,
+    Txn,
+    Unique,
+)
+from iii.store.lmdb import LmdbStore
+
+JOBS, NEXT = Lane("jobs", "Work"), Lane("next", "Then")
+PRODUCED = ("plain", "large", "flaky", "doomed", "snoozed", "grouped1", "grouped2")
+DAY_MS = 24 * 3600 * 1000
+INCREMENT = orjson.dumps([{"type": "increment", "path": ""}])
+
+
+class Ledger:
+    """What was acknowledged, one line each; a line is there before the next step begins."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, line: str) -> None:
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, f"{line}\n".encode())
+        os.close(fd)
+
+    def lines(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+
+class Life:
+    """Opens the store, produces, works until nothing is left, closes. `handled`: what ran here, in order."""
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self.ledger, self.folder = ledger, folder
+        self.handled: list[str] = []
+        self.clock = FakeClock()
+
+    def store(self, stage: str = "", number: int = 0) -> LmdbStore:
+        def probe(at: str, commit: int) -> None:
+            self.commits = commit
+            if (at, commit) == (stage, number):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return LmdbStore(self.folder, clock=self.clock, map_bytes=64 << 20, probe=probe)
+
+    async def live(self, store: LmdbStore) -> None:
+        await store.open()
+        await store.open_session([LanePolicy(*JOBS), LanePolicy(*NEXT)])
+        await self._produce(store)
+        while store.unsettled():
+            messages = await store.claim({JOBS: 3, NEXT: 3}, 0)
+            for message in messages:
+                store.start(message.lease)
+                await self._handle(store, message)
+            if not messages:
+                self.clock.advance(1000)
+
+    async def _produce(self, store: LmdbStore) -> None:
+        for name in PRODUCED:
+            payload = name.encode().ljust(5000) if name == "large" else name.encode()
+            group = "g" if name.startswith("grouped") else None
+            op = Enqueue("jobs", payload, group=group, unique=Unique(name, DAY_MS))
+            ids = (await store.commit(Txn((op,)))).ids[0]
+            self.ledger.add(f"enqueued {name} {ids}")
+        if store.mark("tick") is None:
+            await store.commit(Txn((Mark("tick", 1, None),)))
+            self.ledger.add("ticked")
+
+    async def _handle(self, store: LmdbStore, message: Message) -> None:
+        name = message.payload.decode().strip()
+        run = f"{name} {message.step}"
+        self.handled.append(run)
+        ops, last = self._outcome(store, message, name)
+        if last:
+            ops.insert(0, Merge("seen", run, INCREMENT))
+        await store.commit(Txn(ops))
+        self.ledger.add(f"settled {run}" if last else f"tried {run} {message.attempt}")
+
+    def _outcome(self, store: LmdbStore, message: Message, name: str) -> tuple[list[Op], bool]:
+        """The ops that settle this attempt, and whether it is the last one."""
+        lease = message.lease
+        if name in ("flaky", "doomed") and message.attempt == 1:
+            return [Put("tries", name, b"1"), Retry(lease, 10, "not yet")], False
+        if name == "snoozed" and store.get("snoozed", "once") is None:
+            return [Put("snoozed", "once", b"1", if_version=0), Release(lease, 50)], False
+        if name == "doomed":
+            dead = DeadLetter("jobs", "Work", "not ever", message.attempt, self.clock.wall_ms())
+            letter = Enqueue("jobs.failed", message.payload, step=ARCHIVE, id=lease.id, dead=dead)
+            return [Ack(lease, failed=True), letter], True
+        if name.startswith("grouped"):
+            return [Merge("order", "g", _append(name)), Ack(lease)], True
+        if name == "plain" and message.step == "Work":
+            return [Ack(lease), Enqueue("next", b"plain")], True
+        return [Ack(lease)], True
+
+
+def _append(name: str) -> bytes:
+    return orjson.dumps([{"type": "append", "path": "all", "value": name}])
+
+
+def live_until(folder: Path, ledger: Path, stage: str, number: int) -> None:
+    """What the child does: it is killed at the given stage of the given commit."""
+    life = Life(folder, Ledger(ledger))
+
+    async def run() -> None:
+        store = life.store(stage, number)
+        await life.live(store)
+        await store.close()
+
+    asyncio.run(run())

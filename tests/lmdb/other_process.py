@@ -1,0 +1,67 @@
+"""What the other process does in test_lmdb_processes.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from iii.errors import StoreFull
+from iii.model import Ack, Enqueue, Lane, LanePolicy, Put, Txn
+from iii.store.lmdb import LmdbStore
+
+JOBS = Lane("jobs", "Work")
+
+
+def hold(folder: Path, pipe: Connection) -> None:
+    """Lease three messages, start two of them, say so, and wait to be killed."""
+
+    async def run() -> None:
+        store = LmdbStore(folder)
+        await store.open()
+        await store.open_session([LanePolicy(*JOBS)])
+        messages = await store.claim({JOBS: 3}, 0)
+        for message in messages[:2]:
+            store.start(message.lease)
+        pipe.send(os.getpid())
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+def commit(folder: Path, pipe: Connection) -> None:
+    """Without a session, as a command line does."""
+
+    async def run() -> None:
+        store = LmdbStore(folder)
+        await store.open()
+        pipe.send((await store.commit(Txn([Enqueue("jobs", b"from outside"), Put("ns", "a", b"1")]))).ids)
+        await store.close()
+
+    asyncio.run(run())
+
+
+def fill_the_disk(folder: Path, pipe: Connection) -> None:
+    """The disk's end is played by a limit on the size of a file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    async def run() -> None:
+        store = LmdbStore(folder, map_bytes=64 << 20)
+        await store.open()
+        await store.open_session([LanePolicy(*JOBS)])
+        committed, refusal = 0, ""
+        while not refusal:
+            try:
+                await store.commit(Txn([Enqueue("jobs", bytes(50_000))]))
+                committed += 1
+            except StoreFull as full:
+                refusal = str(full)
+        (message,) = await store.claim({JOBS: 1}, 0)
+        await store.commit(Txn([Ack(message.lease)]))
+        row = store.stats()[0]
+        pipe.send((refusal, committed, row.done, row.ready, store.verify()))
+        await store.close()
+
+    asyncio.run(run())

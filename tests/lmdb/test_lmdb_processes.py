@@ -1,0 +1,131 @@
+"""Several processes on one store: work wakes whoever waits, the dead are buried within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import other_process
+import pytest
+
+from iii.errors import LeaseLost
+from iii.model import Ack, Enqueue, Lane, LanePolicy, Retry, Txn
+from iii.store.lmdb import LmdbStore, sessions
+
+JOBS = Lane("jobs", "Work")
+WAIT_S = 20
+
+
+class Child:
+    def __init__(self, work: Callable[[Path, Connection], None], folder: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(folder, theirs))
+        self.process.start()
+        theirs.close()
+
+    async def hears(self) -> Any:
+        return await asyncio.wait_for(asyncio.to_thread(self._pipe.recv), WAIT_S)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self._pipe.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[LmdbStore]:
+    store = LmdbStore(tmp_path / "data")
+    await store.open()
+    yield store
+    assert store.verify() == []
+    await store.close()
+
+
+async def test_a_killed_process_gives_back_what_it_leased(tmp_path: Path, store: LmdbStore) -> None:
+    await store.commit(Txn([Enqueue("jobs", bytes([n]), step="Work") for n in range(4)]))
+    child = Child(other_process.hold, tmp_path / "data")
+    pid = await child.hears()
+    await store.open_session([LanePolicy(*JOBS)])
+    assert [session.pid for session in store.sessions()] == [pid, os.getpid()]
+    (fourth,) = await store.claim({JOBS: 4}, 0)
+    os.kill(pid, signal.SIGKILL)
+    found = await asyncio.wait_for(store.claim({JOBS: 4}, None), WAIT_S)
+    # The two that ran are suspects: one of them comes now, the other when it is settled.
+    assert [(message.payload[0], message.crashes, message.attempt) for message in found] == [
+        (0, 1, 1),
+        (2, 0, 1),
+    ]
+    assert [session.pid for session in store.sessions()] == [os.getpid()]
+    await store.commit(Txn([Retry(found[0].lease, 0, "again")]))
+    again = await store.claim({JOBS: 4}, 0)
+    assert [(message.payload[0], message.crashes, message.attempt) for message in again] == [
+        (0, 0, 2),
+        (1, 1, 1),
+    ]
+    await store.commit(Txn([Ack(message.lease) for message in [fourth, found[1], *again]]))
+    assert store.unsettled() == 0
+    child.end()
+
+
+async def test_a_commit_of_another_process_wakes_a_parked_claim_and_a_parked_reader(
+    tmp_path: Path, store: LmdbStore
+) -> None:
+    await store.open_session([LanePolicy(*JOBS)])
+    claim = asyncio.create_task(store.claim({JOBS: 1}, None))
+    reader = asyncio.create_task(store.changes(0, 10, None))
+    await asyncio.sleep(0)
+    child = Child(other_process.commit, tmp_path / "data")
+    assert await child.hears() == [[1]]
+    (message,) = await asyncio.wait_for(claim, WAIT_S)
+    (change,) = await asyncio.wait_for(reader, WAIT_S)
+    assert (message.payload, change.key, change.new) == (b"from outside", "a", b"1")
+    child.end()
+
+
+async def test_a_full_disk_refuses_work_and_lets_what_is_there_be_settled(tmp_path: Path) -> None:
+    child = Child(other_process.fill_the_disk, tmp_path / "data")
+    refusal, committed, done, ready, findings = await child.hears()
+    assert "no room" in refusal
+    assert (done, ready, findings) == (1, committed - 1, [])
+    child.end()
+
+
+async def test_a_session_buried_alive_goes_on_as_a_new_one(tmp_path: Path, store: LmdbStore) -> None:
+    """As after a long stop: peers took its leases, it wakes up to LeaseLost and a new session."""
+    old = await store.open_session([LanePolicy(*JOBS)])
+    await store.commit(Txn([Enqueue("jobs", b"x")]))
+    (message,) = await store.claim({JOBS: 1}, 0)
+    claim = asyncio.create_task(store.claim({JOBS: 1}, None))
+    await asyncio.sleep(0)
+    peer = LmdbStore(tmp_path / "data")
+    await peer.open()
+    assert await peer.call(lambda applier: sessions.recover(applier, old, {message.lease.id})) == 1
+    await peer.close()
+    with pytest.raises(LeaseLost):
+        await store.commit(Txn([Ack(message.lease)]))
+    (again,) = await asyncio.wait_for(claim, WAIT_S)
+    assert again.lease.session != old and (again.payload, again.crashes) == (b"x", 1)
+    assert [session.id for session in store.sessions()] == [again.lease.session]
+
+
+async def test_a_delayed_message_wakes_the_parked_claim_when_it_is_due(store: LmdbStore) -> None:
+    await store.open_session([LanePolicy(*JOBS)])
+    claim = asyncio.create_task(store.claim({JOBS: 1}, None))
+    before_ms = store.clock.delay_ms()
+    await store.commit(Txn([Enqueue("jobs", b"x", delay_ms=30)]))
+    (message,) = await asyncio.wait_for(claim, WAIT_S)
+    assert store.clock.delay_ms() >= before_ms + 30
+    await store.commit(Txn([Ack(message.lease)]))
+
+
+async def test_a_claim_gives_up_after_its_time(store: LmdbStore) -> None:
+    await store.open_session([LanePolicy(*JOBS)])
+    assert await asyncio.wait_for(store.claim({JOBS: 1}, 20), WAIT_S) == []
+    assert await asyncio.wait_for(store.changes(0, 1, 20), WAIT_S) == []
