@@ -16,8 +16,9 @@ import orjson
 import uvloop
 
 from iii import Engine, queue
-from iii.config import Config, StoreConfig, load
+from iii.config import Config, load
 from iii.loader import make_step
+from iii.store.lmdb import LmdbStore
 
 PAYLOAD = {"messageId": "msg-1234567890-abc123", "text": "Process this message", "priority": "high"}
 
@@ -40,15 +41,17 @@ async def drain(settings: dict[str, int], folder: Path, fsync: str) -> dict[str,
             await engine.enqueue("bench", PAYLOAD)
 
     async with engine:
-        groups_before = engine.store.meter.groups
+        store = engine.store
+        assert isinstance(store, LmdbStore)
+        groups_before = store.meter.groups
         started = time.perf_counter()
         await asyncio.gather(*(produce() for _ in range(producers)))
         accepted_s = time.perf_counter() - started
         await engine.idle()
         seconds = time.perf_counter() - started
-        meter = engine.store.meter
+        meter = store.meter
         groups = meter.groups - groups_before
-        lane = next(row for row in engine.store.stats() if row.topic == "bench")
+        lane = next(row for row in store.stats() if (row.topic, row.step) == ("bench", "Count"))
     total = producers * messages
     assert handled == total and lane.done == total, f"{total} sent, {handled} handled, {lane.done} done"
     assert lane.ready + lane.later + lane.behind + lane.leased + lane.dead == 0, lane
@@ -58,7 +61,8 @@ async def drain(settings: dict[str, int], folder: Path, fsync: str) -> dict[str,
         "groups": groups,
         "writes_per_group": 2 * total / groups,
         "commit_ms": meter.commit_ns / groups / 1e6,
-        "apply_us_per_message": meter.apply_ns / total / 1e3,
+        "lock_us_per_message": meter.lock_ns / total / 1e3,
+        "apply_us_per_message": (meter.apply_ns - meter.grant_ns) / total / 1e3,
         "grant_us_per_message": meter.grant_ns / total / 1e3,
         "commit_us_per_message": meter.commit_ns / total / 1e3,
     }
@@ -69,9 +73,7 @@ def _config(folder: Path, fsync: str) -> Config:
     file.write_text(
         f"store: {{path: data, fsync: {fsync}}}\nhttp: {{enabled: false}}\nhistory: {{keep: 0}}\n"
     )
-    config = load(file)
-    assert isinstance(config.store, StoreConfig)
-    return config
+    return load(file)
 
 
 def main() -> None:

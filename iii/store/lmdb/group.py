@@ -55,6 +55,17 @@ class Group(Struct):
     sessions: list[int] | None = None  # those on record, where they may have changed
 
 
+class Meter(Struct):
+    """Where the writer's time went since it started: counts, and nanoseconds by stage."""
+
+    groups: int = 0  # commits that wrote something
+    items: int = 0  # Txns, claims and calls in them
+    lock_ns: int = 0  # waiting for the write transaction, which other processes may hold
+    apply_ns: int = 0  # checking and applying, granting included
+    grant_ns: int = 0
+    commit_ns: int = 0  # LMDB's commit, its fsync included
+
+
 class Owner(Protocol):
     """The store, as its writer sees it."""
 

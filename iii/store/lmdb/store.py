@@ -36,7 +36,7 @@ from iii.store.lmdb import environment, sessions
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.doorbell import Ringer
 from iii.store.lmdb.environment import MAP_BYTES, Environment, Fsync
-from iii.store.lmdb.group import Call, Claim, Group, Probe
+from iii.store.lmdb.group import Call, Claim, Group, Meter, Probe
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.liveness import refuse_foreign
 from iii.store.lmdb.machine import refuse_network_filesystem
@@ -244,6 +244,11 @@ class LmdbStore(Reads):
         self._drop_claim()
         if self._closed is None:
             await self._membership.leave()
+
+    @property
+    def meter(self) -> Meter:
+        """What this process's writer has done since the store was opened."""
+        return self._writer.meter
 
     async def recover_dead(self) -> None:
         """Look now for sessions whose process died; otherwise peers notice within a second."""

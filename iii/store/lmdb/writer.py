@@ -27,7 +27,7 @@ from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import Catalog
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.grant import Granting
-from iii.store.lmdb.group import Call, Claim, Group, Item, Owner, Probe, future_of
+from iii.store.lmdb.group import Call, Claim, Group, Item, Meter, Owner, Probe, future_of
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.keys import LEASE, NEVER_MS
 
@@ -56,6 +56,7 @@ class Writer:
         probe: Probe | None,
     ) -> None:
         self.pending: Batch[Item] = Batch(PENDING_BYTES_MAX)
+        self.meter = Meter()
         self.applier = Applier(environment.tables, Catalog(environment.tables), limits)
         self._environment, self._owner, self._holder, self._loop = environment, owner, holder, loop
         self._clock, self._limits, self._probe = clock, limits, probe
@@ -195,14 +196,17 @@ class Writer:
         group = Group([])
         parked = self._claim
         self._holder.want()
+        asked_ns = time.perf_counter_ns()
         try:
             with self._environment.env.begin(write=True) as txn:
                 self._holder.enter()
+                locked_ns = time.perf_counter_ns()
                 self._apply(txn, items, group)
                 if not self.applier.wrote:
                     txn.abort()
                     return group
                 self._flush(txn, group)
+                applied_ns = time.perf_counter_ns()
                 if probe is not None:
                     probe("applied", number)
         except BaseException:
@@ -213,6 +217,12 @@ class Writer:
         finally:
             self._holder.leave()
         self._commits, group.committed = number, True
+        meter = self.meter
+        meter.groups += 1
+        meter.items += len(items)
+        meter.lock_ns += locked_ns - asked_ns
+        meter.apply_ns += applied_ns - locked_ns
+        meter.commit_ns += time.perf_counter_ns() - applied_ns
         if self._environment.fsync == "interval" and self._unsynced_since is None:
             self._unsynced_since = time.monotonic()
         if probe is not None:
@@ -253,7 +263,9 @@ class Writer:
                 self._delete_settled(group)  # it may read the rows of leases
                 answers.append((item.future, item.apply(applier)))
         if once or self._claim is not None:
+            granting_ns = time.perf_counter_ns()
             self._grant(once, group)
+            self.meter.grant_ns += time.perf_counter_ns() - granting_ns
         if applier.catalog.sessions is not self._sessions_told:
             self._sessions_told = applier.catalog.sessions
             group.sessions = list(self._sessions_told)
