@@ -36,7 +36,7 @@ from iii.sources.changes import ChangeSource
 from iii.sources.cron import CronSource, manual_tick
 from iii.sources.queue import QueueSource
 from iii.step import Step
-from iii.store.contract import Store
+from iii.store.contract import Limits, Store
 from iii.timers import Timers
 from iii.web.asgi import AsgiApp, app
 from iii.web.idempotency import idempotency_policies
@@ -81,6 +81,7 @@ class Engine:
         self._progress = asyncio.Event()
         self._running: AsyncExitStack | None = None
         self._stopping = asyncio.Event()
+        self.failed = asyncio.Event()  # set when what was started has died: stop the engine
 
     @classmethod
     def from_config(
@@ -273,7 +274,14 @@ class Engine:
         drain_ms = self.config.shutdown_timeout_ms
         work = serve(self.asgi, self.config.http, sockets, self._stopping, drain_ms=drain_ms)
         self._server = asyncio.get_running_loop().create_task(work)
+        self._server.add_done_callback(self._server_ended)
         stack.push_async_callback(_ended, self._server)
+
+    def _server_ended(self, server: asyncio.Task[None]) -> None:
+        """A server ends when it is told to; one that fails takes the engine's owner with it."""
+        if not self._stopping.is_set() and not server.cancelled() and server.exception() is not None:
+            log.critical("HTTP failed: nobody answers any more", exc_info=server.exception())
+            self.failed.set()
 
     async def _answer_last(self, timeout_ms: int) -> None:
         """Wait for the requests being handled, by our server or by one that this engine is mounted in."""
@@ -293,12 +301,12 @@ async def _ended(server: asyncio.Task[None]) -> None:
 
 
 def _store(config: Config, clock: Clock | None) -> Store:
+    limits = Limits(runs_max=config.history.keep)
     if config.store.kind == "memory":
         from iii.store.memory import MemoryStore
 
-        return MemoryStore(clock)
+        return MemoryStore(clock, limits)
     from iii.store.lmdb import LmdbStore
 
-    return LmdbStore(
-        config.store.path, clock=clock, fsync=config.store.fsync, map_bytes=config.store.map_bytes
-    )
+    kept = config.store
+    return LmdbStore(kept.path, clock=clock, limits=limits, fsync=kept.fsync, map_bytes=kept.map_bytes)

@@ -164,7 +164,7 @@ class Snooze(Struct, frozen=True):
 
 
 class Cancel(Struct, frozen=True):
-    """Give the message up without further tries; it becomes a dead letter with this reason."""
+    """Done, for this reason: no further tries, no dead letter. What the handler wrote is kept."""
 
     reason: str = "cancelled by the handler"
 

@@ -13,7 +13,7 @@ from iii.cli.group import config_option
 from iii.cli.report import lines
 from iii.config import Config, load
 from iii.engine import Engine
-from iii.errors import ConfigError
+from iii.errors import ConfigError, IIIError
 from iii.loader import load_steps
 from iii.observe.logs import configure, log
 
@@ -58,7 +58,12 @@ async def _run(engine: Engine) -> None:
     async with engine:
         for line in lines(engine):
             click.echo(line)
-        await stop.asked.wait()
+        waits = [asyncio.create_task(event.wait()) for event in (stop.asked, engine.failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    if engine.failed.is_set():
+        raise IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
 
 

@@ -102,8 +102,10 @@ def _enqueue(op: Enqueue, limits: Limits) -> int:
         if op.step is None:
             raise InputError("an id can be kept in one lane only: name the step")
         _within("id", op.id, 1, _INTEGER_MAX - 1)
-    _within("priority", op.priority, 0, 255)
-    _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
+    if not 0 <= op.priority <= 255:
+        raise InputError(f"bad priority {op.priority}: use 0 to 255, or low, normal, high")
+    if op.delay_ms:
+        _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
     large = op.dead is not None or op.topic.startswith("$state/")
     size = names + _sized("payload", op.payload, limits.txn_bytes_max if large else limits.payload_bytes_max)
     if op.group is not None:
@@ -181,8 +183,10 @@ def _sized(what: str, content: bytes, bytes_max: int) -> int:
 
 
 def _headers(headers: Mapping[str, str]) -> int:
+    size = 0
     try:
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
+        for text in (*headers, *headers.values()):
+            size += len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise InputError("bad headers: a name or value is not valid Unicode (a lone surrogate)") from None
     if size > HEADERS_BYTES_MAX:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from iii.errors import StoreBusy
-from iii.store.lmdb.liveness import OwnSession, Peer, remove_files, session_ids
+from iii.store.lmdb.liveness import OwnSession, Peer, remove_files, session_file, session_ids
+from iii.store.lmdb.session_lock import SessionLock
 
 OWNER = """
 own = OwnSession(folder, 7)
@@ -127,14 +128,19 @@ def test_left_behind_within_one_process_it_is_dead_too(tmp_path: Path) -> None:
 
 def test_a_sweep_never_takes_a_fresh_lock_file_from_under_its_owner(spawn, tmp_path: Path) -> None:
     sweeper = spawn("""
+        (folder / "sessions").mkdir()
         say("sweeping")
         while True: remove_files(folder, 7)
     """)
     sweeper.hears()
-    asker = Peer(tmp_path, 7)
-    for _ in range(200):
+    path = session_file(tmp_path, 7, "lock")
+    for _ in range(2000):  # a few of them meet the sweep between making the file and locking it
+        lock = SessionLock(path)
+        assert path.exists()
+        lock.release(remove=True)
+    for _ in range(100):
         own = OwnSession(tmp_path, 7)
-        assert not asker.is_dead()
+        assert session_file(tmp_path, 7, "board").exists()
         own.close()
     assert sweeper.runs
 

@@ -118,6 +118,7 @@ async def test_a_backup_is_whole_and_opens_cleanly(tmp_path: Path, store: LmdbSt
     with pytest.raises(StoreError, match="not empty"):
         await store.backup(tmp_path / "copy")
     await store.commit(Txn([Ack(message.lease)]))
+    assert (tmp_path / "copy" / "data.mdb").stat().st_mode & 0o077 == 0, "nobody else may read it"
     copy = LmdbStore(tmp_path / "copy", map_bytes=MAP_BYTES)
     await copy.open()
     assert copy.verify() == []

@@ -17,6 +17,7 @@ import pytest
 from iii.errors import LeaseLost
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Retry, Txn
 from iii.store.lmdb import LmdbStore, sessions
+from iii.store.lmdb.liveness import OwnSession, session_ids
 
 JOBS = Lane("jobs", "Work")
 WAIT_S = 20
@@ -129,3 +130,12 @@ async def test_a_claim_gives_up_after_its_time(store: LmdbStore) -> None:
     await store.open_session([LanePolicy(*JOBS)])
     assert await asyncio.wait_for(store.claim({JOBS: 1}, 20), WAIT_S) == []
     assert await asyncio.wait_for(store.changes(0, 1, 20), WAIT_S) == []
+
+
+async def test_what_a_process_left_that_died_before_it_was_on_record_is_removed(tmp_path: Path) -> None:
+    OwnSession(tmp_path, 77).close(remove=False)
+    store = LmdbStore(tmp_path)
+    await store.open()
+    session = await store.open_session([LanePolicy(*JOBS)])
+    assert session_ids(tmp_path) == [session]
+    await store.close()

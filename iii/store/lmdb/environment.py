@@ -161,6 +161,7 @@ class Environment:
             raise StoreError(f"{dest} is not empty: a backup needs a new folder")
         try:
             self.env.copy(str(dest), compact=True)
+            (dest / FILE).chmod(0o600)  # as the original: payloads are nobody else's business
         except lmdb.Error as error:
             raise StoreError(f"the copy into {dest} failed: {error}") from error
         for path in (dest / FILE, dest, dest.parent):

@@ -19,9 +19,12 @@ from iii.store.lmdb import sessions
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.doorbell import Ringer
 from iii.store.lmdb.holder import Holder
-from iii.store.lmdb.liveness import remove_files
+from iii.store.lmdb.liveness import remove_files, session_ids
 from iii.store.lmdb.rows import SessionEntry
 from iii.store.lmdb.worker import Worker, is_dead, started_by
+
+RENEW_WAIT_S = 0.2
+RENEW_WAIT_MAX_S = 5.0
 
 _log = logging.getLogger("iii.store")
 
@@ -109,10 +112,26 @@ class Membership:
             self._spawn(self._renew(worker))
 
     async def _renew(self, worker: Worker) -> None:
-        if self.worker is worker:
-            self.worker = None
-            worker.close()
-            await self._enter()
+        if self.worker is not worker:
+            return
+        self.worker = None
+        worker.close()
+        wait_s = RENEW_WAIT_S
+        while True:
+            try:
+                session = await self._enter()
+                break
+            except StoreClosed:
+                return
+            except StoreError as error:
+                _log.warning("no new session yet, trying again: %s", error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, RENEW_WAIT_MAX_S)
+        _log.warning(
+            "session %d was taken for dead while this process stood still: going on as session %d",
+            worker.session,
+            session,
+        )
 
     # -- the others
 
@@ -121,9 +140,15 @@ class Membership:
         worker = self.worker
         if worker is None:
             return
+        path = self._host.path
+        # Files first: a session makes its files before its row, and loses its row before its files.
+        left = set(session_ids(path)) - {worker.session}
         for row in self._host.sessions():
-            if row.id != worker.session and is_dead(self._host.path, row.id):
+            left.discard(row.id)
+            if row.id != worker.session and is_dead(path, row.id):
                 await self._recover(row.id)
+        for session in left:
+            remove_files(path, session)  # only where nobody holds its lock
 
     def _gone(self, session: int, verdict: Literal["dead", "stale"]) -> None:
         _log.warning("session %d is %s: its messages are taken back", session, verdict)

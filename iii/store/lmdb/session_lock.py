@@ -23,7 +23,7 @@ from iii.store.lmdb.mapping import poison_after_fork
 __all__ = ["SessionLock", "is_held", "remove_if_free"]
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, len, pid
-_WAIT_S, _WAITS_MAX = 0.01, 100
+_WAIT_S, _WAITS_MAX = 0.001, 2000
 
 Inode = tuple[int, int]
 
