@@ -6,8 +6,9 @@ Decimal and paths are encoded. What JSON cannot say (NaN, bytes, an open file) i
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -66,10 +67,24 @@ def _find_not_finite(value: object, path: str = "$") -> str | None:
     """The path of the first NaN or Infinity, which orjson would write as null."""
     if isinstance(value, float):
         return None if -float("inf") < value < float("inf") else path
-    if isinstance(value, Mapping):
-        children = ((key, child) for key, child in value.items())
-        return next((at for key, child in children if (at := _find_not_finite(child, f"{path}.{key}"))), None)
-    if isinstance(value, list | tuple):
-        items = enumerate(value)
-        return next((at for n, child in items if (at := _find_not_finite(child, f"{path}[{n}]"))), None)
+    for step, child in _children(value):
+        if at := _find_not_finite(child, path + step):
+            return at
     return None
+
+
+def _children(value: object) -> Iterator[tuple[str, object]]:
+    """(path from `value`, part) of everything that holds parts."""
+    if isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{n}]", child) for n, child in enumerate(value))
+        return
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, msgspec.Struct):
+        parts = ((name, getattr(value, name)) for name in value.__struct_fields__)
+    elif dataclasses.is_dataclass(value):
+        parts = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    elif callable(dump := getattr(value, "model_dump", None)):
+        parts = dump().items()
+    yield from ((f".{name}", child) for name, child in parts)

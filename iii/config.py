@@ -60,7 +60,6 @@ class HttpConfig(Struct, frozen=True):
     keep_alive_ms: int = 75 * SECOND
     cors: CorsConfig | None = None
     idempotency_ttl_ms: int = DAY
-    lane: bool = True
 
 
 class StoreConfig(Struct, frozen=True):
@@ -68,7 +67,6 @@ class StoreConfig(Struct, frozen=True):
     fsync: Fsync = "commit"
     map_bytes: int = 64 * GIB
     kind: StoreKind = "lmdb"
-    sync_interval_ms: int = SECOND  # fsync "interval" only
 
 
 class QueueConfig(Struct, frozen=True):
@@ -113,7 +111,7 @@ class ConsoleConfig(Struct, frozen=True):
 
 
 class HistoryConfig(Struct, frozen=True):
-    """How many run records are kept; the first limit that is reached counts."""
+    """How many run records are kept; 0 = none. Age and size are known, and bound nothing yet."""
 
     keep: int = 10_000
     max_age_ms: int = 7 * DAY
@@ -243,7 +241,6 @@ def _http(top: Fields) -> HttpConfig:
             keep_alive_ms=http.duration("keep_alive", 75 * SECOND, 0, DAY),
             cors=_cors(http),
             idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
-            lane=http.flag("lane", True),
         )
 
 
@@ -269,7 +266,6 @@ def _store(top: Fields, root: Path) -> StoreConfig:
             kind=cast(StoreKind, store.choice("type", "lmdb", ("lmdb", "memory"))),
             path=root / Path(store.text("path", "data")).expanduser(),
             fsync=cast(Fsync, store.choice("fsync", "commit", ("commit", "meta", "interval"))),
-            sync_interval_ms=store.duration("sync_interval", SECOND, 10, HOUR),
             map_bytes=store.size("map_size", 64 * GIB, MIB, 16 << 40),
         )
 

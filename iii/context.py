@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import itertools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,10 +17,11 @@ from msgspec import Struct
 
 from iii import trace
 from iii.draft import Draft, StateEntry
-from iii.errors import StoreFull, UndeclaredTopic
+from iii.errors import IIIError, StoreFull, UndeclaredTopic
 from iii.model import Committed, Delete, Hold, Message, Op, Txn
 from iii.observe.logs import StepLogger
 from iii.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
+from iii.patience import Sleep, patiently
 from iii.step import Step
 from iii.store.contract import Store
 from iii.trace import Trace
@@ -29,7 +29,6 @@ from iii.trace import Trace
 __all__ = ["Context", "Runtime", "StartedBy", "State"]
 
 CLEAR_ATOMIC_MAX = 1_000
-STORE_FULL_WAIT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 NOTHING = Committed(0, [])
 
 
@@ -53,7 +52,10 @@ class Runtime(Struct, frozen=True):
 
 
 class Context:
-    """One attempt of one step. Its public part is what a handler may use."""
+    """One attempt of one step. Its public part is what a handler may use.
+
+    sleep: how a flush waits for room in a full store; None: it is refused at once, as a request wants it.
+    """
 
     __slots__ = (
         "_draft",
@@ -61,6 +63,7 @@ class Context:
         "_logger",
         "_message",
         "_runtime",
+        "_sleep",
         "_state",
         "_step",
         "_trace",
@@ -78,10 +81,11 @@ class Context:
         *,
         trace: Trace | None = None,
         message: Message | None = None,
+        sleep: Sleep | None = None,
     ) -> None:
         self._runtime, self._step, self.trigger = runtime, step, trigger
         self._draft = Draft(runtime.store)
-        self._message, self._trace = message, trace
+        self._message, self._trace, self._sleep = message, trace, sleep
         self._trace_headers: dict[str, str] | None = None
         self._state: State | None = None
         self._logger: StepLogger | None = None
@@ -160,9 +164,13 @@ class Context:
         self._draft.enqueue(op)
 
     async def flush(self) -> None:
-        """Commit what is buffered so far, at least once: progress that others must see before the end."""
-        if self._flight is not None:
-            await self.landed()
+        """Commit what is buffered so far, at least once: progress that others must see before the end.
+
+        Returns when all that was written before the call is durable, whichever flush took it along; raises
+        when one of them is refused.
+        """
+        while self._flight is not None:
+            await asyncio.shield(self._flight)
         self._draft.check_open()
         if ops := self._draft.take():
             await self.commit_apart(ops)
@@ -203,8 +211,7 @@ class Context:
         """
         if not keep_open:
             self._draft.ended = True
-        if self._flight is not None:
-            await self.landed()
+        await self.landed()
         buffered = self._draft.take()
         if not buffered and not ops:
             return NOTHING
@@ -212,12 +219,16 @@ class Context:
         return await self._runtime.store.commit(Txn((*buffered, *ops), headers))
 
     def drop(self) -> None:
-        """End the context and discard what is buffered."""
+        """End the context and discard what is buffered; a flush under way waits for room no longer."""
         self._draft.ended = True
+        self._sleep = None
         self._draft.take()
 
     async def commit_apart(self, ops: list[Op]) -> None:
         """Commit `ops` now, apart from what is buffered, provided the attempt still holds its lease."""
+        while self._flight is not None:
+            await self.landed()
+            self._draft.check_open()
         if self._message is not None:
             ops.append(Hold(self._message.lease))
         self._flight = asyncio.ensure_future(self._commit(Txn(ops, self.trace_headers)))
@@ -230,25 +241,24 @@ class Context:
         return self._flight is not None
 
     async def landed(self) -> None:
-        """Wait until the flush under way is durable or refused; the refusal is for whoever flushed."""
-        if self._flight is not None:
+        """Wait until no flush is under way any more; a refusal is for whoever flushed."""
+        while self._flight is not None:
             await asyncio.wait((self._flight,))
 
     def _land(self, flight: asyncio.Future[Committed]) -> None:
-        self._flight = None
+        if self._flight is flight:
+            self._flight = None
         if not flight.cancelled():
             flight.exception()  # seen, although a cancelled handler no longer waits for it
 
     async def _commit(self, txn: Txn) -> Committed:
-        """A message step waits for room in a full store; a request is told at once."""
-        for wait_s in itertools.chain(STORE_FULL_WAIT_S, itertools.repeat(STORE_FULL_WAIT_S[-1])):
-            try:
-                return await self._runtime.store.commit(txn)
-            except StoreFull:
-                if self._message is None or self._draft.ended:
-                    raise
-                await asyncio.sleep(wait_s)
-        raise AssertionError("the waits never end")
+        store, sleep = self._runtime.store, self._sleep
+        if sleep is None:
+            return await store.commit(txn)
+        return await patiently(lambda: store.commit(txn), sleep, self._waits_for_room)
+
+    def _waits_for_room(self, error: IIIError) -> bool:
+        return isinstance(error, StoreFull) and self._sleep is not None
 
 
 class State:

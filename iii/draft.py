@@ -246,13 +246,12 @@ class Draft:
         """How many enqueues are buffered."""
         return len(self._enqueues)
 
-    def take(self, *, state: bool = True, enqueues: bool = True) -> list[Op]:
-        """What is buffered, of the kinds asked for; the buffer is empty then."""
+    def take(self, *, enqueues: bool = True) -> list[Op]:
+        """What is buffered, with or without the enqueues; the buffer is empty then."""
         ops: list[Op] = []
         if self._writes:
-            if state:
-                for (namespace, key), write in self._writes.items():
-                    ops.extend(write.ops(namespace, key))
+            for (namespace, key), write in self._writes.items():
+                ops.extend(write.ops(namespace, key))
             self._writes = {}
         if self._enqueues:
             if enqueues:

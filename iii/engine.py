@@ -145,11 +145,16 @@ class Engine:
         stack.callback(timers.close)
         threads = ThreadPoolExecutor(self._threads(), thread_name_prefix="iii-step")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        http_threads = ThreadPoolExecutor(HTTP_THREADS, thread_name_prefix="iii-http")
+        stack.callback(http_threads.shutdown, wait=False, cancel_futures=True)
         self._outbox = Outbox(self.store.limits, self._inputs)
         runtime = Runtime(self.store, self._outbox)
-        runner = Runner(runtime, timers, Invoker(timers, threads), keeps_runs=self.config.history.keep > 0)
-        self._changes = ChangeSource(self.store, timers, self.steps, self._progressed)
-        self._cron = CronSource(self.store, timers, self.steps)
+        invoker = Invoker(timers, threads, http_threads, self.store.clock)
+        runner = Runner(runtime, timers, invoker, keeps_runs=self.config.history.keep > 0)
+        self._changes = ChangeSource(
+            self.store, timers, self.steps, self._progressed, on_failure=self.failed.set
+        )
+        self._cron = CronSource(self.store, timers, self.steps, on_failure=self.failed.set)
         self._queues = QueueSource(self.store, runner, timers, self._bindings, self._progressed)
         await self.store.open_session([*lanes, *kept])
         stack.push_async_callback(self.store.close_session)
@@ -160,10 +165,20 @@ class Engine:
         self.endpoint.open(runner, self.store)
         self._queues.start()
 
+    def _require_started(self) -> None:
+        if self._running is None:
+            raise IIIError(
+                "the engine is not running: use it inside `async with engine:`, or call start() first"
+            )
+
     def _threads(self) -> int:
-        """As many as plain `def` steps have slots, and some for requests and conditions."""
-        slots = (each.rules.concurrency for each in self._bindings.values() if not each.step.is_async)
-        return sum(slots) + HTTP_THREADS
+        """One for each slot whose step, or a condition of it, may be a plain `def`; started when needed."""
+        slots = (
+            each.rules.concurrency
+            for each in self._bindings.values()
+            if not each.step.is_async or any(start.condition for start in each.starts.values())
+        )
+        return max(1, sum(slots))
 
     # ------------------------------------------------------------------------------------------ use
 
@@ -182,6 +197,7 @@ class Engine:
 
         As `ctx.enqueue`. A `traceparent` among the headers is the parent of the message's trace.
         """
+        self._require_started()
         origin = trace.new()
         if headers and "traceparent" in headers:
             origin = trace.child(headers)
@@ -201,6 +217,7 @@ class Engine:
 
     async def run_cron(self, step: str) -> str:
         """Run a step's cron trigger now; the id of its message."""
+        self._require_started()
         tick = manual_tick(self.steps, step, self.store.clock.wall_ms())
         if tick is None:
             known = ", ".join(sorted({job.step for job in self._cron.jobs})) or "none"
@@ -210,6 +227,7 @@ class Engine:
 
     async def redrive(self, topic: str) -> int:
         """Send dead letters back to where they came from; see operations.redrive."""
+        self._require_started()
         return await operations.redrive(self.store, topic)
 
     async def idle(self, timeout: float | None = None, *, due_only: bool = False) -> None:
@@ -218,6 +236,7 @@ class Engine:
 
         due_only: what waits for its time (a delay, a retry, a cron) or is paused may wait on.
         """
+        self._require_started()
         async with asyncio.timeout(timeout):
             while not await self._is_idle(due_only):
                 self._progress.clear()
@@ -229,6 +248,7 @@ class Engine:
 
     def report(self) -> Report:
         """The steps, routes, topics, schedules, store and address of a started engine."""
+        self._require_started()
         path = self.config.store.path if self.config.store.kind == "lmdb" else None
         host, port = self._address or ("", 0)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}" if self._address else None

@@ -1,7 +1,7 @@
 """Calls a user's function: awaited or in a thread, with its own context variables and a deadline.
 
-Owns the thread pool's use and the ambient context. An `async def` runs inside the caller's task, but each
-call in a copy of the caller's context variables, so that none leaks into the next message of a slot.
+Owns the use of the thread pools and the ambient context. An `async def` runs inside the caller's task, but
+each call in a copy of the caller's context variables, so that none leaks into the next message of a slot.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
 from iii.ambient import running
 from iii.blocking import BlockingContext
+from iii.clock import Clock, SystemClock
 from iii.context import Context
 from iii.timers import Timers
 
@@ -38,10 +39,19 @@ class StillRunning(Late):
 
 
 class Invoker:
-    """`executor`: where plain `def` functions run; as many threads as they have slots."""
+    """Where plain `def` functions run: `messages` has a thread for each slot that may need one, `requests`
+    (if not given: the same) as many as the engine grants HTTP. `clock`: that of `timers`.
+    """
 
-    def __init__(self, timers: Timers, executor: Executor) -> None:
-        self._timers, self._executor = timers, executor
+    def __init__(
+        self,
+        timers: Timers,
+        messages: Executor,
+        requests: Executor | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._timers, self._clock = timers, clock or SystemClock()
+        self._messages, self._requests = messages, requests or messages
         self._loop = asyncio.get_running_loop()
 
     async def call(
@@ -103,15 +113,23 @@ class Invoker:
         ctx: Context,
         timeout_ms: int | None,
     ) -> Any:
+        """A call that is cancelled before a thread took it never begins."""
         variables = contextvars.copy_context()
         twin = BlockingContext(ctx, self._loop)
         variables.run(running.set, twin)
         own = tuple(twin if arg is ctx else arg for arg in args)
-        thread = self._loop.run_in_executor(self._executor, variables.run, _outcome, function, own)
-        if timeout_ms is None:
-            result = await asyncio.shield(thread)
-        else:
-            result = await self._unless_late(thread, timeout_ms)
+        work = _Work(function, own, self._clock)
+        executor = self._requests if ctx.trigger.type == "http" else self._messages
+        job: Future[_Result] = executor.submit(variables.run, work)
+        thread = asyncio.wrap_future(job, loop=self._loop)
+        try:
+            if timeout_ms is None:
+                result = await asyncio.shield(thread)
+            else:
+                result = await self._unless_late(work, thread, timeout_ms)
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
         if isinstance(result.error, GeneratorExit):  # to raise it would close the caller
             raise RuntimeError("the handler raised GeneratorExit") from result.error
         if result.error is not None:
@@ -120,16 +138,20 @@ class Invoker:
             return await self.invoke(lambda: result.value, True, (), ctx, timeout_ms)
         return result.value
 
-    async def _unless_late(self, thread: asyncio.Future[_Result], timeout_ms: int) -> _Result:
-        late: asyncio.Future[None] = self._loop.create_future()
-        handle = self._timers.after(timeout_ms, functools.partial(_resolve, late))
-        try:
-            await asyncio.wait((thread, late), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._timers.cancel(handle)
-        if not thread.done():
-            raise StillRunning(thread)
-        return thread.result()
+    async def _unless_late(self, work: _Work, thread: asyncio.Future[_Result], timeout_ms: int) -> _Result:
+        """The time counts from when the thread began: what waits for a thread is not late."""
+        left_ms = timeout_ms
+        while left_ms > 0:
+            late: asyncio.Future[None] = self._loop.create_future()
+            handle = self._timers.after(left_ms, functools.partial(_resolve, late))
+            try:
+                await asyncio.wait((thread, late), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._timers.cancel(handle)
+            if thread.done():
+                return thread.result()
+            left_ms = timeout_ms - work.spent_ms()
+        raise StillRunning(thread)
 
 
 class Waiting(NamedTuple):
@@ -150,12 +172,25 @@ class _Result(NamedTuple):
     error: BaseException | None
 
 
-def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> _Result:
-    """Runs in the thread. The exception is a value, since a Future refuses some (StopIteration)."""
-    try:
-        return _Result(function(*args), None)
-    except BaseException as error:
-        return _Result(None, error)
+class _Work:
+    """What runs in the thread. The exception is a value, since a Future refuses some (StopIteration)."""
+
+    __slots__ = ("_args", "_began_ms", "_clock", "_function")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], clock: Clock) -> None:
+        self._function, self._args, self._clock = function, args, clock
+        self._began_ms: int | None = None
+
+    def __call__(self) -> _Result:
+        self._began_ms = self._clock.delay_ms()
+        try:
+            return _Result(self._function(*self._args), None)
+        except BaseException as error:
+            return _Result(None, error)
+
+    def spent_ms(self) -> int:
+        """Since it began in its thread."""
+        return 0 if self._began_ms is None else self._clock.delay_ms() - self._began_ms
 
 
 class _Deadline:

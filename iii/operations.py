@@ -8,7 +8,7 @@ Conflict where the message is not any more where it was seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -132,8 +132,7 @@ def _lane_row(lane: LaneStats, now_ms: int) -> QueueRow:
 
 
 def _archive_row(lane: LaneStats) -> QueueRow:
-    held = lane.ready + lane.later + lane.behind
-    return QueueRow(lane.topic, "", 0, 0, 0, 0, held, 0, 0, None, False)
+    return QueueRow(lane.topic, "", 0, 0, 0, 0, _waiting(lane), 0, 0, None, False)
 
 
 def _merged(one: QueueRow, other: QueueRow) -> QueueRow:
@@ -201,16 +200,38 @@ async def redrive(store: Store, topic: str) -> int:
     `topic`: a dead-letter topic (all it holds), or the topic they came from (wherever they lie). Id,
     headers, group and priority stay. A refusal of the lane (QueueFull) ends it; what is back stays back.
     """
-    archives = [lane for lane in store.stats() if lane.step == ARCHIVE and lane.ready]
+    archives = [lane for lane in store.stats() if lane.step == ARCHIVE and _waiting(lane)]
     own = [lane for lane in archives if lane.topic == topic]
+    return sum([await _send_back(store, archive, None if own else topic) for archive in own or archives])
+
+
+async def _send_back(store: Store, archive: LaneStats, origin: str | None) -> int:
+    """Redrive each dead letter that lies in the archive now (and came from `origin`); returns how many.
+
+    By rounds, because a group keeps its order: its oldest goes first. Each letter goes once, because one that
+    fails again at once is back under the same id.
+    """
     sent = 0
-    for archive in own or archives:
-        # Read whole: a letter that fails again at once is back under the same id, and would be sent for ever.
-        letters = store.waiting(archive.topic, step=ARCHIVE, limit=archive.ready)
-        ours = [letter for letter in letters if own or (letter.dead and letter.dead.topic == topic)]
-        for start in range(0, len(ours), CHUNK):
-            sent += await _commit_each(store, map(_back, ours[start : start + CHUNK]))
+    letters = store.waiting(archive.topic, step=ARCHIVE, limit=_waiting(archive))
+    left = {each.id for each in letters if origin is None or (each.dead and each.dead.topic == origin)}
+    while left:
+        found = store.waiting(archive.topic, step=ARCHIVE, limit=_waiting(archive))
+        newest_first = sorted((each for each in found if each.id in left), key=lambda each: -each.id)
+        heads = list({each.group or each.id: each for each in newest_first}.values())
+        left.difference_update(each.id for each in heads)
+        landed = sum([await _commit_each(store, map(_back, part)) for part in _chunks(heads)])
+        sent += landed
+        if not landed:
+            break
     return sent
+
+
+def _chunks(messages: list[Waiting]) -> Iterator[list[Waiting]]:
+    return (messages[start : start + CHUNK] for start in range(0, len(messages), CHUNK))
+
+
+def _waiting(lane: LaneStats) -> int:
+    return lane.ready + lane.later + lane.behind
 
 
 def _back(letter: Waiting) -> Txn:
@@ -232,13 +253,14 @@ def _back(letter: Waiting) -> Txn:
 
 
 async def purge(store: Store, topic: str) -> int:
-    """Remove what waits in every lane of a topic, its dead letters too; returns how many.
+    """Remove what waits in every lane of a topic; returns how many.
+
+    A dead-letter topic's lanes hold the dead letters: name that topic to remove them.
 
     What runs is left to end. At most as many go as were there at first, so that a producer that
     keeps sending does not keep this from returning.
     """
-    lanes = [lane for lane in store.stats() if lane.topic == topic]
-    left = sum(lane.ready + lane.later + lane.behind for lane in lanes)
+    left = sum(_waiting(lane) for lane in store.stats() if lane.topic == topic)
     removed = 0
     states: Sequence[MessageState] = ("behind", "later", "ready")  # a group's head last: it lets the next go
     for state in states:

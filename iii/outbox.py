@@ -26,7 +26,7 @@ UNIQUE_TTL_MS = 24 * 3600 * 1000
 NORMAL = PRIORITIES["normal"]
 
 _FIELDS = ("topic", "data", "priority", "delay", "group", "unique", "headers")
-_OWN_HEADERS = ("traceparent", "iii-depth", "iii-trigger")
+_OWN_HEADERS = ("traceparent", "iii-depth", "iii-trigger", "iii-archive")
 
 
 class Outbox:
@@ -52,7 +52,13 @@ class Outbox:
         InputError, ValidationError or StepError (no JSON) say what is wrong with the call.
         """
         if not isinstance(topic, str):
-            return self.op(trace_headers=trace_headers, **_spread(topic))
+            beside = {"delay": delay, "group": group, "unique": unique, "headers": headers}
+            given: dict[str, Any] = {name: value for name, value in beside.items() if value}
+            if data is not None:
+                given["data"] = data
+            if priority != NORMAL:
+                given["priority"] = priority
+            return self.op(trace_headers=trace_headers, **_spread(topic, given))
         if topic.startswith("$"):
             raise InputError(f"bad topic {topic!r}: names that begin with $ are the engine's own")
         payload = codec.encode(data)
@@ -83,8 +89,8 @@ def priority_of(priority: object) -> int:
     raise InputError(f"bad priority {shown(priority)}: use low, normal, high or 0-255 (higher first)")
 
 
-def _spread(message: object) -> dict[str, Any]:
-    """The keyword arguments that `enqueue({...})` stands for."""
+def _spread(message: object, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments that `enqueue({...}, **beside)` stands for."""
     if not isinstance(message, Mapping):
         raise InputError(f'enqueue needs a topic or {{"topic": …, "data": …}}, not {shown(message)}')
     fields = dict(message)
@@ -95,9 +101,12 @@ def _spread(message: object) -> dict[str, Any]:
             close = nearest(str(name), _FIELDS)
             hint = f"did you mean {close!r}?" if close else f"known are {', '.join(_FIELDS)}"
             raise InputError(f"enqueue: unknown field {name!r}; {hint}")
+    for name in beside:
+        if name in fields:
+            raise InputError(f"enqueue: {name!r} is given twice, in the dict and beside it: keep one")
     if not isinstance(fields.get("topic"), str):
         raise InputError(f"enqueue: topic must be a string, not {shown(fields.get('topic'))}")
-    return {"data": None, **fields}
+    return {"data": None, **fields, **beside}
 
 
 def _delay(delay: object) -> int:

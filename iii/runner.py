@@ -38,15 +38,14 @@ class Runner:
     ) -> None:
         self._runtime, self._store, self._invoker = runtime, runtime.store, invoker
         self._settler = Settler(runtime.store, timers, keeps_runs)
+        self._sleep = timers.sleep
         self._draining = False
 
     # ------------------------------------------------------------------------------------- requests
 
-    def open(
-        self, step: Step, trigger: StartedBy, trace: Trace | None, *, message: Message | None = None
-    ) -> Context:
-        """The context of a run; whoever opens it settles or drops it."""
-        return Context(self._runtime, step, trigger, trace=trace, message=message)
+    def open(self, step: Step, trigger: StartedBy, trace: Trace | None) -> Context:
+        """The context of a request; whoever opens it settles or drops it."""
+        return Context(self._runtime, step, trigger, trace=trace)
 
     async def call(
         self,
@@ -71,11 +70,15 @@ class Runner:
         """From now on a slot that is cancelled gives its message back; before, only handlers cancel."""
         self._draining = True
 
+    async def give_back(self, message: Message, delay_ms: int = 0) -> None:
+        """Release a message that is not settled; the attempt does not count."""
+        await self._settler.give_back(message, delay_ms)
+
     async def run(self, message: Message, binding: Binding) -> None:
         """One attempt, from start to settlement."""
         began = time.perf_counter()
         start = binding.first if binding.single else binding.start(message.headers)
-        ctx = Context(self._runtime, binding.step, start.started_by, message=message)
+        ctx = Context(self._runtime, binding.step, start.started_by, message=message, sleep=self._sleep)
         thread: asyncio.Future[Any] | None = None
         outcome: Outcome | None = doom(message, binding.rules)
         if outcome is None:
@@ -89,12 +92,16 @@ class Runner:
                 await self._settler.give_back(message)
                 raise
             if ctx.flying:
+                ctx.draft.ended = True  # or a task the handler left behind could flush on and on
                 await ctx.landed()
         txn = self._settler.txn(ctx, binding, outcome, began)
         try:
             await self._store.submit(txn)
         except (StoreError, InputError) as error:
             await self._settler.land(txn, ctx, binding, began, error)
+        else:
+            if outcome is not DONE:
+                self._settler.report(txn, ctx)
         if thread is not None:
             ctx.logger.warning("Settled as timed out, but its thread still runs and keeps its slot")
             await asyncio.shield(thread)

@@ -7,15 +7,15 @@ a lost lease, patience for a full store. What settles an outcome is retry.py's d
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 
 from iii.bindings import Binding
-from iii.context import STORE_FULL_WAIT_S, Context
-from iii.errors import IIIError, InputError, LeaseLost, Refusal, StoreClosed, StoreError, StoreFull
-from iii.model import Message, Op, Release, Retry, Txn
+from iii.context import Context
+from iii.errors import IIIError, InputError, LeaseLost, Refusal, StoreClosed, StoreFull
+from iii.model import Enqueue, Message, Op, Release, Retry, Txn
 from iii.observe.runs import Run, RunOutcome, record
+from iii.patience import patiently
 from iii.retry import DONE, ERROR_CHARS_MAX, Cancelled, Done, Failed, Outcome, Snoozed, settle
 from iii.step import Step
 from iii.store.contract import Store
@@ -47,11 +47,19 @@ class Settler:
         """What follows where the store did not take `txn` at once, but raised `error`."""
         try:
             await self._persist(txn, error)
+            self.report(txn, ctx)
         except LeaseLost:
             self._lost(ctx)
         except (Refusal, InputError) as refusal:
             ctx.logger.warning("Effects refused: the attempt failed", error=describe(refusal))
             await self._settle_alone(ctx, binding, Failed(describe(refusal)), began)
+
+    def report(self, txn: Txn, ctx: Context) -> None:
+        """Log a dead letter, once the Txn that holds it has landed."""
+        for op in txn.ops:
+            if isinstance(op, Enqueue) and op.dead is not None:
+                dead = op.dead
+                ctx.logger.error("Given up: now a dead letter", error=dead.error, attempts=dead.attempts)
 
     def _kept(self, ctx: Context, step: Step, outcome: Outcome) -> list[Op]:
         """The effects that commit with this outcome."""
@@ -72,8 +80,6 @@ class Settler:
         if outcome is DONE:
             return ops
         dead = isinstance(outcome, Failed) and not isinstance(ops[0], Retry)
-        if dead and isinstance(outcome, Failed):
-            ctx.logger.error("Given up: now a dead letter", error=outcome.error, attempts=message.attempt)
         run = self._run_record(ctx, binding, outcome, began, dead=dead)
         return ops if run is None else (*ops, run)
 
@@ -81,8 +87,10 @@ class Settler:
         """A second Txn without effects; where even that is refused, the message comes back later."""
         message = ctx.message
         assert message is not None
+        txn = Txn(self._settlement(ctx, binding, outcome, began))
         try:
-            await self._persist(Txn(self._settlement(ctx, binding, outcome, began)))
+            await self._persist(txn)
+            self.report(txn, ctx)
         except LeaseLost:
             self._lost(ctx)
         except (Refusal, InputError) as refusal:
@@ -92,23 +100,20 @@ class Settler:
 
     async def _persist(self, txn: Txn, error: IIIError | None = None) -> None:
         """Commit, and while the store cannot (it is full) wait: the handler is not run again for that."""
-        for wait_s in itertools.chain(STORE_FULL_WAIT_S, itertools.repeat(STORE_FULL_WAIT_S[-1])):
-            if error is not None:
-                _raise_final(error)
-                log.warning("a settlement waits for the store: %s", error)
-                await self._timers.sleep(round(wait_s * 1000))
-            try:
-                await self._store.commit(txn)
-            except StoreError as again:
-                error = again
-            else:
-                return
 
-    async def give_back(self, message: Message) -> None:
-        """Drain: the attempt does not count."""
+        def passes(error: IIIError) -> bool:
+            if not _may_land(error):
+                return False
+            log.warning("a settlement waits for the store: %s", error)
+            return True
+
+        await patiently(lambda: self._store.commit(txn), self._timers.sleep, passes, error)
+
+    async def give_back(self, message: Message, delay_ms: int = 0) -> None:
+        """Release the lease, if the store lets us: the attempt does not count."""
         try:
-            await asyncio.shield(self._store.submit(Txn((Release(message.lease),))))
-        except IIIError as error:
+            await asyncio.shield(self._store.submit(Txn((Release(message.lease, delay_ms),))))
+        except Exception as error:
             log.debug("message %d not given back: %s", message.lease.id, error)
 
     def _lost(self, ctx: Context) -> None:
@@ -137,17 +142,18 @@ class Settler:
         )
 
 
-def _raise_final(error: IIIError) -> None:
-    """Raise it unless the same Txn may land later: a full store, a commit that failed as a whole."""
-    if isinstance(error, StoreFull):
-        return
-    if isinstance(error, Refusal | StoreClosed | InputError):
-        raise error
+def _may_land(error: IIIError) -> bool:
+    """Whether the same Txn may land later: a full store, a commit that failed as a whole."""
+    return isinstance(error, StoreFull) or not isinstance(error, Refusal | StoreClosed | InputError)
 
 
 def describe(error: BaseException) -> str:
-    """One line for a message's `error`."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """One line for a message's `error`, whatever the error's own `__str__` does."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its text cannot be had)"
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return text[:ERROR_CHARS_MAX].encode(errors="replace").decode()
 
 

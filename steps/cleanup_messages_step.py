@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from iii import Context, CronTick, cron
 
@@ -22,10 +23,18 @@ async def handler(tick: CronTick, ctx: Context) -> None:
     after = ""
     while page := await ctx.state.items("messages", after=after, limit=PAGE):
         for key, message in page:
-            date = datetime.fromisoformat(message.get("processedAt") or message["createdAt"])
-            if message["status"] == "processed" and date < cutoff:
+            if was_processed_before(cutoff, message):
                 await ctx.state.delete("messages", key)
                 deleted += 1
         total, after = total + len(page), page[-1][0]
         await ctx.flush()
     ctx.logger.info("Cleanup completed", {"totalMessages": total, "deletedCount": deleted})
+
+
+def was_processed_before(cutoff: datetime, message: Any) -> bool:
+    """What is no processed message with a date is somebody else's, and stays."""
+    try:
+        date = datetime.fromisoformat(message.get("processedAt") or message["createdAt"])
+        return message["status"] == "processed" and date.replace(tzinfo=date.tzinfo or UTC) < cutoff
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False

@@ -12,9 +12,9 @@ config = {
 
 
 async def handler(change: StateChange, ctx: Context) -> None:
-    await send_notification(change.key, change.value["processedAt"], ctx)
+    await send_notification(change.key, change.value.get("processedAt"), ctx)
 
 
-async def send_notification(message_id: str, completed_at: str, ctx: Context) -> None:
+async def send_notification(message_id: str, completed_at: str | None, ctx: Context) -> None:
     """Stands for an e-mail or a push message."""
     ctx.logger.info("Notification sent", {"messageId": message_id, "completedAt": completed_at})

@@ -27,7 +27,8 @@ T = TypeVar("T")
 def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
     """Check the configuration, the steps and the store.
 
-    All that is wrong is printed, and the exit code is 1 then. An engine may run meanwhile.
+    What is wrong is printed (of the configuration and of the steps the first
+    thing each), and the exit code is 1 then. An engine may run meanwhile.
     """
     findings = _Findings()
     if (config := findings.of(lambda: load(config_file))) is not None:

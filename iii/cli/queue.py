@@ -96,7 +96,7 @@ def redrive_(topic: str, config_file: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Without it nothing is removed.")
 @config_option
 def purge_(topic: str, yes: bool, config_file: Path | None) -> None:
-    """Remove all that waits in TOPIC, its dead letters too. What runs is left to end."""
+    """Remove all that waits in TOPIC; what runs is left to end. Dead letters lie in their own topic."""
     if not yes:
         raise click.UsageError(f"this removes every message of {topic} that waits; say --yes to do it")
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sys
+import threading
 from pathlib import Path
 
 import click
@@ -51,6 +54,7 @@ def run(
     import uvloop
 
     uvloop.run(_run(engine))
+    _leave_running_threads()
 
 
 async def _run(engine: Engine) -> None:
@@ -65,6 +69,19 @@ async def _run(engine: Engine) -> None:
     if engine.failed.is_set():
         raise IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
+
+
+def _leave_running_threads() -> None:
+    """End now where a plain `def` handler still runs: Python would wait for its thread, deaf to signals.
+
+    What it ran for was given back or has timed out, and the store is closed.
+    """
+    left = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    if left:
+        log.warning("Stopped while %d blocking handlers still run", len(left))
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 class _Stop:

@@ -1,25 +1,34 @@
-"""State triggers: tails the change log and enqueues a message for each change that fires. Owns the mark TAIL.
+"""State triggers: tails the change log and enqueues a message for each change that fires.
 
-    changes after the mark -> filter and fire -> one Txn [Mark(TAIL), Enqueue($state/<step>), …]
+    changes after the marks -> filter and fire -> one Txn [Mark(trigger/…), …, Enqueue($state/<step>), …]
 
-All instances tail; the compare-and-set of the mark lets one of them through, so each change fires once. While
-nothing fires the mark follows in steps of LAG_MAX, since looking again at what fired nothing fires nothing.
-A trigger's own mark holds the version at which it was first seen: what is older never starts it.
+Each trigger has a mark of its own: the version up to which it has seen every change. It begins at the version
+at which the trigger was first seen, and only instances that have the trigger move it, in the same Txn as the
+messages: its compare-and-set makes a change one message over all instances, and a trigger whose instances are
+all down catches up later. What fires nothing writes nothing: marks follow in steps of LAG_MAX, since looking
+again at it fires nothing again.
+
+Owns the mark TAIL too, below which the store trims the log. It is the least of all triggers' marks but those
+that nobody waits for: of a step that has other triggers by now, or more than FORGOTTEN_LAG versions behind
+(their step is gone). Such a trigger that comes back sees what is left of the log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from iii import codec
 from iii.bindings import TRIGGER_HEADER
-from iii.errors import Conflict, StoreClosed, StoreError
+from iii.errors import Conflict, InputError, QueueFull, Refusal, StoreClosed, StoreError, StoreFull
 from iii.filters import fires
 from iii.inputs import encode_change
 from iii.model import TAIL, Change, Enqueue, Mark, Op, Txn
@@ -27,155 +36,281 @@ from iii.step import StateTrigger, Step
 from iii.store.contract import Store
 from iii.timers import Timers
 
-__all__ = ["ChangeSource"]
+__all__ = ["FORGOTTEN_LAG", "ChangeSource"]
 
 PAGE = 256
 LAG_MAX = 1_000
-TXN_OPS_MAX = 2_000
+FORGOTTEN_LAG = 1_000_000
+TXN_COPIES_MAX = 1_000
 TXN_BYTES_MAX = 4 << 20
+LOOK_AGAIN_MS = 60_000
 AGAIN_MS = 200
+MARKS = "trigger/"
 
 log = logging.getLogger("iii.changes")
 
 
 class _Watch(Struct, frozen=True):
-    """A state trigger of this process. It sees changes above `since`."""
+    """A state trigger of this process and the name of its mark."""
 
     step: str
     index: int
     trigger: StateTrigger
-    since: int
+    mark: str
 
-    def fires(self, change: Change) -> bool:
+    def fires(self, change: Change, values: _Values) -> bool:
         trigger = self.trigger
-        if trigger.namespace not in (None, change.namespace) or change.version <= self.since:
-            return False
         if trigger.filter is None:
             return True
-        if change.new is None:
-            return False
-        old = None if change.old is None else codec.decode(change.old)
-        return fires(trigger.filter, trigger.fire, old, codec.decode(change.new))
+        return change.new is not None and fires(trigger.filter, trigger.fire, values.old, values.new)
+
+
+class _Values:
+    """A change's values, decoded when a filter asks and only once."""
+
+    def __init__(self, change: Change) -> None:
+        self._change = change
+
+    @cached_property
+    def old(self) -> Any:
+        return None if self._change.old is None else codec.decode(self._change.old)
+
+    @cached_property
+    def new(self) -> Any:
+        return None if self._change.new is None else codec.decode(self._change.new)
+
+
+class _Copy(NamedTuple):
+    """The message that a change becomes for one trigger."""
+
+    watch: _Watch
+    version: int
+    message: Enqueue
 
 
 class ChangeSource:
-    """`moved` is called whenever the tail went on."""
+    """`moved` is called whenever the tail went on, `on_failure` when it died of an unexpected error."""
 
     def __init__(
-        self, store: Store, timers: Timers, steps: Sequence[Step], moved: Callable[[], object]
+        self,
+        store: Store,
+        timers: Timers,
+        steps: Sequence[Step],
+        moved: Callable[[], object],
+        *,
+        on_failure: Callable[[], object] | None = None,
     ) -> None:
-        self._store, self._timers, self._steps, self._moved = store, timers, steps, moved
-        self._watches: list[_Watch] = []
-        self._mark: int | None = None
-        self._position = 0
+        self._store, self._timers, self._moved, self._on_failure = store, timers, moved, on_failure
+        self._steps = {step.name for step in steps}
+        self._watches = [watch for step in steps for watch in _watches(step)]
+        self._marks: dict[str, int] = {}
+        self._position = 0  # every trigger here has seen the changes up to it
+        self._kept = 0  # where the marks and TAIL were last made to follow
         self._task: asyncio.Task[None] | None = None
 
     async def caught_up(self) -> bool:
         """Whether every change has been turned into messages."""
-        return not await self._store.changes(self._position, 1, 0)
+        return not self._watches or not await self._store.changes(self._position, 1, 0)
 
     async def start(self) -> None:
-        marks = await self._first_seen()
-        self._mark = self._position = marks[TAIL]
-        self._watches = [
-            _Watch(step, index, trigger, marks[_mark_name(step, trigger)])
-            for step, index, trigger in _triggers(self._steps)
-        ]
+        await self._load()
+        self._kept = self._store.mark(TAIL) or 0
+        self._warn_of_trimmed()
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.wait((self._task,))
-        if self._mark is not None and self._position > self._mark:
-            try:
-                await self._store.commit(Txn((Mark(TAIL, self._position, self._mark),)))
-            except StoreError as error:
-                log.debug("the tail's mark stays where it is: %s", error)
+        try:
+            newest = self._store.version()
+            if await self.caught_up():
+                self._position = max(self._position, newest)
+            await self._keep_marks()
+            await self._move_tail(1)
+        except StoreError as error:
+            log.debug("the marks of state triggers stay where they are: %s", error)
 
-    async def _first_seen(self) -> dict[str, int]:
-        """The marks of the tail and of each trigger; what has none yet begins now."""
-        names = {TAIL, *(_mark_name(step, trigger) for step, _, trigger in _triggers(self._steps))}
-        while True:
-            marks = {name: mark for name in names if (mark := self._store.mark(name)) is not None}
-            now = self._store.version()
-            missing = tuple(Mark(name, now, None) for name in sorted(names - marks.keys()))
-            try:
-                await self._store.commit(Txn(missing))
-            except Conflict:  # another instance starts too
-                continue
-            return marks | {mark.name: mark.value for mark in missing}
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("state triggers failed: no change starts a step any more", exc_info=error)
+            if self._on_failure is not None:
+                self._on_failure()
+
+    # -------------------------------------------------------------------------------------- following
 
     async def _run(self) -> None:
         while True:
             try:
-                changes = await self._store.changes(self._position, PAGE, None)
-                await self._follow(changes)
+                if self._watches:
+                    await self._follow()
+                else:
+                    await self._timers.sleep(LOOK_AGAIN_MS)
+                    await self._move_tail(LAG_MAX)
             except StoreClosed:
                 return
-            except Conflict:
-                self._reload()
             except StoreError as error:
                 log.warning("state triggers wait for the store: %s", error)
                 await self._timers.sleep(AGAIN_MS)
 
-    async def _follow(self, changes: list[Change]) -> None:
-        """Turn `changes` into messages, in Txns of bounded size."""
-        ops: list[Op] = []
+    async def _follow(self) -> None:
+        """Turn the next changes into messages; wait for some where there are none."""
+        newest = self._store.version()
+        changes = await self._store.changes(self._position, PAGE, LOOK_AGAIN_MS)
+        try:
+            await self._enqueue(changes)
+            # A short page ends the log: what is left up to `newest` left no change there.
+            self._position = max(self._position, newest if len(changes) < PAGE else 0)
+            if self._position - self._kept >= LAG_MAX:
+                await self._keep_marks()
+                await self._move_tail(LAG_MAX)
+                self._kept = self._position
+        except Conflict:  # another instance went on
+            await self._load()
+        self._moved()
+
+    async def _enqueue(self, changes: Sequence[Change]) -> None:
+        """Commit the messages of `changes` in Txns of bounded size, each with the marks of its triggers."""
+        copies: list[_Copy] = []
         size = 0
         for change in changes:
-            for op in self._messages(change):
-                ops.append(op)
-                size += len(op.payload)
-            if len(ops) >= TXN_OPS_MAX or size >= TXN_BYTES_MAX:
-                await self._advance(change.version, ops)
-                ops, size = [], 0
+            for copy in self._copies(change):
+                bytes_more = _size(copy.message)
+                if copies and (len(copies) >= TXN_COPIES_MAX or size + bytes_more > TXN_BYTES_MAX):
+                    await self._commit(copies)
+                    copies, size = [], 0
+                copies.append(copy)
+                size += bytes_more
+        if copies:
+            await self._commit(copies)
         if changes:
-            await self._advance(changes[-1].version, ops)
+            self._position = max(self._position, changes[-1].version)
 
-    async def _advance(self, version: int, ops: list[Op]) -> None:
-        mark = self._mark
-        if ops or mark is None or version - mark >= LAG_MAX:
-            await self._store.commit(Txn([Mark(TAIL, version, mark), *ops]))
-            self._mark = version
-        self._position = version
-        self._moved()
+    async def _commit(self, copies: Sequence[_Copy]) -> None:
+        """Enqueue together, or one by one where that is refused; one that is refused alone is skipped."""
+        reached = {copy.watch.mark: copy.version for copy in copies}
+        messages = [copy.message for copy in copies]
+        try:
+            await self._store.commit(Txn([*self._mark_ops(reached), *messages]))
+        except (Conflict, QueueFull, StoreFull):  # a full lane has room again when its step has worked
+            raise
+        except (Refusal, InputError) as error:
+            if len(copies) > 1:
+                for copy in copies:
+                    await self._commit((copy,))
+                return
+            (copy,) = copies
+            log.error("%s misses change %d of the state: %s", copy.watch.step, copy.version, error)
+            await self._store.commit(Txn(self._mark_ops(reached)))
+        self._marks.update(reached)
 
-    def _reload(self) -> None:
-        """Another instance went on: follow from where it is."""
-        self._mark = self._store.mark(TAIL)
-        self._position = max(self._position, self._mark or 0)
-        self._moved()
+    def _mark_ops(self, reached: Mapping[str, int]) -> list[Op]:
+        return [Mark(name, version, self._marks[name]) for name, version in reached.items()]
 
-    def _messages(self, change: Change) -> list[Enqueue]:
-        watches = [watch for watch in self._watches if watch.fires(change)]
-        if not watches:
-            return []
-        payload = encode_change(change)
-        group = blake2b(f"{change.namespace}\0{change.key}".encode(), digest_size=16).hexdigest()
-        return [
-            Enqueue(
-                f"$state/{watch.step}",
-                payload,
-                group=group,
-                headers={**change.headers, TRIGGER_HEADER: str(watch.index)},
-                step=watch.step,
-            )
-            for watch in watches
+    def _copies(self, change: Change) -> Iterator[_Copy]:
+        """A message for each trigger that has not seen the change yet and fires."""
+        values = _Values(change)
+        payload: bytes | None = None
+        for watch in self._watches:
+            if (
+                watch.trigger.namespace not in (None, change.namespace)
+                or change.version <= self._marks[watch.mark]
+            ):
+                continue
+            try:
+                if not watch.fires(change, values):
+                    continue
+                payload = payload or encode_change(change)
+            except Exception:
+                log.exception(
+                    "%s misses change %d of %s/%s", watch.step, change.version, change.namespace, change.key
+                )
+                continue
+            yield _Copy(watch, change.version, _message(watch, change, payload))
+
+    # ------------------------------------------------------------------------------------------ marks
+
+    async def _load(self) -> None:
+        """Read the marks of the triggers here; what has none yet begins now."""
+        names = {watch.mark for watch in self._watches}
+        while names:
+            now = self._store.version()
+            marks = self._store.marks(MARKS)
+            missing: list[Op] = [Mark(name, now, None) for name in sorted(names - marks.keys())]
+            if self._store.mark(TAIL) is None:
+                missing.append(Mark(TAIL, min(marks.values(), default=now), None))
+            try:
+                if missing:
+                    await self._store.commit(Txn(missing))
+            except Conflict:  # another instance starts too
+                continue
+            self._marks = {name: marks.get(name, now) for name in names}
+            self._position = max(self._position, min(self._marks.values()))
+            return
+
+    async def _keep_marks(self) -> None:
+        """Let the marks of all triggers here follow."""
+        marks = {name: self._store.mark(name) for name in self._marks}
+        reached = {name: self._position for name, mark in marks.items() if (mark or 0) < self._position}
+        if reached:
+            await self._store.commit(Txn(tuple(Mark(name, at, marks[name]) for name, at in reached.items())))
+        self._marks.update(reached)
+
+    async def _move_tail(self, least: int) -> None:
+        """Let TAIL follow the triggers that are waited for, by `least` versions or not at all."""
+        newest, tail = self._store.version(), self._store.mark(TAIL)
+        waited_for = [
+            mark for name, mark in self._store.marks(MARKS).items() if self._waits(name, newest - mark)
         ]
+        reached = min(waited_for, default=newest)
+        if tail is None or reached - tail < least:
+            return
+        try:
+            await self._store.commit(Txn((Mark(TAIL, reached, tail),)))
+        except Conflict:
+            log.debug("another instance moved the tail")
+
+    def _waits(self, mark: str, lag: int) -> bool:
+        """Whether the log is kept for the trigger of `mark`."""
+        step = mark.removeprefix(MARKS).rpartition("/")[0]
+        superseded = step in self._steps and mark not in self._marks
+        return not superseded and lag <= FORGOTTEN_LAG
+
+    def _warn_of_trimmed(self) -> None:
+        tail = min(self._store.mark(TAIL) or 0, self._store.version() - self._store.limits.changes_max)
+        for watch in self._watches:
+            if self._marks[watch.mark] < tail:
+                log.warning(
+                    "%s was away for long: it misses changes before %d of the state", watch.step, tail
+                )
 
 
-def _triggers(steps: Iterable[Step]) -> list[tuple[str, int, StateTrigger]]:
-    return [
-        (step.name, index, trigger)
-        for step in steps
-        for index, trigger in enumerate(step.triggers)
-        if isinstance(trigger, StateTrigger)
-    ]
+def _message(watch: _Watch, change: Change, payload: bytes) -> Enqueue:
+    return Enqueue(
+        f"$state/{watch.step}",
+        payload,
+        group=blake2b(f"{change.namespace}\0{change.key}".encode(), digest_size=16).hexdigest(),
+        headers={**change.headers, TRIGGER_HEADER: str(watch.index)},
+        step=watch.step,
+    )
 
 
-def _mark_name(step: str, trigger: StateTrigger) -> str:
-    """Another filter is another trigger, which starts anew."""
-    meaning = msgspec.json.encode((trigger.namespace, trigger.filter, trigger.fire), order="deterministic")
-    return f"trigger/{step}/{blake2b(meaning, digest_size=8).hexdigest()}"
+def _size(message: Enqueue) -> int:
+    """About how many bytes of a Txn it takes."""
+    return len(message.payload) + sum(len(name) + len(text) for name, text in message.headers.items())
+
+
+def _watches(step: Step) -> Iterator[_Watch]:
+    """The state triggers of a step. Another filter is another trigger, which starts anew."""
+    alike: Counter[bytes] = Counter()
+    for index, trigger in enumerate(step.triggers):
+        if isinstance(trigger, StateTrigger):
+            meaning = msgspec.json.encode(
+                (trigger.namespace, trigger.filter, trigger.fire), order="deterministic"
+            )
+            nth = b"%d" % alike[meaning] if alike[meaning] else b""
+            alike[meaning] += 1
+            mark = f"{MARKS}{step.name}/{blake2b(meaning + nth, digest_size=8).hexdigest()}"
+            yield _Watch(step.name, index, trigger, mark)

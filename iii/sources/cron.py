@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from msgspec import Struct
@@ -86,8 +86,18 @@ def ticks(schedule: Schedule, missed: Missed, mark_ms: int, now_ms: int, since_m
 
 
 class CronSource:
-    def __init__(self, store: Store, timers: Timers, steps: Sequence[Step]) -> None:
+    """`on_failure` is called when it died of an unexpected error."""
+
+    def __init__(
+        self,
+        store: Store,
+        timers: Timers,
+        steps: Sequence[Step],
+        *,
+        on_failure: Callable[[], object] | None = None,
+    ) -> None:
         self._store, self._timers, self._clock = store, timers, store.clock
+        self._on_failure = on_failure
         self.jobs = jobs(steps)
         self._since_ms = self._clock.wall_ms()
         self._wake = asyncio.Event()
@@ -105,6 +115,7 @@ class CronSource:
                 except Conflict:  # another instance starts too
                     log.debug("the mark of %s is set already", job.step)
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         self._undo_jump()
@@ -122,6 +133,12 @@ class CronSource:
         after = self._clock.wall_ms()
         fires = (job.schedule.next_ms(max(after, self._store.mark(job.mark) or 0)) for job in self.jobs)
         return min((fire for fire in fires if fire is not None), default=None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("cron failed: no schedule starts a step any more", exc_info=error)
+            if self._on_failure is not None:
+                self._on_failure()
 
     async def _run(self) -> None:
         while True:
@@ -151,22 +168,26 @@ class CronSource:
 
     async def _fire(self, job: CronJob, now_ms: int) -> None:
         mark_ms = self._store.mark(job.mark)
-        if mark_ms is None:  # it was removed by hand
-            mark_ms = now_ms
+        if mark_ms is None:  # it was removed by hand: the schedule begins anew
+            await self._commit(job, [Mark(job.mark, now_ms, None)])
+            return
         due = ticks(job.schedule, job.trigger.missed, mark_ms, now_ms, self._since_ms)
         if not due:
             return
-        ops: list[Op] = [Mark(job.mark, due[-1], self._store.mark(job.mark))]
+        ops: list[Op] = [Mark(job.mark, due[-1], mark_ms)]
         if job.trigger.overlap == "queue":
             ops += [job.message(tick) for tick in due]
         elif not self._unsettled(job):
             ops.append(job.message(due[-1]))
         else:
             log.info("%s: the tick is skipped, the previous one still runs", job.step)
+        await self._commit(job, ops)
+
+    async def _commit(self, job: CronJob, ops: list[Op]) -> None:
         try:
             await self._store.commit(Txn(ops))
         except Conflict:
-            log.debug("another instance enqueued the tick of %s", job.step)
+            log.debug("another instance moved the mark of %s", job.step)
 
     def _unsettled(self, job: CronJob) -> bool:
         """Whether a message of this very trigger waits or runs."""
@@ -175,14 +196,24 @@ class CronSource:
 
 
 def _newest(schedule: Schedule, after_ms: int, until_ms: int, count: int) -> list[int]:
-    """The newest `count` fires in (after, until], found by looking back four times as far each time."""
-    window_ms = 1_000
-    while True:
-        start_ms = max(after_ms, until_ms - window_ms)
-        found = schedule.between(start_ms, until_ms, 8 * MISSED_MAX)
-        if len(found) >= count or start_ms == after_ms:
-            return found[-count:]
-        window_ms *= 4
+    """The newest `count` fires in (after, until]: the last, and before it window by window.
+
+    A window grows while it holds few fires and shrinks when it holds more than are looked at.
+    """
+    last_ms = schedule.previous_ms(until_ms)
+    if last_ms is None or last_ms <= after_ms:
+        return []
+    fires, end_ms, window_ms = [last_ms], last_ms - 1_000, 1_000
+    while len(fires) < count and end_ms > after_ms:
+        start_ms = max(after_ms, end_ms - window_ms)
+        found = schedule.between(start_ms, end_ms, MISSED_MAX)
+        if len(found) == MISSED_MAX and end_ms - start_ms > MISSED_MAX * 1_000:
+            window_ms = (end_ms - start_ms) // 4
+            continue
+        fires, end_ms = found + fires, start_ms
+        if 4 * len(found) < MISSED_MAX:
+            window_ms *= 4
+    return fires[-count:]
 
 
 def _mark(step: Step, index: int) -> str:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from iii.bindings import Binding
 from iii.core import Dispatcher
@@ -41,7 +42,8 @@ class QueueSource:
         quiet: Callable[[], object],
     ) -> None:
         self._store, self._runner, self._timers = store, runner, timers
-        self._bindings = {(lane.topic, lane.step): binding for lane, binding in bindings.items()}
+        # looked up by plain tuples, which equal lanes and are quicker to make
+        self._bindings = cast("Mapping[tuple[str, str], Binding]", bindings)
         self._quiet = quiet
         self._loop = asyncio.get_running_loop()
         self._dispatcher: Dispatcher[Lane, Message] = Dispatcher()
@@ -144,7 +146,8 @@ class QueueSource:
             try:
                 await self._runner.run(message, binding)
             except Exception:
-                log.exception("message %d is left to the next session", message.lease.id)
+                log.exception("message %d could not be settled: given back", message.lease.id)
+                await self._runner.give_back(message, binding.rules.retry_delay_max_ms)
             finally:
                 dispatcher.done(binding.lane)
                 self._freed()

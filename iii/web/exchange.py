@@ -8,6 +8,8 @@ are answered as the table in model.py says.
 from __future__ import annotations
 
 import asyncio
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any, cast
 
 from msgspec import Struct
@@ -16,18 +18,20 @@ from iii import trace
 from iii.context import Context
 from iii.errors import Conflict, Detail, QueueFull, StepError, StoreClosed, StoreFull, ValidationError
 from iii.runner import Runner
+from iii.settler import describe
 from iii.step import Response
 from iii.web.body import read_body
 from iii.web.idempotency import KEY_HEADER, Claim, KeptAnswer, KeptAnswers
 from iii.web.refused import Refused
 from iii.web.request import Request
-from iii.web.response import Answer, answer, check_schema, failure, is_stream, respond
+from iii.web.response import Answer, answer, check_schema, failure, is_stream, open_headers, respond
 from iii.web.router import Route
 from iii.web.stream import EVENT_STREAM, Stream
 
 __all__ = ["Exchange", "Means"]
 
 RETRY_AFTER = (b"retry-after", b"1")
+_ENGINE_MODULES = frozenset({"iii.web.exchange", "iii.runner", "iii.invoke"})
 
 
 class Late(Exception):
@@ -43,7 +47,10 @@ class Means(Struct, frozen=True):
 
 
 class Exchange:
-    __slots__ = ("_claim", "_ctx", "_kept", "_means", "_request", "_route", "_waiting", "own_timeout")
+    __slots__ = (
+        *("_claim", "_ctx", "_kept", "_means", "_request", "_route", "_waiting"),
+        *("cancellations", "own_timeout"),
+    )
 
     _ctx: Context
 
@@ -52,6 +59,7 @@ class Exchange:
         self._claim: Claim | None = None
         self._kept: KeptAnswer | None = None
         self.own_timeout: TimeoutError | None = None
+        self.cancellations = _OwnCancellations()
         self._waiting = False  # for another request with the same Idempotency-Key
         request.step = route.step.name
         parent = request.fields.get(b"traceparent")
@@ -113,6 +121,9 @@ class Exchange:
         except TimeoutError as error:
             if error is self.own_timeout:
                 raise
+        finally:
+            if self.cancellations.count:
+                await self.cancellations.take_back()
         if self._waiting:
             message = "the first request with this Idempotency-Key is still running; try again"
             raise Refused(409, message, headers=(RETRY_AFTER,))
@@ -141,7 +152,7 @@ class Exchange:
             if called:
                 raise StepError(f"middleware {name} called next() twice")
             called = True
-            return await self._through(index + 1)
+            return open_headers(await self._through(index + 1))
 
         value = await self._means.runner.call(middleware[index], self._ctx, (self._request, self._ctx, next))
         if value is None:
@@ -206,14 +217,67 @@ class Exchange:
         if isinstance(error, StoreFull | QueueFull | StoreClosed):
             self._ctx.logger.warning("Request refused", error=str(error))
             return failure(503, "no room for more work now; try again", headers=(RETRY_AFTER,), trace=at)
-        self._ctx.logger.error(f"Request failed: {error}", exc_info=error)
+        self._ctx.logger.error(f"Request failed: {describe(error)}", exc_info=_without_engine_frames(error))
         return failure(500, "internal error", trace=at)
 
 
 async def _respond(exchange: Exchange) -> Response:
     """What runs under the deadline. Remembers a TimeoutError of the handler's own, which is no 504."""
     try:
-        return await exchange.respond()
+        return await exchange.cancellations.during(exchange.respond())
     except TimeoutError as error:
         exchange.own_timeout = error
         raise
+
+
+def _without_engine_frames(error: BaseException) -> BaseException:
+    """The traceback as the step's author reads it: from the handler on; whole where no handler is in it."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _ENGINE_MODULES:
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback) if traceback is not None else error
+
+
+class _OwnCancellations:
+    """Tells a handler that cancels its own task, which fails its request, from a server that cancels it.
+
+    What is asked for while the handler runs is the handler's; while it waits, somebody else's.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @types.coroutine
+    def during(self, work: Coroutine[Any, Any, Response]) -> Generator[Any, Any, Response]:
+        """Await `work`, counting."""
+        task = asyncio.current_task()
+        assert task is not None
+        resume, value = cast(Any, work.send), cast(Any, None)
+        while True:
+            before = task.cancelling()
+            try:
+                awaited = resume(value)
+            except StopIteration as stop:
+                return cast(Response, stop.value)
+            finally:
+                self.count += max(0, task.cancelling() - before)
+            try:
+                value = yield awaited
+                resume = work.send
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:
+                resume, value = work.throw, error
+
+    async def take_back(self) -> None:
+        """Leave others' cancellations alone. CancelledError where the handler has not met its own."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await asyncio.sleep(0)
+        finally:
+            for _ in range(min(self.count, task.cancelling())):
+                task.uncancel()

@@ -27,7 +27,7 @@ from iii.step import Cancel, Response, Snooze
 from iii.trace import Trace
 from iii.web.stream import Stream
 
-__all__ = ["Answer", "answer", "check_schema", "failure", "is_json", "is_stream", "respond"]
+__all__ = ["Answer", "answer", "check_schema", "failure", "is_json", "is_stream", "open_headers", "respond"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -75,6 +75,17 @@ def respond(value: object) -> Response:
 
 
 _RESPONSE_KEYS = frozenset({"status", "body", "headers"})
+
+
+def open_headers(response: Response) -> Response:
+    """`response` with headers of its own to add to: a dict, whatever a handler gave."""
+    given = {} if response.headers is None else response.headers
+    if not isinstance(given, Mapping):
+        return response  # `answer` refuses it
+    headers = {
+        name: list(value) if isinstance(value, list | tuple) else value for name, value in given.items()
+    }
+    return Response(response.status, response.body, headers)
 
 
 def _checked(response: Response) -> Response:

@@ -7,12 +7,14 @@ open until the stream ends, whatever ends it. Format of events: WHATWG HTML, "Se
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from iii import codec
 from iii.errors import StepError
 from iii.observe.logs import StepLogger
+from iii.settler import describe
 
 __all__ = ["EVENT_STREAM", "Stream", "StreamBroken", "event_frame"]
 
@@ -24,6 +26,7 @@ Call: TypeAlias = Callable[[Callable[..., Any]], Awaitable[Any]]
 
 _END = object()
 _FIELDS = frozenset({"event", "data", "id", "retry"})
+_FRAMED = re.compile(r"(?:(?:data|event|id|retry):|:[^\r\n])")  # ":" alone may be text, as a model writes it
 
 
 class StreamBroken(Exception):
@@ -58,9 +61,9 @@ class Stream:
             if item is not _END:
                 return self._encode(item)
         except Exception as error:
-            self._logger.exception(f"Streamed body failed: {error}")
+            self._logger.exception(f"Streamed body failed: {describe(error)}")
             await self.aclose()
-            raise StreamBroken(str(error)) from None
+            raise StreamBroken(describe(error)) from None
         await self.aclose()
         raise StopAsyncIteration
 
@@ -113,10 +116,16 @@ def _chunk(item: object) -> bytes:
 
 
 def event_frame(item: object) -> bytes:
-    """One event: a str is its data, bytes go as they are, a dict of event, data, id and retry is all of it.
+    """One event, ended by a blank line.
 
-    Any other value (a dict with other keys too) is data, as JSON.
+    str      its data, a "data:" line for each of its lines; as it is where it is framed already: it begins
+             with a field ("data:", "event:", "id:", "retry:") or a comment (": ping"), ends with a blank line
+    bytes    as they are
+    dict     of event, data, id and retry only: these fields
+    other    (a dict with other keys too) data, as JSON
     """
+    if isinstance(item, str) and item.endswith(("\n\n", "\r\n\r\n")) and _FRAMED.match(item):
+        return item.encode()
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
     if not isinstance(item, Mapping) or not item or not item.keys() <= _FIELDS:

@@ -110,6 +110,45 @@ async def test_redrive_of_an_origin_takes_its_own_letters_from_every_archive(sto
     assert (row(store, "mail", "SendMail").ready, row(store, "sms", "SendSms").ready) == (2, 0)
 
 
+async def test_redrive_sends_every_letter_of_a_group_in_its_order(store: Store) -> None:
+    ids = await commit(store, *[Enqueue("mail", b"%d" % n, group="ann") for n in range(3)])
+    for _ in ids:
+        await die(store, await claim(store))
+    assert row(store, "mail.failed").dead == 3
+    assert await redrive(store, "mail") == 3
+    again = []
+    for _ in ids:
+        message = await claim(store)
+        again.append(message.lease.id)
+        await commit(store, Ack(message.lease))
+    assert again == ids
+
+
+async def test_redrive_of_an_origin_takes_its_letters_from_behind_anothers(store: Store) -> None:
+    await store.close_session()
+    await store.open_session([WORK, LanePolicy("sms", "SendSms")])
+    for topic, step in (("sms", "SendSms"), ("mail", "SendMail"), ("mail", "SendMail")):
+        await commit(store, Enqueue(topic, b"1", group="ann"))
+        await die(store, await claim(store, Lane(topic, step)), "graves")
+    assert await redrive(store, "mail") == 2
+    assert [letter.dead and letter.dead.topic for letter in store.waiting("graves")] == ["sms"]
+
+
+async def test_a_redrive_ends_although_each_letter_fails_again_at_once(store: Store) -> None:
+    await commit(store, Enqueue("mail", b"1"), Enqueue("mail", b"2", group="ann"))
+    for message in await store.claim({LANE: 2}, None):
+        await die(store, message)
+
+    async def fail_again() -> None:
+        while True:
+            await die(store, await claim(store))
+
+    worker = asyncio.create_task(fail_again())
+    assert await asyncio.wait_for(redrive(store, "mail.failed"), 20) == 2
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+
+
 async def test_redrive_of_many_and_of_none(store: Store) -> None:
     count = 600  # more than one chunk
     ids = await commit(store, *[Enqueue("mail", b"%d" % n) for n in range(count)])

@@ -262,6 +262,30 @@ def test_a_second_signal_ends_it_at_once_and_keeps_the_message(busy: Running) ->
     assert held["leased"] + held["ready"] + held["delayed"] == 1
 
 
+HANGING_STEP = """
+import pathlib, threading
+
+config = {"name": "Hang", "triggers": [{"type": "queue", "topic": "hang"}]}
+
+
+def handler():
+    pathlib.Path("hangs").touch()
+    threading.Event().wait()
+"""
+
+
+def test_a_blocking_handler_that_never_returns_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "hang_step.py").write_text(HANGING_STEP)
+    (tmp_path / "iii-config.yaml").write_text("shutdown_timeout: 100ms\n")
+    running = Running(tmp_path, "--port", "0")
+    iii(tmp_path, "enqueue", "hang", "1")
+    eventually((tmp_path / "hangs").exists, running.process)
+    assert running.end() == 0, running.text()
+    held = row(tmp_path, "hang", "Hang")
+    assert (held["ready"], held["leased"]) == (1, 0)
+
+
 def test_a_created_project_runs_and_its_own_test_passes(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     created = iii(tmp_path, "create", "mine")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from iii import config
 from iii.config import Config, QueueConfig
@@ -152,7 +154,7 @@ UNKNOWN = [
     ("queues: {a: {max_retrys: 1}}", "queues.a.max_retrys", "max_retries"),
     ("queues: {a.b: {maxRetrys: 1}}", "queues.a.b.maxRetrys", "max_retries"),
     ("console: {prt: 1}", "console.prt", "port"),
-    ("history: {max_agee: 1d}", "history.max_agee", "max_age"),
+    ("history: {kep: 1}", "history.kep", "keep"),
     ("log: {levl: info}", "log.levl", "level"),
 ]
 
@@ -168,6 +170,48 @@ def test_an_unknown_key_is_refused_at_every_level(load: Load, text: str, field: 
 
 def test_an_unknown_key_that_resembles_nothing_lists_the_known_ones(load: Load) -> None:
     assert "known here: enabled, host, port, token" in refusal(load, "console: {zzz: 1}").message
+
+
+@pytest.mark.parametrize("field", ["http.lane", "store.sync_interval"])
+def test_a_key_that_nothing_obeys_is_unknown(load: Load, field: str) -> None:
+    section, key = field.split(".")
+    error = refusal(load, f"{section}: {{{key}: 1}}")
+    assert (error.field, "unknown key" in error.message) == (field, True)
+
+
+def test_what_later_versions_obey_is_known(load: Load) -> None:
+    read = load(
+        "console: {enabled: false, host: 127.0.0.1, port: 3114}\ninstances: 2\n"
+        "history: {keep: 5, max_age: 1d, max_bytes: 1MiB}"
+    )
+    assert (read.console.enabled, read.console.port, read.instances) == (False, 3114, 2)
+    assert (read.history.keep, read.history.max_age_ms, read.history.max_bytes) == (5, 86_400_000, 1 << 20)
+
+
+SECTIONS: list[type[Struct]] = [
+    Config,
+    config.HttpConfig,
+    config.CorsConfig,
+    config.StoreConfig,
+    config.QueueRules,
+    config.HistoryConfig,
+    config.LogConfig,
+]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_field_is_read_outside_the_configuration(section: type[Struct]) -> None:
+    engine = Path(config.__file__).parent
+    read = {
+        node.attr
+        for file in engine.rglob("*.py")
+        if file != Path(config.__file__)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    later = {"console", "instances", "max_age_ms", "max_bytes"}  # README says that nothing obeys them yet
+    elsewhere = {"root", *later}  # root is no key
+    assert set(section.__struct_fields__) - read - elsewhere == set()
 
 
 WRONG = [

@@ -72,6 +72,9 @@ def nested(depth: int) -> list[Any]:
     [
         ({"a": [1, float("nan")]}, r"\$\.a\[1\]"),
         ({"a": float("-inf")}, r"\$\.a"),
+        ([Data(float("nan"))], r"\$\[0\]\.n"),
+        ({"s": {float("inf")}}, r"\$\.s\[0\]"),
+        (Struct(NOON, set(), float("nan")), r"\$\.renamed"),
         (2**64, "64"),
         ({"a": b"bytes"}, "bytes has no JSON form"),
         (object(), "object has no JSON form"),

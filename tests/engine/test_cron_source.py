@@ -6,14 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
-from engine_kit import Running, running, step
+from engine_kit import RecordingStore, Running, running, step
 
 from iii import Context, CronTick, cron
 from iii.clock import FakeClock
 from iii.cron_expression import parse
 from iii.errors import InputError
-from iii.sources.cron import MISSED_MAX, ticks
+from iii.sources.cron import MISSED_MAX, CronSource, ticks
 from iii.store.memory import MemoryTables
+from iii.timers import Timers
 
 START_MS = 1_767_225_600_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -180,6 +181,42 @@ async def test_two_schedules_of_one_step_keep_their_ticks_apart() -> None:
         assert seen == [(0, HOURLY, HOURLY), (0, HOURLY, HOURLY), (1, "0 2 * * *", "0 2 * * *")]
 
 
+async def test_a_schedule_whose_mark_is_removed_begins_anew() -> None:
+    seen: list[Any] = []
+    tables = MemoryTables()
+    async with running(hourly(seen), tables=tables) as app:
+        await forward(app, HOUR)
+        (mark,) = app.store.marks("cron/")
+        with tables.atomic():
+            tables.mark.pop(mark)
+        await forward(app, HOUR)
+        await forward(app, HOUR)
+        assert at(seen) == [60, 180]
+
+
+async def test_a_cron_source_that_dies_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenStore(RecordingStore):
+        broken = False
+
+        def mark(self, name: str) -> int | None:
+            if self.broken:
+                raise RuntimeError("broken")
+            return super().mark(name)
+
+    store, died = BrokenStore(FakeClock()), asyncio.Event()
+    await store.open()
+    timers = Timers(store.clock)
+    source = CronSource(store, timers, [hourly([])], on_failure=died.set)
+    await source.start()
+    store.broken = True
+    async with asyncio.timeout(10):
+        await died.wait()
+    assert [r.levelname for r in caplog.records if r.name == "iii.cron"] == ["CRITICAL"]
+    await source.stop()
+    timers.close()
+    await store.close()
+
+
 # ------------------------------------------------------------------------------------ the pure decision
 
 
@@ -201,3 +238,17 @@ def test_missed_ticks_collapse_to_the_newest_however_many_there_were() -> None:
 
 def test_nothing_is_due_before_the_mark() -> None:
     assert ticks(parse(HOURLY), "all", START_MS + DAY, START_MS + HOUR, since_ms=START_MS) == []
+
+
+@pytest.mark.parametrize("expression", ["* * 0-3 1 1 *", "*/7 * 0 1,2 * *", "* 0 0 * * *", "0 */5 * * * *"])
+def test_missed_ticks_are_the_newest_of_a_schedule_that_fires_in_bursts(expression: str) -> None:
+    schedule = parse(expression)
+    for now in (START_MS + 3 * HOUR, START_MS + 40 * DAY + HOUR):
+        start = now - 50 * DAY
+        newest: list[int] = []
+        fire = schedule.previous_ms(now)
+        while fire is not None and fire > start and len(newest) < MISSED_MAX:
+            newest.insert(0, fire)
+            fire = schedule.previous_ms(fire - SECOND)
+        assert ticks(schedule, "all", start, now, since_ms=now) == newest
+        assert ticks(schedule, "last", start, now, since_ms=now) == newest[-1:]

@@ -218,3 +218,12 @@ async def test_what_was_accepted_survives_restarts_in_the_middle_and_counts_once
         expected = {"n": total * (total - 1) // 2}
         assert [await engine.state.get("sum", name) for name in ("first", "second")] == [expected] * 2
         assert engine.store.verify() == []
+
+
+async def test_an_engine_that_does_not_run_says_how_to_start_it(project: Path) -> None:
+    engine = Engine.from_config(project)
+    for use in (lambda: engine.enqueue("echo", 1), lambda: engine.idle(1), lambda: engine.redrive("echo")):
+        with pytest.raises(IIIError, match="async with engine"):
+            await use()
+    with pytest.raises(IIIError, match="async with engine"):
+        engine.report()

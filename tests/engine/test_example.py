@@ -60,6 +60,8 @@ async def test_the_cleanup_deletes_processed_messages_after_30_days(app: Harness
     await app.settle()
     await app.state.set("messages", "stuck", {"status": "pending", "createdAt": "2020-01-01T00:00:00+00:00"})
 
+    await app.state.set("messages", "foreign", "hello")
+
     await app.advance("30d")
     assert await app.state.get("messages", reply.json()["messageId"]) is not None
     await app.advance("1d")
@@ -68,7 +70,7 @@ async def test_the_cleanup_deletes_processed_messages_after_30_days(app: Harness
     assert await app.state.get("messages", "stuck") is not None
     cleanups = [line.fields for line in app.logs if line.message == "Cleanup completed"]
     assert len(cleanups) == 31
-    assert cleanups[-1] == {"totalMessages": 2, "deletedCount": 1}
+    assert cleanups[-1] == {"totalMessages": 3, "deletedCount": 1}
 
 
 async def test_a_message_that_cannot_be_processed_dies_with_its_error_in_the_state(app: Harness) -> None:

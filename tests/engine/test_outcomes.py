@@ -335,3 +335,32 @@ async def test_the_message_id_is_the_same_on_every_attempt_and_differs_per_subsc
         await app.pass_time(1_000)
         (one, other_one), (two, other_two) = seen["One"], seen["Two"]
         assert one == other_one and two == other_two and one != two
+
+
+async def test_what_stands_beside_an_enqueued_dict_counts_too() -> None:
+    async def handler(data: Any, ctx: Context) -> None:
+        await ctx.enqueue({"topic": "next", "data": 1}, delay="1h", priority="high", headers={"a": "b"})
+        with pytest.raises(InputError, match="'priority' is given twice"):
+            await ctx.enqueue({"topic": "next", "priority": 1}, priority="high")
+
+    async with running(step(handler, queue("in"))) as app:
+        await app.send("in")
+        await app.settle()
+        (message,) = app.waiting("next")
+        assert (message.state, message.priority, message.headers["a"]) == ("later", 192, "b")
+
+
+async def test_an_error_that_cannot_say_what_it_is_fails_the_attempt_like_any_other() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    async def handler() -> None:
+        raise Mute
+
+    async with running(step(handler, queue("in"))) as app:
+        await app.send("in")
+        await app.settle()
+        (message,) = app.waiting("in")
+        assert (message.state, message.attempts) == ("later", 1)
+        assert message.error is not None and message.error.startswith("Mute")

@@ -291,3 +291,21 @@ async def test_every_message_of_a_flood_over_two_hops_is_done_exactly_once(concu
         await asyncio.gather(*(app.send("first", n) for n in range(200)))
         await app.settle()
         assert [await app.value("sum", name) for name in ("first", "second")] == [{"n": 19_900}] * 2
+
+
+async def test_a_settlement_that_fails_unexpectedly_gives_its_message_back() -> None:
+    attempts: list[int] = []
+
+    async def handler(data: Any, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        if len(attempts) == 1:
+            app.store.refuse = [RuntimeError("broken")]
+
+    async with running(step(handler, queue("in", config={"retry_delay_max": "5s"}))) as app:
+        await app.send("in")
+        await app.settle()
+        (message,) = app.waiting("in")
+        assert (message.state, message.attempts) == ("later", 0)
+        await app.pass_time(5_000)
+        assert attempts == [1, 1]
+        assert app.store.unsettled() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from iii import Context, queue
 from iii.config import QueueConfig, QueueRules
+from iii.errors import Conflict, LeaseLost, StoreError
 from iii.model import ARCHIVE, Ack, DeadLetter, Enqueue, Lease, Message, Release, Retry
 from iii.retry import Cancelled, Done, Failed, Outcome, Snoozed, archive_of, doom, settle
 
@@ -243,3 +245,30 @@ async def test_whatever_a_handler_raises_fails_the_attempt_and_not_the_engine(ra
         assert set(letters) == {"Work", "Blocking"}
         assert all(type(raised).__name__ in error for error in letters.values())
         assert app.store.unsettled() == 0
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (None, ["ValueError: no"]),
+        (LeaseLost("gone"), []),
+        (Conflict("changed"), ["Conflict: changed"]),
+        (StoreError("failed"), ["ValueError: no"]),
+    ],
+)
+async def test_a_dead_letter_is_logged_once_and_when_it_has_landed(
+    refusal: StoreError | None, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler() -> None:
+        if refusal is not None:
+            app.store.refuse = [refusal]
+        raise ValueError("no")
+
+    async with running(step(handler, queue("in", config={"max_retries": 0}))) as app:
+        await app.send("in")
+        for _ in range(50):
+            await asyncio.sleep(0)
+            app.clock.advance(10)
+        given_up = [record for record in caplog.records if record.message.startswith("Given up")]
+        assert [record.__dict__["fields"]["error"] for record in given_up] == told
+        assert len(app.letters("in.failed")) == len(told)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from engine_kit import RecordingStore, running, step
+from engine_kit import RecordingStore, Running, config, running, step
 
 from iii import Context, StateChange, queue, state
 from iii.clock import FakeClock
-from iii.model import TAIL
+from iii.engine import Engine
+from iii.model import TAIL, Change, Mark, Put, Txn
+from iii.sources.changes import FORGOTTEN_LAG, ChangeSource
+from iii.store.contract import Limits
 from iii.store.memory import MemoryTables
+from iii.timers import Timers
 
 
 def listener(seen: list[Any], name: str = "Listener", **trigger: Any) -> Any:
@@ -19,6 +25,16 @@ def listener(seen: list[Any], name: str = "Listener", **trigger: Any) -> Any:
         seen.append((change.key, change.type, change.old_value, change.value))
 
     return step(handler, state(**trigger), name=name)
+
+
+@asynccontextmanager
+async def limited(limits: Limits, tables: MemoryTables, *steps: Any) -> AsyncIterator[Running]:
+    """A running engine whose store has other limits."""
+    clock = FakeClock()
+    store = RecordingStore(clock, tables=tables)
+    store.limits = limits
+    async with Engine(config(), steps, store=store) as engine:
+        yield Running(engine, store, clock)
 
 
 async def test_enter_fires_when_the_new_value_matches_and_the_old_did_not() -> None:
@@ -102,8 +118,6 @@ async def test_a_new_trigger_starts_now_and_a_known_one_catches_up_what_it_misse
         await app.settle()
     outside = RecordingStore(clock, tables=tables)
     await outside.open()
-    from iii.model import Put, Txn
-
     await outside.commit(Txn((Put("a", "meanwhile", b"1"),)))
     await outside.close()
     steps = listener(known, "Known", namespace="a"), listener(new, "New", namespace="a")
@@ -179,3 +193,133 @@ async def test_idle_waits_for_the_triggers_of_the_last_change() -> None:
         await app.engine.state.set("a", "k", 1)
         await app.engine.idle(10)
         assert done.is_set()
+
+
+@pytest.mark.parametrize("listeners", [2, 5])
+async def test_the_largest_values_trigger_any_number_of_steps(listeners: int) -> None:
+    seen: list[tuple[int, int]] = []
+    size = (4 << 20) - 2
+
+    async def handler(change: StateChange) -> None:
+        seen.append((len(change.old_value or ""), len(change.value)))
+
+    steps = [step(handler, state(namespace="a"), name=f"Work{n}") for n in range(listeners)]
+    async with running(*steps) as app:
+        await app.engine.state.set("a", "k", "x" * size)
+        await app.engine.state.set("a", "k", "y" * size)
+        await app.settle()
+        assert sorted(seen) == [(0, size)] * listeners + [(size, size)] * listeners
+
+
+async def test_what_cannot_be_enqueued_is_skipped_with_an_error_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[Any] = []
+    tables = MemoryTables()
+    async with limited(Limits(txn_bytes_max=1 << 20), tables, listener(seen, namespace="a")) as app:
+        await app.engine.state.set("a", "large", "x" * 600_000)
+        await app.engine.state.set("a", "large", "y" * 600_000)
+        await app.engine.state.set("a", "small", 1)
+        await app.settle()
+    assert [(key, type) for key, type, *_ in seen] == [("large", "created"), ("small", "created")]
+    assert [r.levelname for r in caplog.records if "Listener misses change 2" in r.message] == ["ERROR"]
+
+
+async def test_a_trigger_whose_instance_is_down_loses_nothing_while_others_go_on() -> None:
+    tables, clock = MemoryTables(), FakeClock()
+    seen: list[Any] = []
+    other: list[Any] = []
+    limits = Limits(changes_max=10)
+    async with limited(limits, tables, listener(seen, "Away", namespace="a")) as app:
+        await app.settle()
+    async with limited(limits, tables, listener(other, "Other", namespace="a")) as app:
+        for n in range(1_200):
+            await app.engine.state.set("a", "k", n)
+        await app.settle()
+    assert len(other) == 1_200 and tables.mark.get(TAIL) == 0
+    async with running(listener(seen, "Away", namespace="a"), tables=tables, clock=clock) as app:
+        await app.settle()
+    assert [value for *_, value in seen] == list(range(1_200))
+    assert tables.mark.get(TAIL) == 1_200
+
+
+async def test_the_log_is_not_kept_for_a_trigger_that_was_edited_nor_for_one_long_gone() -> None:
+    tables = MemoryTables()
+    async with running(listener([], namespace="a"), tables=tables):
+        pass
+    async with running(listener([], namespace="b"), tables=tables) as app:
+        await app.engine.state.set("b", "k", 1)
+        await app.settle()
+    assert tables.mark.get(TAIL) == 1
+    outside = RecordingStore(FakeClock(), tables=tables)
+    await outside.open()
+    await outside.commit(Txn((Mark("trigger/Gone/0", 1, None),)))
+    await outside.close()
+    async with running(tables=tables) as app:
+        await app.engine.state.set("b", "k", 2)
+    assert tables.mark.get(TAIL) == 1
+    with tables.atomic():
+        tables.counter.put("version", FORGOTTEN_LAG + 2)
+    async with running(listener([], namespace="b"), tables=tables) as app:
+        await app.settle()
+    assert tables.mark.get(TAIL) == FORGOTTEN_LAG + 2
+
+
+async def test_instances_that_share_some_triggers_fire_each_change_once_for_each() -> None:
+    tables, clock = MemoryTables(), FakeClock()
+    both: list[Any] = []
+    left: list[Any] = []
+    right: list[Any] = []
+    shared = listener(both, "Both", namespace="a")
+    async with (
+        running(shared, listener(left, "Left", namespace="a"), tables=tables, clock=clock) as one,
+        running(listener(right, "Right", namespace="a"), shared, tables=tables, clock=clock) as two,
+    ):
+        for n in range(60):
+            await (one, two)[n % 2].engine.state.set("a", f"{n:02}", n)
+        for app in (one, two, one):
+            await app.settle()
+        for seen in (both, left, right):
+            assert sorted(new for *_, new in seen) == list(range(60))
+
+
+async def test_what_fires_nothing_writes_nothing() -> None:
+    tables = MemoryTables()
+    async with running(listener([], namespace="quiet"), tables=tables) as app:
+        before = len(app.store.txns)
+        for n in range(50):
+            await app.engine.state.set("busy", "k", n)
+            await app.settle()
+        assert len(app.store.txns) == before + 50
+
+
+@pytest.mark.parametrize("broken", [b"{oops", b"\xff"])
+async def test_a_value_that_is_no_json_is_skipped_with_an_error(
+    broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+    async with running(listener(seen, namespace="a", filter={"s": 1})) as app:
+        await app.store.commit(Txn((Put("a", "broken", broken),)))
+        await app.engine.state.set("a", "k", {"s": 1})
+        await app.settle()
+        assert [key for key, *_ in seen] == ["k"]
+    assert [r.levelname for r in caplog.records if "misses change 1 of a/broken" in r.message] == ["ERROR"]
+
+
+async def test_a_source_that_dies_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenStore(RecordingStore):
+        async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
+            raise RuntimeError("broken")
+
+    store, died = BrokenStore(FakeClock()), asyncio.Event()
+    await store.open()
+    timers = Timers(store.clock)
+    source = ChangeSource(store, timers, [listener([])], lambda: None, on_failure=died.set)
+    await source.start()
+    async with asyncio.timeout(10):
+        await died.wait()
+    assert [r.levelname for r in caplog.records if r.name == "iii.changes"] == ["CRITICAL"]
+    with pytest.raises(RuntimeError):
+        await source.caught_up()
+    timers.close()
+    await store.close()

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from engine_kit import running, step
 
 from iii import Context, HandlerEnded, queue
+from iii.clock import FakeClock
+from iii.context import Runtime, StartedBy
+from iii.invoke import Invoker, StillRunning
+from iii.outbox import Outbox
+from iii.store.memory import MemoryStore
+from iii.timers import Timers
 
 KNOBS = {"timeout": "30s", "max_retries": 1, "concurrency": 1}
 
@@ -121,6 +128,67 @@ async def test_a_threads_slot_stays_taken_until_the_thread_ends_and_its_context_
         assert await app.value("jobs", "1") is None
         await app.pass_time(1_000)
         assert started == [1, 2, 1]
+
+
+class OneThread:
+    """An invoker whose only thread is taken until `free`."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.clock, self.free, self.threads = FakeClock(), threading.Event(), threads
+        self.invoker = Invoker(Timers(self.clock), threads, clock=self.clock)
+        store = MemoryStore(self.clock)
+        work = step(lambda: None, queue("in"))
+        self.ctx = Context(Runtime(store, Outbox(store.limits, {})), work, StartedBy("queue"))
+        threads.submit(self.free.wait, 10)
+
+    def call(self, function: Any) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.invoker.call(function, self.ctx, (), 1_000))
+
+    async def pass_time(self, ms: int) -> None:
+        for turn in range(40):
+            if turn == 20:
+                self.clock.advance(ms)
+            await asyncio.sleep(0)
+
+
+async def test_a_timeout_counts_from_when_the_thread_begins() -> None:
+    loop, inside, release = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def handler() -> None:
+        loop.call_soon_threadsafe(inside.set)
+        release.wait(10)
+
+    with ThreadPoolExecutor(1) as threads:
+        one = OneThread(threads)
+        try:
+            call = one.call(handler)
+            await one.pass_time(5_600)
+            one.free.set()
+            await entered(inside)
+            await one.pass_time(999)
+            assert not call.done()
+            await one.pass_time(1)
+            with pytest.raises(StillRunning):
+                call.result()
+        finally:
+            one.free.set()
+            release.set()
+
+
+async def test_a_call_that_is_cancelled_before_a_thread_took_it_never_begins() -> None:
+    ran: list[str] = []
+    with ThreadPoolExecutor(1) as threads:
+        one = OneThread(threads)
+        try:
+            call = one.call(lambda: ran.append("cancelled"))
+            await one.pass_time(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        finally:
+            one.free.set()
+        await one.call(lambda: ran.append("next"))
+        assert ran == ["next"]
 
 
 @pytest.mark.parametrize("ms", [1, 50])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -39,6 +41,23 @@ def commit(folder: Path, pipe: Connection) -> None:
         await store.open()
         pipe.send((await store.commit(Txn([Enqueue("jobs", b"from outside"), Put("ns", "a", b"1")]))).ids)
         await store.close()
+
+    asyncio.run(run())
+
+
+def stop_inside_a_commit(folder: Path, pipe: Connection) -> None:
+    """Stand still (SIGSTOP) with the write transaction open, between apply and fsync."""
+
+    def probe(stage: str, number: int) -> None:
+        if stage == "applied":
+            pipe.send(os.getpid())
+            os.kill(os.getpid(), signal.SIGSTOP)
+            threading.Event().wait()  # the signal may reach another thread first
+
+    async def run() -> None:
+        store = LmdbStore(folder, probe=probe)
+        await store.open()
+        await store.commit(Txn([Put("ns", "half", b"done")]))
 
     asyncio.run(run())
 

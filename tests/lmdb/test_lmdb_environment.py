@@ -224,3 +224,33 @@ async def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot use"):
         await LmdbStore(tmp_path / "file").open()
+
+
+async def test_without_room_what_is_due_is_tried_again_after_a_pause_and_the_store_still_closes(
+    tmp_path: Path,
+) -> None:
+    clock, tries, full = FakeClock(), [], False
+
+    def probe(stage: str, number: int) -> None:
+        if full and stage == "before":
+            tries.append(number)
+            raise lmdb.MapFullError("mdb_put: MDB_MAP_FULL")
+
+    store = LmdbStore(tmp_path / "data", clock=clock, map_bytes=MAP_BYTES, probe=probe)
+    await store.open()
+    await store.open_session([LanePolicy(*JOBS)])
+    await store.commit(Txn([Enqueue("jobs", b"later", delay_ms=1000)]))
+    full = True
+    clock.advance(1000)
+    with pytest.raises(StoreFull):
+        await store.commit(Txn([Put("ns", "a", b"1")]))
+    with pytest.raises(StoreFull):  # its leases cannot be given back, and yet it closes
+        await store.close()
+    assert len(tries) < 12
+    full = False
+    again = LmdbStore(tmp_path / "data", clock=clock, map_bytes=MAP_BYTES)
+    await again.open()
+    await again.open_session([LanePolicy(*JOBS)])
+    (message,) = await again.claim({JOBS: 1}, 0)
+    assert message.payload == b"later"
+    await again.close()

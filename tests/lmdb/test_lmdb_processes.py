@@ -15,7 +15,7 @@ import other_process
 import pytest
 
 from iii.errors import LeaseLost
-from iii.model import Ack, Enqueue, Lane, LanePolicy, Retry, Txn
+from iii.model import Ack, Enqueue, Lane, LanePolicy, Put, Retry, Txn
 from iii.store.lmdb import LmdbStore, sessions
 from iii.store.lmdb.liveness import OwnSession, session_ids
 
@@ -87,6 +87,20 @@ async def test_a_commit_of_another_process_wakes_a_parked_claim_and_a_parked_rea
     (message,) = await asyncio.wait_for(claim, WAIT_S)
     (change,) = await asyncio.wait_for(reader, WAIT_S)
     assert (message.payload, change.key, change.new) == (b"from outside", "a", b"1")
+    child.end()
+
+
+async def test_a_process_stopped_inside_its_commit_stops_no_tool_either(tmp_path: Path) -> None:
+    """Nobody has a session here: two command lines, the first of them stopped with Ctrl-Z."""
+    child = Child(other_process.stop_inside_a_commit, tmp_path / "data")
+    assert await child.hears() == child.process.pid
+    store = LmdbStore(tmp_path / "data")
+    await store.open()
+    await asyncio.wait_for(store.commit(Txn([Put("ns", "whole", b"1")])), WAIT_S)
+    assert [entry.key for entry in store.scan("ns")] == ["whole"]
+    child.process.join(WAIT_S)
+    assert child.process.exitcode == -signal.SIGKILL
+    await store.close()
     child.end()
 
 

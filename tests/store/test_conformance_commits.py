@@ -11,7 +11,9 @@ from iii.errors import BadMerge, Conflict, LeaseLost, StoreClosed, TooLarge
 from iii.model import (
     TAIL,
     Ack,
+    Committed,
     Delete,
+    Discard,
     Enqueue,
     Hold,
     LanePolicy,
@@ -340,3 +342,17 @@ async def test_a_closed_store_refuses_and_answers_who_waits(kit: StoreKit) -> No
         await store.claim({JOBS: 1}, 0)
     with pytest.raises(StoreClosed):
         await store.open_session([LanePolicy(*JOBS)])
+
+
+async def test_01_a_txn_refused_beside_others_takes_nothing_of_theirs_with_it(kit: StoreKit) -> None:
+    """The Discard looks at rows the neighbours have just made; the last op refuses what came before it."""
+    store = await work(kit)
+    nothing_there = Discard(*JOBS, "ready", 128, 999)
+    answers = await asyncio.gather(
+        store.submit(Txn([Enqueue("jobs", b"first")])),
+        store.submit(Txn([Enqueue("jobs", b"urgent", priority=200), nothing_there])),
+        store.submit(Txn([Enqueue("jobs", b"last")])),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers] == [Committed, Conflict, Committed]
+    assert [message.payload for message in store.waiting("jobs")] == [b"first", b"last"]

@@ -45,6 +45,49 @@ async def test_middleware_runs_in_order_around_the_handler_and_shares_its_contex
     assert calls == ["outer in", "inner in", "handler", "outer out"]
 
 
+async def tuple_header() -> Any:
+    return Response(200, "ok", {"x-many": ("a", "b")})
+
+
+@pytest.mark.parametrize(
+    ("handler", "status"),
+    [
+        (lambda: {"n": 1}, 200),
+        (lambda: None, 204),
+        (lambda: {"status": 201, "body": "x"}, 201),
+        (tuple_header, 200),
+    ],
+    ids=["dict", "None", "status dict", "Response"],
+)
+async def test_middleware_adds_to_the_headers_of_any_answer(handler: Any, status: int) -> None:
+    async def outer(request: Any, ctx: Any, next: Any) -> Any:
+        response = await next()
+        response.headers["x-outer"] = "1"
+        response.headers.setdefault("x-many", []).append("c")
+        return response
+
+    async def inner(request: Any, ctx: Any, next: Any) -> Any:
+        return await next()
+
+    async with site(get("/", handler, middleware=[outer, inner])) as running:
+        reply = await running.send("GET", "/")
+        assert (reply.status, reply.header("x-outer")) == (status, "1")
+        assert reply.headers("x-many")[-1] == "c"
+
+
+async def test_headers_that_a_middleware_adds_are_of_this_answer_alone() -> None:
+    shared = {"x-own": "2"}
+
+    async def middle(request: Any, ctx: Any, next: Any) -> Any:
+        response = await next()
+        response.headers["x-user"] = request.path_params["user"]
+        return response
+
+    async with site(get("/:user", lambda: Response(200, "ok", shared), middleware=[middle])) as running:
+        assert (await running.send("GET", "/ann")).header("x-user") == "ann"
+    assert shared == {"x-own": "2"}
+
+
 async def test_middleware_answers_itself_and_what_it_wrote_commits() -> None:
     async def guard(request: Any, ctx: Any, next: Any) -> Any:
         if request.headers.get("authorization") != "me":

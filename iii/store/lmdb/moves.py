@@ -151,12 +151,11 @@ class Moves:
         """Write the fresh rows, so that `ready` holds all of the lane's ready messages."""
         if not lane.fresh:
             return
-        fresh, lane.fresh = lane.fresh, []
-        fresh.sort(key=_order)
+        fresh, lane.fresh = lane.fresh, []  # undo cuts it at a length: it keeps its order
         number = lane.number
         rows = [
             (_ready_key(number, rank, id), row if type(row) is bytes else row.record())  # type: ignore[union-attr]
-            for rank, id, row in fresh
+            for rank, id, row in sorted(fresh, key=_order)
         ]
         self.txn.cursor(self.tables.ready).putmulti(rows)
         self.wrote = True

@@ -38,7 +38,7 @@ from iii.store.lmdb.doorbell import Ringer
 from iii.store.lmdb.environment import MAP_BYTES, Environment, Fsync
 from iii.store.lmdb.group import Call, Claim, Group, Meter, Probe
 from iii.store.lmdb.holder import Holder
-from iii.store.lmdb.liveness import refuse_foreign
+from iii.store.lmdb.liveness import Heartbeat, refuse_foreign
 from iii.store.lmdb.machine import refuse_network_filesystem
 from iii.store.lmdb.mapping import FORKED, poison_after_fork
 from iii.store.lmdb.membership import Membership
@@ -108,16 +108,21 @@ class LmdbStore(Reads):
         self._readers: Waiters[Change] = Waiters(self.clock)
         self._writer = Writer(opened, self, self._holder, self._loop, self.clock, self.limits, self._probe)
         self._undo_jump = self.clock.on_jump(self._jumped)
+        # With a session or without: a process stopped inside its transaction must not stop this one.
+        self._rescue = Heartbeat([self._holder.unfreeze])
         self._closed = None
         poison_after_fork(self)
         self._writer.start()
+        self._rescue.start()
 
     async def close(self) -> None:
         if self._environment is None or self._closed == FORKED:
             return
-        await self.close_session()
-        self._closed = _NOT_OPEN
-        await self._end()
+        try:
+            await self.close_session()
+        finally:
+            self._closed = _NOT_OPEN
+            await self._end()
 
     async def _end(self) -> None:
         self._undo_jump()
@@ -126,6 +131,7 @@ class LmdbStore(Reads):
         self._make_room()  # for nobody: who waits for it hears that the store is closed
         await asyncio.to_thread(self._writer.stop)
         await asyncio.sleep(0)  # what the writer told the loop last
+        self._rescue.stop()
         self._ringer.close()
         self._holder.close()
         opened, self._environment = self._environment, None

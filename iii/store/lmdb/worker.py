@@ -43,8 +43,8 @@ class Worker:
             self.own.close()
             raise
         self.own.park()
-        holder.serve(session)
-        self._heartbeat = Heartbeat([self.own.beat, self.watch.sample, holder.unfreeze, self._look])
+        holder.serve(session, self.staleness.is_stale)
+        self._heartbeat = Heartbeat([self.own.beat, self.watch.sample, self._look])
         self._heartbeat.start()
 
     def watch_all(self, sessions: Iterable[int]) -> None:

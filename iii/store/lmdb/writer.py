@@ -1,6 +1,7 @@
 """The writer: one thread per store commits everything pending as one group and answers the parked claim.
 
-    take what is pending -> begin -> each Txn checks and applies -> sweep -> grant -> commit -> tell the loop
+    take what is pending -> begin -> sweep what is due -> each Txn checks and applies -> grant -> commit
+    -> tell the loop
 
 The thread blocks without polling: a submitted item, a claim, the doorbell, a turned clock or the next due row
 wake it. Where the map or the disk is full the group is aborted; settlements go first then, the rest one by
@@ -127,11 +128,11 @@ class Writer:
             return True
         items = self.pending.swap()
         stirred, self._stirred = self._stirred, False
-        if items or self._is_due() or (stirred and self._may_have_work()):
-            self._commit_group(items)
-        elif self._stopping:
+        if not items and self._stopping:  # what is due waits for the next process
             self._sync(force=True)
             return True
+        if items or self._is_due() or (stirred and self._may_have_work()):
+            self._commit_group(items)
         return False
 
     def _refuse_pending(self) -> None:
@@ -326,6 +327,7 @@ class Writer:
     def _commit_in_parts(self, items: list[Item]) -> None:
         """The map or the disk is full: what settles goes first and together, the rest one by one."""
         self._full = self._environment.full()
+        self._pause()
         settling: list[Item] = [item for item in items if type(item) is tuple and _only_settles(item[0])]
         if settling:
             parked, self._claim = self._claim, None  # a grant would ask for room of its own
@@ -346,12 +348,16 @@ class Writer:
             else:
                 self._fail(items, error)
 
+    def _pause(self) -> None:
+        """What is due has failed, or needs room that is not there: not again before a while."""
+        self._next_ms = self._clock.delay_ms() + FAILURE_PAUSE_MS
+
     def _fail(self, items: list[Item], error: Exception) -> None:
         """Nothing of the group was written; whoever waits hears why."""
         _log.error("a group of %d items failed and wrote nothing", len(items), exc_info=error)
         reason = StoreError(f"the commit failed and wrote nothing: {error}")
         reason.__cause__ = error
-        self._next_ms = max(self._next_ms, self._clock.delay_ms() + FAILURE_PAUSE_MS)
+        self._pause()
         self._tell(Group([(future_of(item), reason) for item in items]))
 
 
