@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -59,7 +60,7 @@ class Tables(NamedTuple):
 class Environment:
     """An open store file. `acquire` and `release` count its users within this process."""
 
-    def __init__(self, path: Path, fsync: Fsync, map_bytes: int) -> None:
+    def __init__(self, path: Path, fsync: Fsync, map_bytes: int, writes: Callable[[], None]) -> None:
         self.path, self.fsync = path, fsync
         self.users = 0
         fresh = _require_sound_file(path / FILE)
@@ -80,17 +81,18 @@ class Environment:
         try:
             _require_whole_file(self.env, path)
             self.map_bytes, self._page_bytes = self.env.info()["map_size"], self.env.stat()["psize"]
-            self.tables = self._tables(fresh)
+            self.tables = self._tables(fresh, writes)
         except BaseException:
             self.env.close()
             raise
 
-    def _tables(self, fresh: bool) -> Tables:
+    def _tables(self, fresh: bool, writes: Callable[[], None]) -> Tables:
         """The handles; a new file gets its identity in the transaction that makes the tables."""
         try:
             if not fresh:
                 self._require_known_format()
             self.env.reader_check()
+            writes()
             with self.env.begin(write=True) as txn:
                 tables = Tables(*(self.env.open_db(name.encode(), txn=txn) for name in TABLES))
                 if txn.get(_FORMAT, db=tables.meta) is None:
@@ -178,8 +180,13 @@ _open: dict[tuple[int, int], Environment] = {}
 _lock = threading.Lock()
 
 
-def acquire(path: Path, fsync: Fsync, map_bytes: int) -> Environment:
-    """The environment of this folder, opened if this process has not opened it yet."""
+def acquire(
+    path: Path, fsync: Fsync, map_bytes: int, writes: Callable[[], None] = lambda: None
+) -> Environment:
+    """The environment of this folder, opened if this process has not opened it yet.
+
+    `writes` is called when the file has passed its checks, before the first write transaction is asked for.
+    """
     with _lock:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -189,7 +196,7 @@ def acquire(path: Path, fsync: Fsync, map_bytes: int) -> Environment:
         identity = (stat.st_dev, stat.st_ino)
         environment = _open.get(identity)
         if environment is None:
-            environment = _open[identity] = Environment(path, fsync, map_bytes)
+            environment = _open[identity] = Environment(path, fsync, map_bytes, writes)
         environment.users += 1
         return environment
 

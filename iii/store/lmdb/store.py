@@ -82,6 +82,7 @@ class LmdbStore(Reads):
         self._given_clock, self._fsync, self._map_bytes, self._probe = clock, fsync, map_bytes, probe
         self._closed: str | None = _NOT_OPEN
         self._environment: Environment | None = None
+        self._rescue: Heartbeat | None = None
         self._claim: Claim | None = None
         self._claim_deadline: Deadline | None = None
         self._room: list[asyncio.Future[None]] = []
@@ -93,13 +94,17 @@ class LmdbStore(Reads):
             raise StoreError("the store is open already")
         refuse_network_filesystem(self.path)
         refuse_foreign(self.path)
-        opened = environment.acquire(self.path, self._fsync, self._map_bytes)
+        opened = None
         try:
+            opened = environment.acquire(self.path, self._fsync, self._map_bytes, self._begin_rescue)
+            self._begin_rescue()
             self.clock = self._given_clock or opened.anchored_clock()
-            self._holder = Holder(self.path)
         except BaseException:
-            environment.release(opened)
+            self._end_rescue()
+            if opened is not None:
+                environment.release(opened)
             raise
+        self._holder.leave()
         self._environment = opened
         self._loop = asyncio.get_running_loop()
         self._env, self._tables = opened.env, opened.tables
@@ -108,12 +113,23 @@ class LmdbStore(Reads):
         self._readers: Waiters[Change] = Waiters(self.clock)
         self._writer = Writer(opened, self, self._holder, self._loop, self.clock, self.limits, self._probe)
         self._undo_jump = self.clock.on_jump(self._jumped)
-        # With a session or without: a process stopped inside its transaction must not stop this one.
-        self._rescue = Heartbeat([self._holder.unfreeze])
         self._closed = None
         poison_after_fork(self)
         self._writer.start()
-        self._rescue.start()
+
+    def _begin_rescue(self) -> None:
+        """From here on this process waits for transactions: one stopped inside its own must not stop it."""
+        if self._rescue is None:
+            self._holder = Holder(self.path)
+            self._rescue = Heartbeat([self._holder.unfreeze])
+            self._rescue.start()
+        self._holder.want()
+
+    def _end_rescue(self) -> None:
+        rescue, self._rescue = self._rescue, None
+        if rescue is not None:
+            rescue.stop()
+            self._holder.close()
 
     async def close(self) -> None:
         if self._environment is None or self._closed == FORKED:
@@ -131,9 +147,8 @@ class LmdbStore(Reads):
         self._make_room()  # for nobody: who waits for it hears that the store is closed
         await asyncio.to_thread(self._writer.stop)
         await asyncio.sleep(0)  # what the writer told the loop last
-        self._rescue.stop()
         self._ringer.close()
-        self._holder.close()
+        self._end_rescue()
         opened, self._environment = self._environment, None
         assert opened is not None
         environment.release(opened)
