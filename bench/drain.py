@@ -1,6 +1,7 @@
 """`drain`: producers that each await durability, a no-op step that consumes, until the last is settled.
 
-Run as its own process: `python bench/drain.py '{"messages": 200000, ...}'` prints one JSON object.
+A process of its own, set up as `iii run` does it, that prints one JSON object:
+`python bench/drain.py '{"messages": 200000, ...}'`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import orjson
 import uvloop
 
 from iii import Engine, queue
+from iii.cli.run import collect_rarely
 from iii.config import Config, load
 from iii.loader import make_step
 from iii.store.lmdb import LmdbStore
@@ -79,6 +81,7 @@ def _config(folder: Path, fsync: str) -> Config:
 def main() -> None:
     settings = orjson.loads(sys.argv[1])
     folder = Path(tempfile.mkdtemp(prefix="iii-bench-", dir=settings.pop("dir", None)))
+    collect_rarely()
     try:
         result = uvloop.run(drain(settings, folder, settings.pop("fsync", "commit")))
     finally:

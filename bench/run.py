@@ -116,6 +116,7 @@ def main() -> None:
     if args.json:
         settings = {"quick": args.quick, "rounds": args.rounds, "fsync": args.fsync}
         document = {"machine": machine(), "commit": commit(), "settings": settings, "results": results}
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(document, indent=2) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from iii.errors import ConfigError, IIIError
 from iii.loader import load_steps
 from iii.observe.logs import configure, log
 
-__all__ = ["run"]
+__all__ = ["collect_rarely", "run"]
 
 DOUBLED_S = 0.5
 
@@ -53,6 +54,7 @@ def run(
     engine = Engine(config, load_steps(config.steps), serve=config.http.enabled and not no_http)
     import uvloop
 
+    collect_rarely()
     uvloop.run(_run(engine))
     _leave_running_threads()
 
@@ -69,6 +71,13 @@ async def _run(engine: Engine) -> None:
     if engine.failed.is_set():
         raise IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
+
+
+def collect_rarely() -> None:
+    """What is loaded now stays: do not look through it again. Messages make next to no reference cycles, so a
+    collection every 700 allocations, Python's default, is a fifth of the time spent on a message."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 def _leave_running_threads() -> None:
