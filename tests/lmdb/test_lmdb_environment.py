@@ -114,6 +114,9 @@ async def test_a_backup_is_whole_and_opens_cleanly(tmp_path: Path, store: LmdbSt
     await store.commit(Txn([Enqueue("jobs", b"x"), Put("ns", "a", b"1")]))
     (message,) = await store.claim({JOBS: 1}, 0)
     store.start(message.lease)
+    with pytest.raises(StoreError, match="inside the store's own folder"):
+        await store.backup(store.path / "copy")
+    assert not (store.path / "copy").exists()
     await store.backup(tmp_path / "copy")
     with pytest.raises(StoreError, match="not empty"):
         await store.backup(tmp_path / "copy")

@@ -158,6 +158,8 @@ class Environment:
 
     def copy(self, dest: Path) -> None:
         """A consistent, compacted, fsynced copy into the new or empty folder `dest`."""
+        if dest.resolve().is_relative_to(self.path.resolve()):
+            raise StoreError(f"{dest} lies inside the store's own folder: name one outside {self.path}")
         dest.mkdir(parents=True, exist_ok=True)
         if any(dest.iterdir()):
             raise StoreError(f"{dest} is not empty: a backup needs a new folder")

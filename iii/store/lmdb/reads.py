@@ -5,6 +5,7 @@ Reads take no lock and see the last commit of any process; they hold nothing ope
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal, TypeAlias, get_args
@@ -41,15 +42,16 @@ OLDEST_ROWS_MAX = 64
 Txn: TypeAlias = "lmdb.Transaction[bytes]"
 
 
-class Reads:
+class Reads(ABC):
     """The reading half of the Store protocol. `_env` and `_tables` are there while the store is open."""
 
     clock: Clock
     _env: lmdb.Environment
     _tables: Tables
 
+    @abstractmethod
     def _require_open(self) -> None:
-        raise NotImplementedError
+        """StoreClosed unless the store is open."""
 
     def _read(self) -> Txn:
         self._require_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -13,7 +14,7 @@ __all__ = ["MemoryReads"]
 STATES: tuple[MessageState, ...] = get_args(MessageState)
 
 
-class MemoryReads:
+class MemoryReads(ABC):
     """The reading half of the Store protocol."""
 
     def __init__(self, tables: MemoryTables) -> None:
@@ -104,8 +105,9 @@ class MemoryReads:
         served = [lane for lane in asked if (row := self._tables.lane.get(lane)) and row.served]
         return sum(self._tables.counted(lane, state) for lane in served for state in STATES)
 
+    @abstractmethod
     def _now_ms(self) -> int:
-        raise NotImplementedError
+        """The delay clock."""
 
     def _rows(self, state: MessageState) -> list[Row]:
         """All messages of a state: ready and later as they are claimed, the others by age."""
