@@ -19,7 +19,7 @@ import uvloop
 from iii import Engine, queue
 from iii.cli.run import collect_rarely
 from iii.config import Config, load
-from iii.loader import make_step
+from iii.definitions.loader import make_step
 from iii.store.lmdb import LmdbStore
 
 PAYLOAD = {"messageId": "msg-1234567890-abc123", "text": "Process this message", "priority": "high"}

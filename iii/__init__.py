@@ -11,11 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iii.ambient import enqueue, logger, state
-    from iii.blocking import BlockingContext
     from iii.config import Config
-    from iii.context import Context
-    from iii.draft import StateEntry
     from iii.engine import Engine
     from iii.errors import (
         BadMerge,
@@ -33,7 +29,11 @@ if TYPE_CHECKING:
         UndeclaredTopic,
         ValidationError,
     )
-    from iii.inputs import CronTick, StateChange
+    from iii.handling.ambient import enqueue, logger, state
+    from iii.handling.blocking import BlockingContext
+    from iii.handling.context import Context
+    from iii.handling.draft import StateEntry
+    from iii.handling.inputs import CronTick, StateChange
     from iii.step import Cancel, Response, Snooze, StepConfig, cron, http, queue
     from iii.web.request import Request
 
@@ -76,18 +76,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "iii.ambient": ("enqueue", "logger", "state"),
-    "iii.blocking": ("BlockingContext",),
+    "iii.handling.ambient": ("enqueue", "logger", "state"),
+    "iii.handling.blocking": ("BlockingContext",),
     "iii.config": ("Config",),
-    "iii.context": ("Context",),
-    "iii.draft": ("StateEntry",),
+    "iii.handling.context": ("Context",),
+    "iii.handling.draft": ("StateEntry",),
     "iii.engine": ("Engine",),
     "iii.errors": (
         *("BadMerge", "ConfigError", "Conflict", "HandlerEnded", "IIIError", "InputError", "LeaseLost"),
         *("QueueFull", "StepError", "StoreError", "StoreFull", "TooLarge", "UndeclaredTopic"),
         "ValidationError",
     ),
-    "iii.inputs": ("CronTick", "StateChange"),
+    "iii.handling.inputs": ("CronTick", "StateChange"),
     "iii.step": ("Cancel", "Response", "Snooze", "StepConfig", "cron", "http", "queue"),
     "iii.web.request": ("Request",),
 }

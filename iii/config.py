@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias, cast
 from msgspec import Struct, structs
 
 from iii.errors import ConfigError, IIIError
-from iii.fields import Fields
-from iii.units import NAME_RULE, is_name
+from iii.formats.fields import Fields
+from iii.formats.units import NAME_RULE, is_name
 
 __all__ = [
     "Config",
@@ -170,7 +170,7 @@ def load(
     Keyword arguments win over the file (their paths are relative to the working folder). A .env
     beside the file is loaded into the environment first and overrides nothing that is set there.
     """
-    from iii.yaml_source import load_env, read_yaml
+    from iii.formats.yaml_source import load_env, read_yaml
 
     path = Path(file) if file is not None else Path(FILE_NAME)
     root = path.parent.absolute()

@@ -18,27 +18,28 @@ from socket import socket
 from types import TracebackType
 from typing import Any
 
-from iii import operations, trace
-from iii.bindings import bind, inputs, policies
+from iii import trace
 from iii.clock import Clock
 from iii.config import Config, load
-from iii.context import Runtime
-from iii.door import Door
+from iii.definitions.loader import check_steps, load_steps
 from iii.errors import IIIError, InputError
-from iii.invoke import Invoker
-from iii.loader import check_steps, load_steps
+from iii.handling.context import Runtime
+from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
+from iii.handling.outside import OutsideState
 from iii.model import Txn
-from iii.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
-from iii.outside import OutsideState
 from iii.report import Report, report
-from iii.runner import Runner
+from iii.running.bindings import bind, inputs, policies
+from iii.running.invoke import Invoker
+from iii.running.runner import Runner
+from iii.running.timers import Timers
 from iii.sources.changes import ChangeSource
 from iii.sources.cron import CronSource, manual_tick
 from iii.sources.queue import QueueSource
 from iii.step import Step
+from iii.store import operations
 from iii.store.contract import Limits, Store
-from iii.timers import Timers
 from iii.web.asgi import AsgiApp, app
+from iii.web.door import Door
 from iii.web.idempotency import idempotency_policies
 
 __all__ = ["Engine"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from iii.bindings import Binding
+from iii.running.bindings import Binding
 from iii.sources.cron import CronJob
 from iii.step import HttpTrigger, Step
 

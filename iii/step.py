@@ -14,9 +14,9 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from iii.config import QueueConfig
+from iii.formats.units import duration_ms
 from iii.model import Lane
 from iii.schema import Validator
-from iii.units import duration_ms
 
 __all__ = [
     "METHODS",

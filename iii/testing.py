@@ -21,17 +21,17 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-from iii import codec
 from iii.clock import FakeClock
 from iii.config import Config, load
+from iii.definitions.loader import load_steps
 from iii.engine import Engine
 from iii.errors import InputError
-from iii.loader import load_steps
+from iii.formats import codec
+from iii.formats.units import duration_ms
+from iii.handling.outside import OutsideState
 from iii.model import ARCHIVE
-from iii.outside import OutsideState
 from iii.step import Step
 from iii.store.memory import MemoryStore
-from iii.units import duration_ms
 from iii.web.request import Request
 from iii.web.stream import Stream
 

@@ -12,12 +12,12 @@ from iii.cli.output import print_json, print_table
 from iii.cli.project import load_project_steps, reading, writing
 from iii.config import load
 from iii.errors import InputError
+from iii.formats.units import nearest
 from iii.model import Txn
-from iii.operations import iso
 from iii.sources.cron import CronJob, jobs, manual_tick
 from iii.step import Step
 from iii.store.contract import Store
-from iii.units import nearest
+from iii.store.operations import iso
 
 __all__ = ["cron"]
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 
 from iii import trace
-from iii.bindings import inputs
 from iii.cli.arguments import json_value, priority_value
 from iii.cli.group import config_option, json_option
 from iii.cli.output import print_json
 from iii.cli.project import load_project_steps, writing
 from iii.config import Config, load
 from iii.errors import StepError
+from iii.handling.outbox import Outbox
 from iii.model import Txn
-from iii.outbox import Outbox
+from iii.running.bindings import inputs
 from iii.schema import Validator
 from iii.store.contract import Store
 

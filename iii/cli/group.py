@@ -113,7 +113,7 @@ def _with_run(args: list[str]) -> list[str]:
 
 
 def _fail_unknown(name: str, ctx: click.Context) -> NoReturn:
-    from iii.units import nearest
+    from iii.formats.units import nearest
 
     meant = nearest(name, COMMANDS)
     hint = f'did you mean "{meant}"?' if meant else f"there are {', '.join(COMMANDS)}"

@@ -20,7 +20,7 @@ STORE_FILE = "data.mdb"
 
 def load_project_steps(config: Config) -> list[Step]:
     """The checked steps of `config`."""
-    from iii.loader import check_steps, load_steps
+    from iii.definitions.loader import check_steps, load_steps
 
     steps = load_steps(config.steps)
     check_steps(steps, config)

@@ -10,8 +10,8 @@ from iii.cli.group import config_option, json_option
 from iii.cli.output import compact, count, print_json, print_table, span
 from iii.cli.project import reading, writing
 from iii.config import load
-from iii.operations import MessageRow, QueueRow, peek, purge, queue_rows, redrive, set_paused
 from iii.store.contract import Store
+from iii.store.operations import MessageRow, QueueRow, peek, purge, queue_rows, redrive, set_paused
 
 __all__ = ["queue"]
 

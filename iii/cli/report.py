@@ -10,9 +10,9 @@ import click
 
 from iii import __version__
 from iii.engine import Engine
-from iii.operations import iso
 from iii.report import CronLine
 from iii.step import StateTrigger
+from iii.store.operations import iso
 
 __all__ = ["lines"]
 

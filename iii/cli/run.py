@@ -16,9 +16,9 @@ import click
 from iii.cli.group import config_option
 from iii.cli.report import lines
 from iii.config import Config, load
+from iii.definitions.loader import load_steps
 from iii.engine import Engine
 from iii.errors import ConfigError, IIIError
-from iii.loader import load_steps
 from iii.observe.logs import configure, log
 
 __all__ = ["collect_rarely", "run"]

@@ -15,8 +15,8 @@ from iii.cli.project import reading, writing
 from iii.config import load
 from iii.errors import InputError
 from iii.model import Delete, Entry, Put, Txn
-from iii.operations import state_row
 from iii.store.contract import Store
+from iii.store.operations import state_row
 
 __all__ = ["state"]
 

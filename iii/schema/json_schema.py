@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from iii.errors import Detail, StepError, ValidationError
+from iii.formats.units import shown, type_name
 from iii.schema.validator import DETAILS_MAX, Validator, dotted, misfit, not_json, parse_json
-from iii.units import shown, type_name
 
 _KEYWORDS = frozenset(
     {

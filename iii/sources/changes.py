@@ -26,15 +26,15 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from iii import codec
-from iii.bindings import TRIGGER_HEADER
 from iii.errors import Conflict, InputError, QueueFull, Refusal, StoreClosed, StoreError, StoreFull
-from iii.filters import fires
-from iii.inputs import encode_change
+from iii.formats import codec
+from iii.formats.filters import fires
+from iii.handling.inputs import encode_change
 from iii.model import TAIL, Change, Enqueue, Mark, Op, Txn
+from iii.running.bindings import TRIGGER_HEADER
+from iii.running.timers import Timers
 from iii.step import StateTrigger, Step
 from iii.store.contract import Store
-from iii.timers import Timers
 
 __all__ = ["FORGOTTEN_LAG", "ChangeSource"]
 

@@ -16,14 +16,14 @@ from hashlib import blake2b
 from msgspec import Struct
 
 from iii import trace
-from iii.bindings import TRIGGER_HEADER
-from iii.cron_expression import Schedule, parse
 from iii.errors import Conflict, StoreClosed, StoreError
-from iii.inputs import encode_tick
+from iii.formats.cron_expression import Schedule, parse
+from iii.handling.inputs import encode_tick
 from iii.model import Enqueue, Mark, Op, Txn
+from iii.running.bindings import TRIGGER_HEADER
+from iii.running.timers import Timers
 from iii.step import CronTrigger, Missed, Step
 from iii.store.contract import Store
-from iii.timers import Timers
 
 __all__ = ["CronJob", "CronSource", "jobs", "manual_tick", "ticks"]
 

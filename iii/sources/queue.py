@@ -14,13 +14,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from iii.bindings import Binding
 from iii.core import Dispatcher
 from iii.errors import IIIError, StoreClosed
 from iii.model import Lane, Message
-from iii.runner import Runner
+from iii.running.bindings import Binding
+from iii.running.runner import Runner
+from iii.running.timers import Timers
 from iii.store.contract import Store
-from iii.timers import Timers
 
 __all__ = ["QueueSource"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from iii import codec
 from iii.config import HttpConfig
-from iii.runner import Runner
+from iii.formats import codec
+from iii.running.runner import Runner
 from iii.step import Step
 from iii.store.contract import Store
 from iii.web.cors import Cors

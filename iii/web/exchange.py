@@ -15,10 +15,10 @@ from typing import Any, cast
 from msgspec import Struct
 
 from iii import trace
-from iii.context import Context
 from iii.errors import Conflict, Detail, QueueFull, StepError, StoreClosed, StoreFull, ValidationError
-from iii.runner import Runner
-from iii.settler import describe
+from iii.handling.context import Context
+from iii.running.runner import Runner
+from iii.running.settler import describe
 from iii.step import Response
 from iii.web.body import read_body
 from iii.web.idempotency import KEY_HEADER, Claim, KeptAnswer, KeptAnswers
@@ -31,7 +31,7 @@ from iii.web.stream import EVENT_STREAM, Stream
 __all__ = ["Exchange", "Means"]
 
 RETRY_AFTER = (b"retry-after", b"1")
-_ENGINE_MODULES = frozenset({"iii.web.exchange", "iii.runner", "iii.invoke"})
+_ENGINE_MODULES = frozenset({"iii.web.exchange", "iii.running.runner", "iii.running.invoke"})
 
 
 class Late(Exception):

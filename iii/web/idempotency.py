@@ -17,8 +17,8 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from iii import codec
 from iii.errors import Detail
+from iii.formats import codec
 from iii.model import Enqueue, LanePolicy, Unique
 from iii.step import HttpTrigger, Response, Step
 from iii.store.contract import Store

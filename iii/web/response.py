@@ -20,8 +20,8 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-from iii import codec
 from iii.errors import Detail, StepError, ValidationError
+from iii.formats import codec
 from iii.schema import Validator
 from iii.step import Cancel, Response, Snooze
 from iii.trace import Trace

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from iii.context import StartedBy
 from iii.errors import StepError
+from iii.handling.context import StartedBy
 from iii.step import HttpTrigger, Schemas, Step
 from iii.web.response import Answer
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from iii import codec
 from iii.errors import StepError
+from iii.formats import codec
 from iii.observe.logs import StepLogger
-from iii.settler import describe
+from iii.running.settler import describe
 
 __all__ = ["EVENT_STREAM", "Stream", "StreamBroken", "event_frame"]
 

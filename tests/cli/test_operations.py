@@ -11,10 +11,10 @@ import pytest
 from iii.clock import FakeClock
 from iii.errors import InputError, QueueFull
 from iii.model import ARCHIVE, Ack, DeadLetter, Enqueue, Lane, LanePolicy, Message, Op, Retry, Txn
-from iii.operations import MessageRow, QueueRow, iso, peek, purge, queue_rows, redrive, set_paused
 from iii.store.contract import Store
 from iii.store.lmdb import LmdbStore
 from iii.store.memory import MemoryStore
+from iii.store.operations import MessageRow, QueueRow, iso, peek, purge, queue_rows, redrive, set_paused
 
 WORK = LanePolicy("mail", "SendMail")
 LANE = Lane("mail", "SendMail")

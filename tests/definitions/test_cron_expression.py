@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from iii.cron_expression import Schedule, parse
 from iii.errors import StepError
+from iii.formats.cron_expression import Schedule, parse
 
 HOUR = 3_600_000
 

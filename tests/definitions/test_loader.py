@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from iii.config import Config, QueueConfig, StoreConfig
+from iii.definitions.loader import check_steps, load_steps
 from iii.errors import StepError
-from iii.loader import check_steps, load_steps
 from iii.step import Step
 
 GOOD = """\

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from iii.config import QueueConfig
+from iii.definitions.step_config import make_step
 from iii.errors import StepError
 from iii.model import Lane
 from iii.step import (
@@ -26,7 +27,6 @@ from iii.step import (
     queue,
     state_trigger,
 )
-from iii.step_config import make_step
 
 FILE = "steps/send_message_step.py"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iii.units import duration_ms, duration_text, is_name, nearest, shown, size_bytes
+from iii.formats.units import duration_ms, duration_text, is_name, nearest, shown, size_bytes
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 from iii.clock import Clock, FakeClock
 from iii.config import Config, HistoryConfig, QueueConfig, StoreConfig
+from iii.definitions.loader import make_step
 from iii.engine import Engine
-from iii.loader import make_step
 from iii.model import ARCHIVE, Committed, Txn, Waiting
 from iii.step import Step
 from iii.store.memory import MemoryStore, MemoryTables

@@ -14,8 +14,8 @@ import msgspec
 import pydantic
 import pytest
 
-from iii.codec import encode
 from iii.errors import StepError
+from iii.formats.codec import encode
 
 ID = uuid.UUID(int=7)
 

@@ -10,11 +10,11 @@ from engine_kit import RecordingStore, Running, running, step
 
 from iii import Context, CronTick, cron
 from iii.clock import FakeClock
-from iii.cron_expression import parse
 from iii.errors import InputError
+from iii.formats.cron_expression import parse
+from iii.running.timers import Timers
 from iii.sources.cron import MISSED_MAX, CronSource, ticks
 from iii.store.memory import MemoryTables
-from iii.timers import Timers
 
 START_MS = 1_767_225_600_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000

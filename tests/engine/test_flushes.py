@@ -10,10 +10,10 @@ import pytest
 from engine_kit import RecordingStore, running, step
 
 from iii import Context, QueueFull, queue
-from iii.context import CLEAR_ATOMIC_MAX, Runtime, StartedBy
 from iii.errors import StoreFull
+from iii.handling.context import CLEAR_ATOMIC_MAX, Runtime, StartedBy
+from iii.handling.outbox import Outbox
 from iii.model import Committed, Put, Txn
-from iii.outbox import Outbox
 
 
 async def turns(count: int = 50) -> None:

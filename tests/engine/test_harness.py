@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from iii import Context, InputError, Response, cron, http, queue
-from iii.loader import make_step
+from iii.definitions.loader import make_step
 from iii.testing import harness
 
 

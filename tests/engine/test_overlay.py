@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iii import Context, queue
-from iii.context import Runtime, StartedBy
 from iii.errors import BadMerge
-from iii.outbox import Outbox
+from iii.handling.context import Runtime, StartedBy
+from iii.handling.outbox import Outbox
 from iii.store.memory import MemoryStore
 
 WORK = step(lambda: None, queue("in"))

@@ -14,7 +14,7 @@ from iii import Context, queue
 from iii.config import QueueConfig, QueueRules
 from iii.errors import Conflict, LeaseLost, StoreError
 from iii.model import ARCHIVE, Ack, DeadLetter, Enqueue, Lease, Message, Release, Retry
-from iii.retry import Cancelled, Done, Failed, Outcome, Snoozed, archive_of, doom, settle
+from iii.running.retry import Cancelled, Done, Failed, Outcome, Snoozed, archive_of, doom, settle
 
 LEASE = Lease(1, 7, 3)
 

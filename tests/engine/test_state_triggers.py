@@ -14,10 +14,10 @@ from iii import Context, StateChange, queue, state
 from iii.clock import FakeClock
 from iii.engine import Engine
 from iii.model import TAIL, Change, Mark, Put, Txn
+from iii.running.timers import Timers
 from iii.sources.changes import FORGOTTEN_LAG, ChangeSource
 from iii.store.contract import Limits
 from iii.store.memory import MemoryTables
-from iii.timers import Timers
 
 
 def listener(seen: list[Any], name: str = "Listener", **trigger: Any) -> Any:

@@ -12,11 +12,11 @@ from engine_kit import running, step
 
 from iii import Context, HandlerEnded, queue
 from iii.clock import FakeClock
-from iii.context import Runtime, StartedBy
-from iii.invoke import Invoker, StillRunning
-from iii.outbox import Outbox
+from iii.handling.context import Runtime, StartedBy
+from iii.handling.outbox import Outbox
+from iii.running.invoke import Invoker, StillRunning
+from iii.running.timers import Timers
 from iii.store.memory import MemoryStore
-from iii.timers import Timers
 
 KNOBS = {"timeout": "30s", "max_retries": 1, "concurrency": 1}
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from iii.clock import FakeClock, SystemClock
-from iii.timers import Timers
+from iii.running.timers import Timers
 
 
 async def test_calls_come_in_order_when_the_clock_is_turned() -> None:

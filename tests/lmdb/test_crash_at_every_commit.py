@@ -25,7 +25,7 @@ COMMITS_MIN = 20
 def server() -> Iterator[ForkServerContext]:
     """Forks children from a process that has the modules loaded and no threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["iii.store.lmdb", "iii.merge"])
+    context.set_forkserver_preload(["iii.store.lmdb", "iii.formats.merge"])
     yield context
     context.set_forkserver_preload([])
 

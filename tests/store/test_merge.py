@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iii.errors import BadMerge, InputError
-from iii.merge import OPS_MAX, PATH_DEPTH_MAX, encode_patch, evaluate
+from iii.formats.merge import OPS_MAX, PATH_DEPTH_MAX, encode_patch, evaluate
 
 INT_MAX, INT_MIN = (1 << 64) - 1, -(1 << 63)
 NAMES = st.sampled_from(["a", "b", "c", ""])

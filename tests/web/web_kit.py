@@ -10,16 +10,16 @@ from typing import Any
 
 from iii.clock import FakeClock
 from iii.config import HttpConfig
-from iii.context import Runtime
-from iii.invoke import Invoker
+from iii.definitions.step_config import make_step
+from iii.handling.context import Runtime
+from iii.handling.outbox import Outbox
 from iii.model import LanePolicy, Waiting
-from iii.outbox import Outbox
-from iii.runner import Runner
+from iii.running.invoke import Invoker
+from iii.running.runner import Runner
+from iii.running.timers import Timers
 from iii.step import Step, http
-from iii.step_config import make_step
 from iii.store.contract import Limits
 from iii.store.memory import MemoryStore, MemoryTables
-from iii.timers import Timers
 from iii.web.endpoint import Endpoint
 from iii.web.idempotency import idempotency_policies
 from iii.web.request import Request

@@ -5,8 +5,8 @@ A Txn makes one change per key whatever it did on the way there: its writes wait
 
 from __future__ import annotations
 
-from iii import merge
 from iii.errors import Conflict, TooLarge
+from iii.formats import merge
 from iii.model import Delete, Mark, Merge, Put
 from iii.store.contract import Limits
 from iii.store.lmdb.keys import STATE_HEAD, state_key, u64

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from iii.errors import Conflict, LeaseLost, QueueFull, TooLarge
-from iii.merge import evaluate
+from iii.formats.merge import evaluate
 from iii.model import (
     ARCHIVE,
     TAIL,

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from iii import codec
 from iii.errors import InputError, ValidationError
+from iii.formats import codec
+from iii.formats.units import duration_ms, nearest, shown
 from iii.model import PRIORITIES, Enqueue, Txn, Unique
 from iii.schema import Validator
 from iii.store.contract import Limits
 from iii.store.limits import check
-from iii.units import duration_ms, nearest, shown
 
 __all__ = ["UNIQUE_TTL_MS", "Delay", "Outbox", "Priority", "UniqueKey", "priority_of"]
 

@@ -17,7 +17,7 @@ __all__ = ["Timers"]
 
 SLEEP_MS_MAX = 60_000  # the loop's clock stands still while the machine sleeps, the delay clock does not
 
-log = logging.getLogger("iii.timers")
+log = logging.getLogger("iii.running.timers")
 
 
 class Timers:

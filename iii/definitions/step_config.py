@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any, cast
 
-from iii import filters, schema
+from iii import schema
 from iii.config import QueueConfig, read_queue
-from iii.cron_expression import parse
+from iii.definitions.handler import calling
 from iii.errors import IIIError, StepError
-from iii.fields import Fail, Fields
-from iii.handler import calling
+from iii.formats import filters
+from iii.formats.cron_expression import parse
+from iii.formats.fields import Fail, Fields
+from iii.formats.units import NAME_RULE, is_name, nearest, shown
 from iii.schema import Validator
 from iii.step import (
     METHODS,
@@ -35,7 +37,6 @@ from iii.step import (
     StepConfig,
     Trigger,
 )
-from iii.units import NAME_RULE, is_name, nearest, shown
 
 __all__ = ["make_step"]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import ModuleType
 
 from iii.config import Config
+from iii.definitions.import_errors import explain
+from iii.definitions.step_config import make_step
 from iii.errors import ConfigError, StepError
-from iii.import_errors import explain
 from iii.step import HttpTrigger, QueueTrigger, Step
-from iii.step_config import make_step
 
 __all__ = ["check_steps", "load_steps", "make_step"]
 

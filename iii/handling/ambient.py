@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
-from iii.blocking import BlockingContext
-from iii.context import Context
 from iii.errors import StepError
+from iii.handling.blocking import BlockingContext
+from iii.handling.context import Context
 from iii.observe.logs import StepLogger
 from iii.step import Fire, TriggerConfig, state_trigger
 

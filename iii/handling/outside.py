@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from iii import trace
-from iii.context import CLEAR_ATOMIC_MAX
-from iii.draft import Draft, StateEntry
+from iii.handling.context import CLEAR_ATOMIC_MAX
+from iii.handling.draft import Draft, StateEntry
 from iii.model import Txn
 from iii.store.contract import Store
 

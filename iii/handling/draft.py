@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from iii import codec
 from iii.errors import Conflict, HandlerEnded, InputError, TooLarge
-from iii.merge import encode_patch, evaluate
+from iii.formats import codec
+from iii.formats.merge import encode_patch, evaluate
 from iii.model import Delete, Enqueue, Entry, Merge, Op, Put, Txn
 from iii.store.contract import Store
 from iii.store.limits import check

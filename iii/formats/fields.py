@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TypeAlias, TypeVar
 
 from iii.errors import IIIError
-from iii.units import duration_ms, duration_text, nearest, shown, size_bytes
+from iii.formats.units import duration_ms, duration_text, nearest, shown, size_bytes
 
 D = TypeVar("D")
 T = TypeVar("T")

@@ -12,22 +12,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from iii.bindings import Binding, Start
-from iii.context import Context, Runtime, StartedBy
 from iii.errors import InputError, StoreError, ValidationError
-from iii.invoke import Invoker, Late, StillRunning, Waiting
+from iii.formats.units import duration_text
+from iii.handling.context import Context, Runtime, StartedBy
 from iii.model import Message
-from iii.retry import DONE, Cancelled, Failed, Outcome, Snoozed, doom
+from iii.running.bindings import Binding, Start
+from iii.running.invoke import Invoker, Late, StillRunning, Waiting
+from iii.running.retry import DONE, Cancelled, Failed, Outcome, Snoozed, doom
+from iii.running.settler import Settler, describe
+from iii.running.timers import Timers
 from iii.schema.validator import parse_json
-from iii.settler import Settler, describe
 from iii.step import Cancel, Snooze, Step
-from iii.timers import Timers
 from iii.trace import Trace
-from iii.units import duration_text
 
 __all__ = ["Runner"]
 
-_OUR_MODULES = frozenset({"iii.runner", "iii.invoke"})
+_OUR_MODULES = frozenset({"iii.running.runner", "iii.running.invoke"})
 
 
 class Runner:

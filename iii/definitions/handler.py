@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from iii.units import shown
+from iii.formats.units import shown
 
 __all__ = ["ARGUMENTS_MAX", "calling"]
 

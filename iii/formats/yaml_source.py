@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from iii.errors import ConfigError, IIIError
-from iii.fields import Expanded
-from iii.units import nearest
+from iii.formats.fields import Expanded
+from iii.formats.units import nearest
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[^}:]*)(?P<default>:[^}]*)?\}|\$\{")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from iii.units import type_name
+from iii.formats.units import type_name
 
 __all__ = ["fires", "matches", "problem"]
 

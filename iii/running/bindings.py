@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from iii.config import Config, QueueRules
-from iii.context import StartedBy
-from iii.inputs import CRON_INPUT, STATE_INPUT
+from iii.handling.context import StartedBy
+from iii.handling.inputs import CRON_INPUT, STATE_INPUT
 from iii.model import Lane, LanePolicy
 from iii.schema import Validator
 from iii.step import CronTrigger, HttpTrigger, QueueTrigger, StateTrigger, Step, Trigger

@@ -12,10 +12,10 @@ from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from iii.context import Context, StartedBy
-from iii.draft import StateEntry
+from iii.handling.context import Context, StartedBy
+from iii.handling.draft import StateEntry
+from iii.handling.outbox import NORMAL, Delay, Priority, UniqueKey
 from iii.observe.logs import StepLogger
-from iii.outbox import NORMAL, Delay, Priority, UniqueKey
 
 __all__ = ["BlockingContext", "BlockingState"]
 

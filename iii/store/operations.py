@@ -15,9 +15,9 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from iii.errors import Conflict, InputError
+from iii.formats.units import nearest
 from iii.model import ARCHIVE, Discard, Enqueue, Entry, LaneStats, MessageState, Pause, Txn, Waiting
 from iii.store.contract import Store
-from iii.units import nearest
 
 __all__ = [
     "MessageRow",

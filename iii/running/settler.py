@@ -10,20 +10,20 @@ import asyncio
 import logging
 import time
 
-from iii.bindings import Binding
-from iii.context import Context
 from iii.errors import IIIError, InputError, LeaseLost, Refusal, StoreClosed, StoreFull
+from iii.handling.context import Context
 from iii.model import Enqueue, Message, Op, Release, Retry, Txn
 from iii.observe.runs import Run, RunOutcome, record
-from iii.patience import patiently
-from iii.retry import DONE, ERROR_CHARS_MAX, Cancelled, Done, Failed, Outcome, Snoozed, settle
+from iii.running.bindings import Binding
+from iii.running.retry import DONE, ERROR_CHARS_MAX, Cancelled, Done, Failed, Outcome, Snoozed, settle
+from iii.running.timers import Timers
 from iii.step import Step
 from iii.store.contract import Store
-from iii.timers import Timers
+from iii.store.patience import patiently
 
 __all__ = ["Settler", "describe"]
 
-log = logging.getLogger("iii.runner")
+log = logging.getLogger("iii.running.runner")
 
 
 class Settler:

@@ -25,9 +25,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from iii.cron_words import in_words
 from iii.errors import StepError
-from iii.units import nearest
+from iii.formats.cron_words import in_words
+from iii.formats.units import nearest
 
 __all__ = ["Schedule", "parse"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from iii import step
 from iii.errors import StepError
-from iii.units import nearest
+from iii.formats.units import nearest
 
 __all__ = ["explain"]
 

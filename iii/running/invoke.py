@@ -15,11 +15,11 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
-from iii.ambient import running
-from iii.blocking import BlockingContext
 from iii.clock import Clock, SystemClock
-from iii.context import Context
-from iii.timers import Timers
+from iii.handling.ambient import running
+from iii.handling.blocking import BlockingContext
+from iii.handling.context import Context
+from iii.running.timers import Timers
 
 __all__ = ["Invoker", "Late", "StillRunning", "Waiting"]
 

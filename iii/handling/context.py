@@ -16,14 +16,14 @@ from typing import Any
 from msgspec import Struct
 
 from iii import trace
-from iii.draft import Draft, StateEntry
 from iii.errors import IIIError, StoreFull, UndeclaredTopic
+from iii.handling.draft import Draft, StateEntry
+from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.model import Committed, Delete, Hold, Message, Op, Txn
 from iii.observe.logs import StepLogger
-from iii.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
-from iii.patience import Sleep, patiently
 from iii.step import Step
 from iii.store.contract import Store
+from iii.store.patience import Sleep, patiently
 from iii.trace import Trace
 
 __all__ = ["Context", "Runtime", "StartedBy", "State"]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from iii.config import HttpConfig
-from iii.runner import Runner
+from iii.running.runner import Runner
 from iii.step import Step
 from iii.store.contract import Store
 from iii.web.endpoint import Endpoint

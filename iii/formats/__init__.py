@@ -1,0 +1,1 @@
+"""Values and texts from outside: units, YAML, JSON, patches, filters, cron. Each knows only its own form."""

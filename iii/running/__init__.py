@@ -1,0 +1,1 @@
+"""One attempt: which step a message is for, the call, the outcome, the one commit."""
