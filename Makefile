@@ -1,9 +1,13 @@
-# make run | test | bench | lint: each makes what it needs first, on a machine with Python 3.11, gcc and make.
+# make run | test | lint | bench | crash | soak | simulation: each makes what it needs first (given Python 3.11, gcc, make).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KILLS ?= 500
+INSTANCES ?= 3
+SEEDS ?= 2000
+MINUTES ?= 10
 NATIVE := $(wildcard core/iii_core/*.pyx core/iii_core/*.pxd)
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench crash soak simulation clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iii run -c iii-config.yaml
@@ -15,7 +19,19 @@ lint: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/taste
 
 bench: $(VENV)/.installed-bench
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py $(ARGS)
+
+# The long forms; the short ones are part of `make test`.
+crash: $(VENV)/.installed-test
+	$(BIN)/python tests/crash/kill_loop.py --kills $(KILLS) --instances $(INSTANCES)
+	$(BIN)/python tests/crash/kill_loop.py --kills $(KILLS) --instances $(INSTANCES) --supervised
+	$(BIN)/python tests/crash/power_cut.py
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python tests/crash/soak.py --minutes $(MINUTES)
+
+simulation: $(VENV)/.installed-test
+	$(BIN)/python tests/simulation/run.py --seeds $(SEEDS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iii needs Python 3.11 or later; run make PYTHON=/path/to/python3.11")'

@@ -7,13 +7,34 @@ what is absent has a default that works. The engine reads these structs and noth
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
 from msgspec import Struct, structs
 
 from iii.errors import ConfigError, IIIError
 from iii.formats.fields import Fields
-from iii.formats.units import NAME_RULE, is_name
+from iii.formats.units import NAME_RULE, is_host, is_name, is_unicode
+from iii.sections import (
+    DAY,
+    GIB,
+    HOUR,
+    KIB,
+    MIB,
+    OPEN_CONSOLE,
+    SECOND,
+    Backoff,
+    ConsoleConfig,
+    CorsConfig,
+    Fsync,
+    HistoryConfig,
+    HttpConfig,
+    LogConfig,
+    LogFormat,
+    QueueConfig,
+    QueueRules,
+    StoreConfig,
+    StoreKind,
+)
 
 __all__ = [
     "Config",
@@ -30,100 +51,6 @@ __all__ = [
 ]
 
 FILE_NAME = "iii-config.yaml"
-SECOND, HOUR, DAY = 1000, 3_600_000, 86_400_000
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-Backoff: TypeAlias = Literal["fixed", "exponential"]
-Fsync: TypeAlias = Literal["commit", "meta", "interval"]
-StoreKind: TypeAlias = Literal["lmdb", "memory"]
-LogFormat: TypeAlias = Literal["auto", "text", "json"]
-
-
-class CorsConfig(Struct, frozen=True):
-    """Which browsers' pages may call. `max_age` in seconds, as the header has it."""
-
-    origins: tuple[str, ...] = ("*",)
-    methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-    headers: tuple[str, ...] = ("*",)
-    credentials: bool = False
-    max_age: int = 600
-
-
-class HttpConfig(Struct, frozen=True):
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    port: int = 3000
-    body_bytes_max: int = MIB
-    head_bytes_max: int = 64 * KIB
-    timeout_ms: int = 30 * SECOND
-    head_timeout_ms: int = 5 * SECOND
-    keep_alive_ms: int = 75 * SECOND
-    cors: CorsConfig | None = None
-    idempotency_ttl_ms: int = DAY
-
-
-class StoreConfig(Struct, frozen=True):
-    path: Path
-    fsync: Fsync = "commit"
-    map_bytes: int = 64 * GIB
-    kind: StoreKind = "lmdb"
-
-
-class QueueConfig(Struct, frozen=True):
-    """The knobs of one queue as written; None = not written. QueueRules says what they mean."""
-
-    max_retries: int | None = None
-    retry_delay_ms: int | None = None
-    backoff: Backoff | None = None
-    retry_delay_max_ms: int | None = None
-    jitter: float | None = None
-    concurrency: int | None = None
-    max_in_flight: int | None = None
-    dead_letter_queue: str | None = None
-    timeout_ms: int | None = None
-    max_depth: int | None = None
-    retention_ms: int | None = None
-    max_crashes: int | None = None
-
-
-class QueueRules(Struct, frozen=True):
-    """What holds for one lane, every default filled in."""
-
-    dead_letter_queue: str
-    max_retries: int = 3  # after the first try
-    retry_delay_ms: int = SECOND
-    backoff: Backoff = "fixed"
-    retry_delay_max_ms: int = HOUR
-    jitter: float = 0.0  # share of the delay that is random, 0..1
-    concurrency: int = 32  # slots per instance
-    max_in_flight: int | None = None  # live leases over all instances
-    timeout_ms: int = 15 * 60 * SECOND
-    max_depth: int | None = None
-    retention_ms: int = 7 * DAY  # of a topic nobody subscribes to
-    max_crashes: int = 3
-
-
-class ConsoleConfig(Struct, frozen=True):
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    port: int = 3113
-    token: str | None = None
-
-
-class HistoryConfig(Struct, frozen=True):
-    """How many run records are kept; 0 = none. Age and size are known, and bound nothing yet."""
-
-    keep: int = 10_000
-    max_age_ms: int = 7 * DAY
-    max_bytes: int = 256 * MIB
-
-
-class LogConfig(Struct, frozen=True):
-    """`redact`: fields whose values never reach the log."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: LogFormat = "auto"
-    redact: tuple[str, ...] = ("authorization", "cookie", "password", "secret", "token", "api_key")
 
 
 class Config(Struct, frozen=True):
@@ -164,6 +91,8 @@ def load(
     host: str | None = None,
     port: int | None = None,
     instances: int | None = None,
+    console_port: int | None = None,
+    console: bool | None = None,
 ) -> Config:
     """Read `file`; None = ./iii-config.yaml, or the defaults for this folder where there is none.
 
@@ -180,13 +109,56 @@ def load(
     else:
         source = read_yaml(path)
         config = _read(Fields(source.content, at="", fail=source.fail), root, path.absolute())
-    given = {"host": host, "port": port, "instances": instances}
+    given = {"host": host, "port": port, "instances": instances, "console_port": console_port}
+    given |= {} if console is None else {"console": console}
     config = _override(config, Fields(given, at="", fail=_fail))
     if steps is not None:
         config = structs.replace(config, steps=Path(steps).absolute())
     if data is not None:
         config = structs.replace(config, store=structs.replace(config.store, path=Path(data).absolute()))
     return config
+
+
+def load_leniently(file: Path | str | None = None) -> tuple[Config | None, list[ConfigError]]:
+    """As `load`, but everything that is wrong: what is, is left out and the rest read again.
+
+    The config is what the rest says, None where the file cannot be read at all.
+    """
+    from iii.formats.yaml_source import load_env, read_yaml
+
+    path = Path(file) if file is not None else Path(FILE_NAME)
+    errors: list[ConfigError] = []
+    try:
+        if file is None and not path.is_file():
+            return load(), errors
+        load_env(path.parent.absolute())
+        source = read_yaml(path)
+    except ConfigError as error:
+        return None, [error]
+    while True:
+        try:
+            read = _read(
+                Fields(source.content, at="", fail=source.fail), path.parent.absolute(), path.absolute()
+            )
+        except ConfigError as error:
+            errors.append(error)
+            if not _leave_out(source.content, error.field):
+                return None, errors
+        else:
+            return read, errors
+
+
+def _leave_out(content: object, field: str) -> bool:
+    """Remove what the dotted `field` names from what was read; keys may have dots of their own."""
+    if not isinstance(content, dict):
+        return False
+    for key in sorted(content, key=lambda key: len(str(key)), reverse=True):
+        inner = field.removeprefix(str(key))
+        if field.startswith(str(key)) and (not inner or inner[0] in ".["):
+            if not (inner and _leave_out(content[key], inner[1:])):
+                del content[key]
+            return True
+    return False
 
 
 def _fail(field: str, message: str) -> IIIError:
@@ -199,7 +171,13 @@ def _override(config: Config, given: Fields) -> Config:
         host=given.text("host", config.http.host),
         port=given.whole("port", config.http.port, 0, 65535),
     )
-    return structs.replace(config, http=http, instances=given.whole("instances", config.instances, 1, 256))
+    console = structs.replace(
+        config.console,
+        enabled=given.flag("console", config.console.enabled),
+        port=given.whole("console_port", config.console.port, 0, 65535),
+    )
+    instances = given.whole("instances", config.instances, 1, 256)
+    return structs.replace(config, http=http, console=console, instances=instances)
 
 
 def _written(queue: QueueConfig | None) -> list[tuple[str, object]]:
@@ -214,7 +192,7 @@ def _read(top: Fields, root: Path, file: Path | None) -> Config:
     config = Config(
         file=file,
         root=root,
-        steps=root / Path(top.text("steps", "steps")).expanduser(),
+        steps=_path(top, "steps", "steps", root),
         http=_http(top),
         store=_store(top, root),
         queues=top.each("queues", _named_queue),
@@ -232,16 +210,37 @@ def _http(top: Fields) -> HttpConfig:
     with top.mapping("http") as http:
         return HttpConfig(
             enabled=http.flag("enabled", True),
-            host=http.text("host", "127.0.0.1"),
+            host=_host(http),
             port=http.whole("port", 3000, 0, 65535),
             body_bytes_max=http.size("max_body", MIB, KIB, GIB),
             head_bytes_max=http.size("max_head", 64 * KIB, KIB, 16 * MIB),
             timeout_ms=http.duration("timeout", 30 * SECOND, 1, DAY),
             head_timeout_ms=http.duration("head_timeout", 5 * SECOND, 100, HOUR),
             keep_alive_ms=http.duration("keep_alive", 75 * SECOND, 0, DAY),
+            send_timeout_ms=http.duration("send_timeout", 30 * SECOND, 100, DAY),
+            lane=http.flag("lane", True),
             cors=_cors(http),
             idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
         )
+
+
+def _path(fields: Fields, name: str, default: str, root: Path) -> Path:
+    """A path, relative to the file's folder."""
+    written = fields.text(name, default)
+    if "\0" in written or not is_unicode(written):
+        raise fields.error(name, f"{written!r} is no path: it has a NUL or a lone surrogate in it")
+    try:
+        return root / Path(written).expanduser()
+    except RuntimeError:
+        raise fields.error(name, f'"{written}" begins with the home of nobody here; write it out') from None
+
+
+def _host(fields: Fields) -> str:
+    """A name or an address; whether it is one of this machine shows when it is listened on."""
+    host = fields.text("host", "127.0.0.1")
+    if not is_host(host):
+        raise fields.error("host", f'{host!r} is no host; write an address or a name, like "127.0.0.1"')
+    return host
 
 
 def _cors(http: Fields) -> CorsConfig | None:
@@ -264,7 +263,7 @@ def _store(top: Fields, root: Path) -> StoreConfig:
     with top.mapping("store") as store:
         return StoreConfig(
             kind=cast(StoreKind, store.choice("type", "lmdb", ("lmdb", "memory"))),
-            path=root / Path(store.text("path", "data")).expanduser(),
+            path=_path(store, "path", "data", root),
             fsync=cast(Fsync, store.choice("fsync", "commit", ("commit", "meta", "interval"))),
             map_bytes=store.size("map_size", 64 * GIB, MIB, 16 << 40),
         )
@@ -272,12 +271,21 @@ def _store(top: Fields, root: Path) -> StoreConfig:
 
 def _console(top: Fields) -> ConsoleConfig:
     with top.mapping("console") as console:
-        return ConsoleConfig(
+        read = ConsoleConfig(
             enabled=console.flag("enabled", True),
-            host=console.text("host", "127.0.0.1"),
+            host=_host(console),
             port=console.whole("port", 3113, 0, 65535),
             token=console.text("token", None),
+            read_only=console.flag("read_only", False),
+            hosts=console.texts("hosts", ()),
         )
+        for index, host in enumerate(read.hosts):
+            if not is_host(host):
+                message = f"{host!r} is no host; write the name that browsers use, without scheme and port"
+                raise console.error(f"hosts[{index}]", message)
+        if read.is_open:
+            raise console.error("token", OPEN_CONSOLE.format(host=read.host))
+        return read
 
 
 def _history(top: Fields) -> HistoryConfig:
@@ -286,6 +294,7 @@ def _history(top: Fields) -> HistoryConfig:
             keep=history.whole("keep", 10_000, 0, 10_000_000),
             max_age_ms=history.duration("max_age", 7 * DAY, 0, 3650 * DAY),
             max_bytes=history.size("max_bytes", 256 * MIB, 0, 1 << 40),
+            traces_per_second=history.whole("traces_per_second", 50, 0, 1_000_000),
         )
 
 
@@ -296,6 +305,7 @@ def _log(top: Fields) -> LogConfig:
             level=cast(Literal["debug", "info", "warning", "error"], level),
             format=cast(LogFormat, log.choice("format", "auto", ("auto", "text", "json"))),
             redact=log.texts("redact", LogConfig().redact),
+            file_bytes_max=log.size("max_file", 16 * MIB, 0, 1 << 40),
         )
 
 

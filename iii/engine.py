@@ -16,31 +16,42 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iii import trace
 from iii.clock import Clock
 from iii.config import Config, load
 from iii.definitions.loader import check_steps, load_steps
-from iii.errors import IIIError, InputError
+from iii.errors import IIIError, InputError, StoreDamaged
 from iii.handling.context import Runtime
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.outside import OutsideState
+from iii.handling.unserved import Unserved
 from iii.model import Txn
+from iii.observe.metering import Metering
+from iii.observe.meters import Figures
 from iii.report import Report, report
 from iii.running.bindings import bind, inputs, policies
 from iii.running.invoke import Invoker
+from iii.running.recording import Recorder
 from iii.running.runner import Runner
 from iii.running.timers import Timers
+from iii.running.watchdog import Watchdog
 from iii.sources.changes import ChangeSource
 from iii.sources.cron import CronSource, manual_tick
 from iii.sources.queue import QueueSource
 from iii.step import Step
-from iii.store import operations
-from iii.store.contract import Limits, Store
+from iii.store import bulk
+from iii.store.contract import Store
+from iii.stores import roster_of, store_of
+from iii.trace import Sampler
 from iii.web.asgi import AsgiApp, app
 from iii.web.door import Door
+from iii.web.duty import HttpServer
 from iii.web.idempotency import idempotency_policies
+
+if TYPE_CHECKING:
+    from iii.console.means import InstanceRow, Means
+    from iii.console.server import Console
 
 __all__ = ["Engine"]
 
@@ -57,7 +68,9 @@ class Engine:
             await engine.enqueue("mail", {"to": "ada"})
             await engine.idle()
 
-    `serve`: also listen on config.http. `store` and `clock` replace those the config asks for (tests).
+    `serve`: also listen on config.http, or on `sockets` that listen already (an instance's, from its
+    supervisor). `console`: serve the console too, where config.console has it, or on such sockets.
+    `store` and `clock` replace those the config asks for (tests).
     """
 
     def __init__(
@@ -68,21 +81,29 @@ class Engine:
         store: Store | None = None,
         clock: Clock | None = None,
         serve: bool = False,
+        sockets: Sequence[socket] = (),
+        console: bool | Sequence[socket] = False,
     ) -> None:
         check_steps(steps, config)
         self.config, self.steps = config, tuple(steps)
-        self.store: Store = store if store is not None else _store(config, clock)
-        self.state = OutsideState(self.store)
+        self.store: Store = store if store is not None else store_of(config, clock)
+        self._data = config.store.path if store is None and config.store.kind == "lmdb" else None
+        self.figures = Figures()
+        self._sampler = Sampler(config.history.traces_per_second if config.history.keep else 0)
+        self.state = OutsideState(self.store, self._sampler)
         self.endpoint = Door(self.steps, config.http, self._progressed)
         self.asgi: AsgiApp = app(self.endpoint, startup=self.start, shutdown=self.stop)
         self._bindings = bind(self.steps, config)
         self._inputs = inputs(self.steps)
-        self._serves = serve
+        self._serves, self._sockets = serve, sockets
+        self._console = console if config.console.enabled else False
+        self._served: Console | None = None
         self._address: tuple[str, int] | None = None
         self._progress = asyncio.Event()
         self._running: AsyncExitStack | None = None
         self._stopping = asyncio.Event()
         self.failed = asyncio.Event()  # set when what was started has died: stop the engine
+        self.failure: IIIError | None = None  # why, where the log alone does not say it
 
     @classmethod
     def from_config(
@@ -90,6 +111,7 @@ class Engine:
         file: Path | str | None = None,
         *,
         serve: bool = False,
+        console: bool = False,
         store: Store | None = None,
         clock: Clock | None = None,
         **overrides: Any,
@@ -99,7 +121,8 @@ class Engine:
         ConfigError and StepError name file, field and remedy.
         """
         config = load(file, **overrides)
-        return cls(config, load_steps(config.steps), store=store, clock=clock, serve=serve)
+        steps = load_steps(config.steps)
+        return cls(config, steps, store=store, clock=clock, serve=serve, console=console)
 
     async def __aenter__(self) -> Engine:
         await self.start()
@@ -120,10 +143,16 @@ class Engine:
             sockets = self._listen(stack) if self._serves else []
             await self.store.open()
             stack.push_async_callback(self.store.close)
+            self.store.on_damage(self._damaged)
+            self._sampler.now_ms = self.store.clock.delay_ms
             await self._start_sources(stack)
+            stack.callback(self.endpoint.shut)
             if sockets:
                 self._start_server(stack, sockets)
             self._running = stack.pop_all()
+            self.store.show("ready", self._requests)
+            if self._served is not None:
+                self._served.start(self._means())
 
     async def stop(self, timeout_ms: int | None = None) -> None:
         """Drain: handlers have `timeout_ms` (config.shutdown_timeout) to finish, then their messages are
@@ -132,7 +161,10 @@ class Engine:
         if running is None:
             return
         self._stopping.set()
+        self.store.show("draining", self._requests)
         self.endpoint.drain()
+        if not self._serves:  # whoever serves it may go on sending requests
+            self.endpoint.shut()
         drain_ms = self.config.shutdown_timeout_ms if timeout_ms is None else timeout_ms
         try:
             await asyncio.gather(self._answer_last(drain_ms), self._queues.drain(drain_ms))
@@ -148,23 +180,51 @@ class Engine:
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         http_threads = ThreadPoolExecutor(HTTP_THREADS, thread_name_prefix="iii-http")
         stack.callback(http_threads.shutdown, wait=False, cancel_futures=True)
-        self._outbox = Outbox(self.store.limits, self._inputs)
-        runtime = Runtime(self.store, self._outbox)
+        stack.callback(Watchdog().stop)
+        self._outbox = Outbox(self.store.limits, self._inputs, self._unserved().notice)
+        keeps = self.config.history.keep > 0
+        captures = logging.getLevelNamesMapping()[self.config.log.level.upper()] if keeps else None
+        runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)
         invoker = Invoker(timers, threads, http_threads, self.store.clock)
-        runner = Runner(runtime, timers, invoker, keeps_runs=self.config.history.keep > 0)
+        recorder = Recorder(
+            self.store, timers, keeps=keeps, redact=self.config.log.redact, figures=self.figures
+        )
+        stack.push_async_callback(recorder.close)
+        self._measure(stack)
+        runner = Runner(runtime, timers, invoker, recorder=recorder)
         self._changes = ChangeSource(
             self.store, timers, self.steps, self._progressed, on_failure=self.failed.set
         )
-        self._cron = CronSource(self.store, timers, self.steps, on_failure=self.failed.set)
+        self._cron = CronSource(
+            self.store, timers, self.steps, on_failure=self.failed.set, sampler=self._sampler
+        )
         self._queues = QueueSource(self.store, runner, timers, self._bindings, self._progressed)
         await self.store.open_session([*lanes, *kept])
         stack.push_async_callback(self.store.close_session)
+        self._take_console(stack)
         stack.push_async_callback(self._changes.stop)
         await self._changes.start()
         stack.push_async_callback(self._cron.stop)
         await self._cron.start()
         self.endpoint.open(runner, self.store)
+        for route in self.endpoint.router.routes:
+            trigger = route.trigger
+            self.figures.routes[trigger.method, trigger.path, route.step.name] = route.meter
         self._queues.start()
+
+    def _unserved(self) -> Unserved:
+        """Dead-letter topics are kept for people to look at: they need no step."""
+        rules = [(binding.lane.topic, binding.rules.dead_letter_queue) for binding in self._bindings.values()]
+        topics = {topic for topics in rules for topic in topics}
+        stats = self.store.stats
+        return Unserved(topics, lambda topic: any(row.topic == topic and row.served for row in stats()))
+
+    def _measure(self, stack: AsyncExitStack) -> None:
+        """Count from here on, together with the other instances on the data folder."""
+        self.figures.steps = {lane: each.meter for lane, each in self._bindings.items()}
+        self.metering = Metering(self.store, self.figures, self._data)
+        self.metering.start()
+        stack.push_async_callback(self.metering.stop)
 
     def _require_started(self) -> None:
         if self._running is None:
@@ -199,21 +259,24 @@ class Engine:
         As `ctx.enqueue`. A `traceparent` among the headers is the parent of the message's trace.
         """
         self._require_started()
-        origin = trace.new()
         if headers and "traceparent" in headers:
-            origin = trace.child(headers)
+            origin = self._sampler.child(headers).headers()
             headers = {name: value for name, value in headers.items() if name != "traceparent"}
+        else:
+            origin = self._sampler.root_headers()
         op = self._outbox.op(
             topic,
             data,
-            origin.headers(),
+            origin,
             priority=priority,
             delay=delay,
             group=group,
             unique=unique,
             headers=headers,
         )
+        self._outbox.notice(op.topic)
         committed = await self.store.commit(Txn((op,)))
+        self.figures.sent(op.topic)
         return [str(id) for id in committed.ids[0]]
 
     async def run_cron(self, step: str) -> str:
@@ -227,9 +290,9 @@ class Engine:
         return str(committed.ids[0][0])
 
     async def redrive(self, topic: str) -> int:
-        """Send dead letters back to where they came from; see operations.redrive."""
+        """Send dead letters back to where they came from; see bulk.redrive."""
         self._require_started()
-        return await operations.redrive(self.store, topic)
+        return await bulk.redrive(self.store, bulk.select(self.store, topic, dead=True), topic=topic)
 
     async def idle(self, timeout: float | None = None, *, due_only: bool = False) -> None:
         """Wait until nothing is left to run: no message unsettled, no request being handled, no change that
@@ -254,7 +317,8 @@ class Engine:
         host, port = self._address or ("", 0)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}" if self._address else None
         wall_ms = self.store.clock.wall_ms()
-        return report(self.steps, self._bindings.values(), self._cron.jobs, wall_ms, path, address)
+        at = address, self._served.address if self._served is not None else None
+        return report(self.steps, self._bindings.values(), self._cron.jobs, wall_ms, path, *at)
 
     def next_ms(self) -> int | None:
         """Wall clock of the next thing that happens by itself: a cron tick, or a message that becomes due."""
@@ -275,34 +339,55 @@ class Engine:
         running = any(lane.leased or (lane.ready and not lane.paused) for lane in lanes)
         return not running and self._cron.waits
 
+    def _requests(self) -> int:
+        return self.endpoint.in_flight
+
     def _progressed(self) -> None:
         self._progress.set()
+
+    def _damaged(self, error: StoreDamaged) -> None:
+        """Nothing can be settled any more: messages stay with the store as they were."""
+        log.critical("%s", error)
+        self.failure = error
+        self.failed.set()
 
     # ----------------------------------------------------------------------------------------- HTTP
 
     def _listen(self, stack: AsyncExitStack) -> list[socket]:
         from iii.web.port import address_of, listen
 
-        sockets = listen(self.config.http.host, self.config.http.port)
+        http, file = self.config.http, str(self.config.file or "")
+        sockets = list(self._sockets) or listen(http.host, http.port, file=file)
         for each in sockets:
             stack.callback(each.close)
         self._address = address_of(sockets)
         return sockets
 
     def _start_server(self, stack: AsyncExitStack, sockets: list[socket]) -> None:
-        from iii.web.server import serve
+        drain_ms, failed = self.config.shutdown_timeout_ms, self.failed.set
+        server = HttpServer(self.endpoint, sockets, self._stopping, drain_ms=drain_ms, failed=failed)
+        stack.push_async_callback(server.end)
 
-        drain_ms = self.config.shutdown_timeout_ms
-        work = serve(self.asgi, self.config.http, sockets, self._stopping, drain_ms=drain_ms)
-        self._server = asyncio.get_running_loop().create_task(work)
-        self._server.add_done_callback(self._server_ended)
-        stack.push_async_callback(_ended, self._server)
+    def _take_console(self, stack: AsyncExitStack) -> None:
+        """Once our session is on record: who else wants the port then sees that we are one of them."""
+        from iii.console.server import take
 
-    def _server_ended(self, server: asyncio.Task[None]) -> None:
-        """A server ends when it is told to; one that fails takes the engine's owner with it."""
-        if not self._stopping.is_set() and not server.cancelled() and server.exception() is not None:
-            log.critical("HTTP failed: nobody answers any more", exc_info=server.exception())
-            self.failed.set()
+        self._served = take(self.config, self._console, self._roster, self.store.session)
+        if self._served is not None:
+            stack.push_async_callback(self._served.stop)
+
+    def _roster(self) -> Sequence[InstanceRow]:
+        return roster_of(self._data, self.store.clock)
+
+    def _means(self) -> Means:
+        from iii import __version__
+        from iii.console.means import Means, Pulse
+
+        return Means(
+            self.config, self.store, self.steps, self._bindings, self._cron.jobs, self.endpoint, self._outbox,
+            self._sampler, self._roster, self.report().address, self.store.clock.wall_ms(), self._stopping,
+            self.metering, self.figures, Pulse(self.store, self.metering), __version__,
+        )  # fmt: skip
 
     async def _answer_last(self, timeout_ms: int) -> None:
         """Wait for the requests being handled, by our server or by one that this engine is mounted in."""
@@ -313,21 +398,3 @@ class Engine:
                     await self._progress.wait()
         except TimeoutError:
             log.warning("%d requests did not finish in time", self.endpoint.in_flight)
-
-
-async def _ended(server: asyncio.Task[None]) -> None:
-    """Wait for a server that was told to stop, or stop one whose engine did not start."""
-    if not server.done():
-        await asyncio.wait((server,))
-
-
-def _store(config: Config, clock: Clock | None) -> Store:
-    limits = Limits(runs_max=config.history.keep)
-    if config.store.kind == "memory":
-        from iii.store.memory import MemoryStore
-
-        return MemoryStore(clock, limits)
-    from iii.store.lmdb import LmdbStore
-
-    kept = config.store
-    return LmdbStore(kept.path, clock=clock, limits=limits, fsync=kept.fsync, map_bytes=kept.map_bytes)

@@ -99,7 +99,8 @@ class StoreBusy(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The store's file fails its checks. Restore a backup; nothing was changed."""
+    """The store's file fails its checks, or was removed while in use. Nothing is written to it any more:
+    stop, put a backup in its place."""
 
 
 class StoreIncompatible(StoreError):

@@ -4,17 +4,22 @@ A handler's effects are a `Txn`: a list of plain ops, committed whole or not at 
 state values are opaque bytes here (JSON above); only Merge is evaluated below. A message's state *is*
 the table that holds it, and there is no other way to move than these:
 
-    from      op or event              to
-    -         Enqueue                  ready | later (delay) | behind (its group has a head)
-    -         Enqueue, claim parked    leased            (by the very commit that enqueues it)
-    later     due                      ready
-    behind    the head leaves          ready | later     (the oldest of its group; later while not due)
-    ready     claim                    leased
-    leased    Ack                      -
-    leased    Retry, Release           later | ready     (Retry counts an attempt, Release does not)
-    leased    its session died         ready             (crashes + 1 where the handler had started)
-    ready, later, behind  Discard      -
-    ready     retention passed         -                 (lanes nobody subscribes to)
+    from                  event           to
+    -                     Enqueue         ready | later | behind   (a delay; its group has a head)
+    later                 due             ready
+    behind                head left       ready | later            (the oldest of its group; not due)
+    ready                 claim           leased
+    leased                Ack             -
+    leased                Retry, Release  ready | later            (Retry counts an attempt, Release does not)
+    leased                session left    ready                    (nothing is counted)
+    leased                session died    ready                    (crashes + 1 where the handler had started)
+    ready, later, behind  Discard         -
+    ready                 expired         -                        (dead letters; lanes nobody subscribes to)
+    ready                 adopted         ready | behind           (into the lane of its first subscriber,
+    later                 adopted         later | behind            whose group may have a head)
+    behind                adopted         behind
+
+A store may make two of them in one write: what becomes ready may be claimed by the same commit.
 
 What a refused Txn leads to, by who sent it (None: the Txn is dropped silently):
 
@@ -48,25 +53,29 @@ MOVES: frozenset[tuple[str, str, str]] = frozenset(
         ("-", "Enqueue", "ready"),
         ("-", "Enqueue", "later"),
         ("-", "Enqueue", "behind"),
-        ("-", "Enqueue", "leased"),
         ("later", "due", "ready"),
-        ("later", "due", "leased"),
         ("behind", "head left", "ready"),
         ("behind", "head left", "later"),
         ("ready", "claim", "leased"),
         ("leased", "Ack", "-"),
-        ("leased", "Retry", "later"),
         ("leased", "Retry", "ready"),
-        ("leased", "Release", "later"),
+        ("leased", "Retry", "later"),
         ("leased", "Release", "ready"),
+        ("leased", "Release", "later"),
+        ("leased", "session left", "ready"),
         ("leased", "session died", "ready"),
         ("ready", "Discard", "-"),
         ("later", "Discard", "-"),
         ("behind", "Discard", "-"),
         ("ready", "expired", "-"),
+        ("ready", "adopted", "ready"),
+        ("ready", "adopted", "behind"),
+        ("later", "adopted", "later"),
+        ("later", "adopted", "behind"),
+        ("behind", "adopted", "behind"),
     }
 )
-"""(from, event, to): the legal moves; the memory store asserts each of its moves against it."""
+"""(from, event, to): the table above; the memory store asserts each of its moves against it."""
 
 
 class Lane(NamedTuple):
@@ -254,6 +263,7 @@ class Message(Struct, frozen=True):
     enqueued_ms: int  # wall clock
     error: str | None  # of the last failed attempt
     dead: DeadLetter | None  # set where a dead letter's copy is delivered to a subscriber
+    due_ms: int = 0  # wall clock, after a delay or a retry: when it could run; 0 = from its enqueue on
 
 
 class Waiting(Struct, frozen=True):
@@ -273,6 +283,16 @@ class Waiting(Struct, frozen=True):
     error: str | None
     crashes: int
     dead: DeadLetter | None
+    session: int = 0  # whose lease, state "leased" only
+
+
+class Page(Struct, frozen=True):
+    """What `Store.browse` found, each with the cursor behind it. `looked_at`: rows that were read;
+    `next`: the cursor to go on from, None = that is all."""
+
+    messages: list[tuple[bytes, Waiting]]
+    looked_at: int
+    next: bytes | None
 
 
 class Entry(Struct, frozen=True, gc=False):

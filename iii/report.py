@@ -32,7 +32,7 @@ class CronLine(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """`store` None = in memory; `address` None = HTTP is not served here."""
+    """`store` None = in memory; `address` None = HTTP is not served here; `console` likewise."""
 
     steps: tuple[str, ...]
     routes: tuple[tuple[str, str, str], ...]  # method, path, step
@@ -40,6 +40,7 @@ class Report(Struct, frozen=True):
     crons: tuple[CronLine, ...]
     store: Path | None
     address: str | None
+    console: str | None = None
 
 
 def report(
@@ -49,6 +50,7 @@ def report(
     wall_ms: int,
     store: Path | None,
     address: str | None,
+    console: str | None = None,
 ) -> Report:
     routes = (
         (trigger.method, trigger.path, step.name)
@@ -63,6 +65,7 @@ def report(
         crons=tuple(_cron(job, wall_ms) for job in jobs),
         store=store,
         address=address,
+        console=console,
     )
 
 

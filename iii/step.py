@@ -147,7 +147,10 @@ class Step(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True):
-    """An HTTP answer. body: JSON value, str, bytes or an async generator (streamed); None = empty."""
+    """An HTTP answer. body: JSON value, str, bytes or an async generator (streamed); None = empty.
+
+    headers: a list is sent as that many headers of the name (`{"set-cookie": ["a=1", "b=2"]}`).
+    """
 
     status: int = 200
     body: Any = None

@@ -132,7 +132,7 @@ class Harness:
         target, _, query = path.partition("?")
         if params:
             query = "&".join(part for part in (query, urlencode(params, doseq=True)) if part)
-        sent = await self.engine.endpoint(Request(method, target, query.encode(), fields, raw))
+        sent = await self.engine.endpoint.answer(Request(method, target, query.encode(), fields, raw))
         names = {name.decode().lower(): value.decode("latin-1") for name, value in sent.headers}
         if not isinstance(sent.body, Stream):
             return Reply(sent.status, names, sent.body)

@@ -2,28 +2,41 @@
 
 W3C Trace Context (https://www.w3.org/TR/trace-context/): `traceparent` = 00-<trace id>-<span id>-<flags>.
 `iii-depth` counts the hops, so that a chain that feeds itself ends as a dead letter ("loop").
+
+Whether the runs of a trace are recorded although they succeed is decided once, at its root, and carried in
+the flags (W3C's sampled bit), so that a kept trace is whole. A caller's set bit is honoured; one that is not
+set says only that the caller does not record, so the Sampler here decides.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 DEPTH_MAX = 100
+BURST_S = 10
 _HEX = frozenset("0123456789abcdef")
+_ODD = frozenset("13579bdf")
 _random = random.Random(os.urandom(16))  # ids need to differ, not to be secret: 10 times faster than urandom
 os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
 
 
 class Trace(NamedTuple):
-    """trace_id: 32 hex digits, the same over the chain; span_id: 16, one per run; depth: hops so far."""
+    """trace_id: 32 hex digits, the same over the chain; span_id: 16, one per run; depth: hops so far.
+
+    parent_id: the span that caused this one, "" at a root."""
 
     trace_id: str
     span_id: str
     flags: str = "01"
     depth: int = 0
+    parent_id: str = ""
+
+    @property
+    def sampled(self) -> bool:
+        return self.flags[1] in _ODD
 
     @property
     def traceparent(self) -> str:
@@ -34,28 +47,86 @@ class Trace(NamedTuple):
         return {"traceparent": self.traceparent, "iii-depth": str(self.depth + 1)}
 
 
-def new() -> Trace:
+def new(*, sampled: bool = True) -> Trace:
     """The root of a new trace."""
-    return Trace(f"{_random.getrandbits(128) or 1:032x}", f"{_random.getrandbits(64) or 1:016x}")
+    ids = _random_hex(24)
+    return Trace(ids[:32], ids[32:], "01" if sampled else "00")
+
+
+def new_headers(*, sampled: bool = True) -> dict[str, str]:
+    """`new().headers()`: what starts a trace and keeps no run of its own, like an enqueue from outside."""
+    ids = _random_hex(24)
+    flags = "01" if sampled else "00"
+    return {"traceparent": f"00-{ids[:32]}-{ids[32:]}-{flags}", "iii-depth": "1"}
 
 
 def child(headers: Mapping[str, str]) -> Trace:
     """The trace that `headers` carry, with a span of its own; a new one where they carry none."""
-    trace_id, flags = _parse(headers.get("traceparent", ""))
+    trace_id, parent_id, flags = _parse(headers.get("traceparent", ""))
     if not trace_id:
         return new()
     depth = headers.get("iii-depth", "")
     hops = int(depth) if depth.isascii() and depth.isdigit() and len(depth) < 7 else 0
-    return Trace(trace_id, f"{_random.getrandbits(64) or 1:016x}", flags, hops)
+    return Trace(trace_id, _random_hex(8), flags, hops, parent_id)
 
 
-def _parse(traceparent: str) -> tuple[str, str]:
-    """(trace id, flags) of a valid traceparent, else ("", "")."""
+def is_sampled(headers: Mapping[str, str]) -> bool:
+    """Whether the trace in a message's own headers is kept; False where they carry none."""
+    return headers.get("traceparent", "")[-1:] in _ODD
+
+
+class Sampler:
+    """Decides at the root of a trace whether it is kept: `per_s` a second, and what was saved up in the
+    BURST_S before. A token bucket (GCRA, ITU-T I.371). per_s None: all of them, 0: none."""
+
+    __slots__ = ("_ahead_ms_max", "_paid_ms", "_step_ms", "_wants_all", "now_ms")
+
+    def __init__(self, per_s: int | None = None, now_ms: Callable[[], int] = lambda: 0) -> None:
+        self._wants_all = per_s is None
+        self.now_ms = now_ms
+        self._step_ms = 1000 / per_s if per_s else 0.0
+        self._ahead_ms_max = 1000 * BURST_S - self._step_ms
+        self._paid_ms = 0.0  # up to when tokens are spent
+
+    def take(self) -> bool:
+        """Whether the trace that begins now is kept."""
+        if self._wants_all or not self._step_ms:
+            return self._wants_all
+        now_ms = self.now_ms()
+        paid_ms = self._paid_ms
+        if paid_ms - now_ms > self._ahead_ms_max:
+            return False
+        self._paid_ms = max(paid_ms, now_ms) + self._step_ms
+        return True
+
+    def root(self) -> Trace:
+        """As `new`."""
+        return new(sampled=self.take())
+
+    def root_headers(self) -> dict[str, str]:
+        """As `new_headers`."""
+        return new_headers(sampled=self.take())
+
+    def child(self, headers: Mapping[str, str]) -> Trace:
+        """As `child`, of a caller's headers: a trace that nobody has decided to keep is decided on here."""
+        trace = child(headers) if headers.get("traceparent") else None
+        if trace is None or not trace.parent_id:
+            return self.root()
+        return trace if trace.sampled or not self.take() else trace._replace(flags="01")
+
+
+def _random_hex(size: int) -> str:
+    """`size` random bytes. All of them zero, which no id may be, is as good as impossible."""
+    return _random.getrandbits(8 * size).to_bytes(size, "big").hex()
+
+
+def _parse(traceparent: str) -> tuple[str, str, str]:
+    """(trace id, span id, flags) of a valid traceparent, else three times ""."""
     parts = traceparent.strip().split("-")
     if len(parts) < 4 or [len(p) for p in parts[:4]] != [2, 32, 16, 2] or parts[0] == "ff":
-        return "", ""
+        return "", "", ""
     if parts[0] == "00" and len(parts) > 4:
-        return "", ""
+        return "", "", ""
     if not all(_HEX.issuperset(p) for p in parts[:4]) or set(parts[1]) == {"0"} or set(parts[2]) == {"0"}:
-        return "", ""
-    return parts[1], parts[3]
+        return "", "", ""
+    return parts[1], parts[2], parts[3]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iii import trace
+from iii.clock import FakeClock
 
 VALID = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -68,3 +69,34 @@ def test_a_forked_child_makes_other_ids() -> None:
     assert os.read(read, 32).decode() != ours
     os.close(read)
     os.close(write)
+
+
+def test_a_child_knows_its_parent_span() -> None:
+    first = trace.new()
+    assert trace.child(first.headers()).parent_id == first.span_id and first.parent_id == ""
+
+
+def test_a_sampler_keeps_some_traces_a_second_and_what_was_saved_up() -> None:
+    clock = FakeClock()
+    sampler = trace.Sampler(5, clock.delay_ms)
+    assert sum(sampler.take() for _ in range(1_000)) == 50, "ten seconds' worth"
+    clock.advance(1_000)
+    assert sum(sampler.take() for _ in range(1_000)) == 5
+    clock.advance(3_600_000)
+    assert sum(sampler.take() for _ in range(1_000)) == 50, "no more than that is saved"
+
+
+def test_without_a_rate_all_traces_are_kept_and_at_0_none() -> None:
+    assert trace.Sampler().root().sampled and trace.is_sampled(trace.Sampler().root_headers())
+    assert not trace.Sampler(0).root().sampled and not trace.is_sampled(trace.Sampler(0).root_headers())
+    assert not trace.is_sampled({})
+
+
+def test_a_callers_flag_is_honoured_where_it_is_set_and_decided_anew_where_it_is_not() -> None:
+    unset = {"traceparent": f"{VALID[:-2]}00"}
+    assert trace.Sampler(0).child({"traceparent": VALID}).sampled
+    assert not trace.Sampler(0).child(unset).sampled
+    kept = trace.Sampler().child(unset)
+    assert kept.sampled and kept.trace_id == VALID[3:35] and kept.parent_id == VALID[36:52]
+    assert trace.child(kept.headers()).sampled
+    assert not trace.Sampler(0).child({"traceparent": "nonsense"}).sampled

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from iii.cli.group import config_option, json_option
 from iii.cli.output import count, print_json
-from iii.cli.project import has_store, load_project_steps, reading
-from iii.config import Config, load
-from iii.errors import IIIError
+from iii.cli.project import has_store, reading
+from iii.config import Config, load_leniently
+from iii.definitions.loader import conflicts, each_step
+from iii.errors import ConfigError, IIIError
+from iii.step import Step
 from iii.store.contract import Store
 
 __all__ = ["check"]
-
-T = TypeVar("T")
 
 
 @click.command()
@@ -27,14 +26,18 @@ T = TypeVar("T")
 def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
     """Check the configuration, the steps and the store.
 
-    What is wrong is printed (of the configuration and of the steps the first
-    thing each), and the exit code is 1 then. An engine may run meanwhile.
+    Everything that is wrong is printed (of a step's trigger the first thing), and the exit code is 1 then. An
+    engine may run meanwhile.
     """
     findings = _Findings()
-    if (config := findings.of(lambda: load(config_file))) is not None:
+    config, errors = load_leniently(config_file)
+    findings.problems += map(str, errors)
+    if config is not None:
         findings.fine.append(f"{config.file or 'no configuration file, defaults'}")
-        findings.steps(config)
-        findings.store(config)
+        if _is_sound("steps", errors):
+            findings.steps(config)
+        if _is_sound("store", errors):
+            findings.store(config)
     if as_json:
         print_json({"ok": not findings.problems, "problems": findings.problems})
     else:
@@ -45,6 +48,11 @@ def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
     ctx.exit(1 if findings.problems else 0)
 
 
+def _is_sound(section: str, errors: Sequence[ConfigError]) -> bool:
+    """Whether what the configuration says of it can be relied on."""
+    return not any(error.field.partition(".")[0] == section for error in errors)
+
+
 class _Findings:
     """What was found wrong, part by part: one part's failure does not hide another's."""
 
@@ -52,26 +60,26 @@ class _Findings:
         self.problems: list[str] = []
         self.fine: list[str] = []
 
-    def of(self, look: Callable[[], T]) -> T | None:
-        """What `look` returns; None and a problem noted where it raises."""
-        try:
-            return look()
-        except (IIIError, OSError) as error:
-            self.problems.append(str(error))
-            return None
-
     def steps(self, config: Config) -> None:
-        if (steps := self.of(lambda: load_project_steps(config))) is not None:
-            self.fine.append(count(len(steps), "step"))
+        found = list(each_step(config.steps))
+        steps = [each for each in found if isinstance(each, Step)]
+        wrong = [each for each in found if not isinstance(each, Step)]
+        self.problems += map(str, (*wrong, *conflicts(steps, config)))
+        self.fine.append(count(len(steps), "step"))
 
     def store(self, config: Config) -> None:
         if config.store.kind == "memory":
             self.fine.append("a store in memory")
         elif not has_store(config):
             self.fine.append(f"no store yet at {config.store.path}")
-        elif (broken := self.of(lambda: reading(config, _verify))) is not None:
-            self.problems += [f"{config.store.path}: {sentence}" for sentence in broken]
+        else:
             self.fine.append(f"the store at {config.store.path}")
+            try:
+                broken = reading(config, _verify, thorough=True)
+            except (IIIError, OSError) as error:
+                self.problems.append(str(error))
+            else:
+                self.problems += [f"{config.store.path}: {sentence}" for sentence in broken]
 
 
 async def _verify(store: Store) -> list[str]:

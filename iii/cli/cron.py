@@ -16,6 +16,7 @@ from iii.formats.units import nearest
 from iii.model import Txn
 from iii.sources.cron import CronJob, jobs, manual_tick
 from iii.step import Step
+from iii.store.audit import command_line
 from iii.store.contract import Store
 from iii.store.operations import iso
 
@@ -85,7 +86,7 @@ def run(step: str, as_json: bool, config_file: Path | None) -> None:
         tick = manual_tick(steps, step, store.clock.wall_ms())
         if tick is None:
             raise InputError(_no_cron(step, steps))
-        return (await store.commit(Txn((tick,)))).ids[0]
+        return (await store.commit(Txn((tick, command_line().did(store, "cron run", step=step))))).ids[0]
 
     ids = [str(id) for id in writing(config, send)]
     if as_json:

@@ -17,6 +17,7 @@ from iii.handling.outbox import Outbox
 from iii.model import Txn
 from iii.running.bindings import inputs
 from iii.schema import Validator
+from iii.store.audit import command_line
 from iii.store.contract import Store
 
 __all__ = ["enqueue"]
@@ -56,13 +57,14 @@ def enqueue(
         op = Outbox(store.limits, _schemas(config)).op(
             topic,
             value,
-            trace.new().headers(),
+            trace.new_headers(),
             priority=priority_value(priority),
             delay=delay,
             group=group,
             unique=None if unique is None else (unique, unique_ttl),
         )
-        return (await store.commit(Txn((op,)))).ids[0]
+        told = command_line().did(store, "enqueue", topic=topic, bytes=len(op.payload))
+        return (await store.commit(Txn((op, told)))).ids[0]
 
     ids = [str(id) for id in writing(config, send)]
     if as_json:

@@ -18,6 +18,8 @@ CONFIG = "iii.config_file"
 
 COMMANDS = {
     "run": ("iii.cli.run", "Start the engine (what `iii` alone does)."),
+    "top": ("iii.cli.top", "Show what runs now, live: rates, queues, instances."),
+    "instances": ("iii.cli.instances", "List the engines that run on the store, and how they are."),
     "create": ("iii.cli.create", "Write a small project of your own: configuration, one step, its test."),
     "check": ("iii.cli.check", "Check the configuration, the steps and the store."),
     "steps": ("iii.cli.steps", "List the steps and what starts them."),
@@ -25,7 +27,11 @@ COMMANDS = {
     "queue": ("iii.cli.queue", "Look at queues; redrive, purge, pause and resume them."),
     "state": ("iii.cli.state", "Read and write the state that steps share."),
     "cron": ("iii.cli.cron", "List the schedules; run one now."),
+    "runs": ("iii.cli.runs", "List the newest runs, the newest first."),
+    "trace": ("iii.cli.trace", "Show a trace: request, messages, changes of state and what these started."),
+    "logs": ("iii.cli.logs", "Show what the engines log, all instances together."),
     "backup": ("iii.cli.backup", "Copy the store into a new folder, while it is in use."),
+    "compact": ("iii.cli.compact", "Make the store's file as small as what it holds, while no engine runs."),
 }
 """command -> (the file that owns it, what the list of commands says of it)"""
 

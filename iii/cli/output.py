@@ -45,7 +45,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     if not cells:
         click.echo(empty)
         return
-    numeric = [all(isinstance(row[n], int) for row in rows) for n in range(len(columns))]
+    numeric = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(columns))]
     if sys.stdout.isatty():
         _print_rich(columns, cells, numeric)
         return

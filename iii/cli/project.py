@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -33,18 +34,20 @@ def has_store(config: Config) -> bool:
     return (path / STORE_FILE).exists() or (path.exists() and not path.is_dir())
 
 
-def reading(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
-    """What `work` returns about the store; about an empty one where none was made yet, and none is made."""
-    return asyncio.run(_with_store(config, work, create=False))
+def reading(config: Config, work: Callable[[Store], Awaitable[T]], *, thorough: bool = False) -> T:
+    """What `work` returns about the store; about an empty one where none was made yet, and none is made.
+
+    thorough: all of its file is looked at before it is used, however large it is.
+    """
+    return asyncio.run(_with_store(_store(config, create=False, thorough=thorough), work))
 
 
 def writing(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
     """What `work` returns of its commits; the store is made where there is none."""
-    return asyncio.run(_with_store(config, work, create=True))
+    return asyncio.run(_with_store(_store(config, create=True), work))
 
 
-async def _with_store(config: Config, work: Callable[[Store], Awaitable[T]], *, create: bool) -> T:
-    store = _store(config, create=create)
+async def _with_store(store: Store, work: Callable[[Store], Awaitable[T]]) -> T:
     await store.open()
     try:
         return await work(store)
@@ -52,7 +55,7 @@ async def _with_store(config: Config, work: Callable[[Store], Awaitable[T]], *, 
         await store.close()
 
 
-def _store(config: Config, *, create: bool) -> Store:
+def _store(config: Config, *, create: bool, thorough: bool = False) -> Store:
     if config.store.kind == "memory":
         raise ConfigError(
             "this store lives inside the running engine alone, no other process sees it; "
@@ -65,5 +68,7 @@ def _store(config: Config, *, create: bool) -> Store:
 
         return MemoryStore()
     from iii.store.lmdb import LmdbStore
+    from iii.store.lmdb.environment import CHECKED_BYTES_MAX
 
-    return LmdbStore(config.store.path, fsync=config.store.fsync, map_bytes=config.store.map_bytes)
+    kept, checked = config.store, sys.maxsize if thorough else CHECKED_BYTES_MAX
+    return LmdbStore(kept.path, fsync=kept.fsync, map_bytes=kept.map_bytes, checked_bytes_max=checked)

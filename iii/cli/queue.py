@@ -1,8 +1,10 @@
-"""`iii queue`: look at queues; redrive, purge, pause and resume them."""
+"""`iii queue`: look at queues and their messages; redrive, discard, purge, pause and resume them."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -10,18 +12,43 @@ from iii.cli.group import config_option, json_option
 from iii.cli.output import compact, count, print_json, print_table, span
 from iii.cli.project import reading, writing
 from iii.config import load
+from iii.store import bulk
+from iii.store.audit import command_line
 from iii.store.contract import Store
-from iii.store.operations import MessageRow, QueueRow, peek, purge, queue_rows, redrive, set_paused
+from iii.store.letters import DeadGroup, dead_groups
+from iii.store.operations import MessageRow, QueueRow, message_rows, queue_rows
+from iii.store.search import STATES, Wanted, letters_of, locate, places, search
 
 __all__ = ["queue"]
 
 COUNTS = ("ready", "delayed", "behind", "leased", "dead", "done", "failed")
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
 @config_option
 def queue(config_file: Path | None) -> None:
     """Look at queues; redrive, purge, pause and resume them."""
+
+
+def _which_options(command: F) -> F:
+    """Which messages: taken as `ids`, `step`, `text`, `field`, `value`, `error`."""
+    options = (
+        click.option("--id", "ids", type=int, multiple=True, help="This message; may be given again."),
+        click.option("--step", help="Only of this step; of dead letters, the one they died in."),
+        click.option("--text", default="", help="Only with this text in payload, error, group or trace id."),
+        click.option("--field", default="", help="Only with this field in the payload: user.id"),
+        click.option("--value", help="Only where --field has this value."),
+        click.option("--error", help="Only what failed with exactly this error."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _dry_run_option(command: F) -> F:
+    return click.option("--dry-run", is_flag=True, help="Only count them.")(command)
 
 
 @queue.command("list")
@@ -48,13 +75,21 @@ def _shown(row: QueueRow) -> tuple[object, ...]:
 @queue.command("peek")
 @click.argument("topic")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@click.option("--state", type=click.Choice(STATES), help="Only in this state.")
+@_which_options
 @json_option
 @config_option
-def peek_(topic: str, limit: int, as_json: bool, config_file: Path | None) -> None:
+def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | None, **which: Any) -> None:
     """Show the messages of TOPIC as they lie there; of a dead-letter topic, why they died."""
 
     async def read(store: Store) -> list[MessageRow]:
-        return peek(store, topic, limit=limit)
+        if which["ids"]:
+            found = [await locate(store, id) for id in which["ids"]]
+            return message_rows(store, [each for each in found if each is not None and each.topic == topic])
+        where, wanted = places(store, topic, step=which["step"], state=state), _wanted(which)
+        if state == "dead" and not where:
+            where, wanted = letters_of(store, topic, which["step"])
+        return message_rows(store, (await search(store, where, wanted, limit=limit)).messages)
 
     rows = reading(load(config_file), read)
     if as_json:
@@ -64,6 +99,10 @@ def peek_(topic: str, limit: int, as_json: bool, config_file: Path | None) -> No
         _print_message(row)
     if not rows:
         click.echo(f"nothing waits in {topic}")
+
+
+def _wanted(which: dict[str, Any]) -> Wanted:
+    return Wanted(q=which["text"], field=which["field"], value=which["value"], error=which["error"])
 
 
 def _print_message(row: MessageRow) -> None:
@@ -76,56 +115,139 @@ def _print_message(row: MessageRow) -> None:
     click.echo(f"    {compact(row.payload)}")
 
 
+@queue.command("dead")
+@click.argument("topic", required=False, default="")
+@json_option
+@config_option
+def dead(topic: str, as_json: bool, config_file: Path | None) -> None:
+    """Show dead letters grouped by what they died of: all, or those of TOPIC."""
+
+    async def read(store: Store) -> list[DeadGroup]:
+        return (await dead_groups(store, topic))[0]
+
+    groups = reading(load(config_file), read)
+    if as_json:
+        print_json(groups)
+        return
+    cells = [(group.count, group.topic, group.step, group.error.splitlines()[0]) for group in groups]
+    print_table(("letters", "topic", "died in", "error"), cells, empty="no dead letters")
+
+
+# ------------------------------------------------------------------------------------------------ acts
+
+
 @queue.command("redrive")
 @click.argument("topic")
+@_which_options
+@_dry_run_option
+@json_option
 @config_option
-def redrive_(topic: str, config_file: Path | None) -> None:
+def redrive(topic: str, dry_run: bool, as_json: bool, config_file: Path | None, **which: Any) -> None:
     """Send dead letters back to the step they died in, with new attempts.
 
     TOPIC is a dead-letter topic (all it holds) or the topic they were sent to at first.
     """
 
-    async def write(store: Store) -> int:
-        return await redrive(store, topic)
+    async def write(store: Store, what: bulk.Selection) -> int:
+        return await bulk.redrive(store, what, command_line(), **_told(topic, which))
 
-    click.echo(f"{count(writing(load(config_file), write), 'message')} redriven")
+    _act(
+        topic, which, write, "redriven", dead=True, dry_run=dry_run, as_json=as_json, config_file=config_file
+    )
+
+
+@queue.command("discard")
+@click.argument("topic")
+@_which_options
+@_dry_run_option
+@json_option
+@config_option
+def discard(topic: str, dry_run: bool, as_json: bool, config_file: Path | None, **which: Any) -> None:
+    """Remove some messages that wait in TOPIC: by --id, or all that fit the other options."""
+    if not any(which.values()):
+        raise click.UsageError(f"say which messages of {topic}: --id, --text, --field, --error or --step")
+
+    async def write(store: Store, what: bulk.Selection) -> int:
+        return await bulk.discard(store, what, command_line(), **_told(topic, which))
+
+    _act(topic, which, write, "removed", dry_run=dry_run, as_json=as_json, config_file=config_file)
 
 
 @queue.command("purge")
 @click.argument("topic")
 @click.option("--yes", is_flag=True, help="Without it nothing is removed.")
+@_dry_run_option
+@json_option
 @config_option
-def purge_(topic: str, yes: bool, config_file: Path | None) -> None:
+def purge(topic: str, yes: bool, dry_run: bool, as_json: bool, config_file: Path | None) -> None:
     """Remove all that waits in TOPIC; what runs is left to end. Dead letters lie in their own topic."""
-    if not yes:
+    if not (yes or dry_run):
         raise click.UsageError(f"this removes every message of {topic} that waits; say --yes to do it")
 
-    async def write(store: Store) -> int:
-        return await purge(store, topic)
+    async def write(store: Store, what: bulk.Selection) -> int:
+        return await bulk.discard(store, what, command_line(), "purge", topic=topic)
 
-    click.echo(f"{count(writing(load(config_file), write), 'message')} removed")
+    _act(topic, {}, write, "removed", dry_run=dry_run, as_json=as_json, config_file=config_file)
+
+
+def _act(
+    topic: str,
+    which: dict[str, Any],
+    write: Callable[[Store, bulk.Selection], Awaitable[int]],
+    verb: str,
+    *,
+    dead: bool = False,
+    dry_run: bool,
+    as_json: bool,
+    config_file: Path | None,
+) -> None:
+    async def act(store: Store) -> int:
+        wanted = _wanted(which) if which else None
+        ids = which.get("ids") or None
+        what = bulk.select(store, topic, step=which.get("step"), dead=dead, wanted=wanted, ids=ids)
+        return await what.count(store) if dry_run else await write(store, what)
+
+    config = load(config_file)
+    number = reading(config, act) if dry_run else writing(config, act)
+    if as_json:
+        print_json({"count": number})
+    else:
+        click.echo(f"{count(number, 'message')} {'found' if dry_run else verb}")
+
+
+def _told(topic: str, which: dict[str, Any]) -> dict[str, Any]:
+    """For the audit log."""
+    given = {name: value for name, value in which.items() if value}
+    return {"topic": topic, **given}
 
 
 @queue.command("pause")
 @click.argument("topic")
+@click.option("--step", help="Only for this step.")
+@json_option
 @config_option
-def pause(topic: str, config_file: Path | None) -> None:
+def pause(topic: str, step: str | None, as_json: bool, config_file: Path | None) -> None:
     """Start no more messages of TOPIC, over all instances and restarts, until it is resumed."""
-    _pause(topic, True, config_file)
+    _pause(topic, step, True, as_json, config_file)
 
 
 @queue.command("resume")
 @click.argument("topic")
+@click.option("--step", help="Only for this step.")
+@json_option
 @config_option
-def resume(topic: str, config_file: Path | None) -> None:
+def resume(topic: str, step: str | None, as_json: bool, config_file: Path | None) -> None:
     """Go on with a paused TOPIC."""
-    _pause(topic, False, config_file)
+    _pause(topic, step, False, as_json, config_file)
 
 
-def _pause(topic: str, paused: bool, config_file: Path | None) -> None:
+def _pause(topic: str, step: str | None, paused: bool, as_json: bool, config_file: Path | None) -> None:
     async def write(store: Store) -> list[str]:
-        return await set_paused(store, topic, paused)
+        return await bulk.set_paused(store, topic, paused, command_line(), step=step)
 
     steps = writing(load(config_file), write)
-    named = ", ".join(step for step in steps if step)
+    if as_json:
+        print_json({"topic": topic, "paused": paused, "steps": steps})
+        return
+    named = ", ".join(each for each in steps if each)
     click.echo(f"{topic} {'paused' if paused else 'resumed'}{f' for {named}' if named else ''}")

@@ -19,8 +19,8 @@ __all__ = ["lines"]
 Row: TypeAlias = tuple[str, ...]
 
 
-def lines(engine: Engine) -> Iterator[str]:
-    """The report of a started engine."""
+def lines(engine: Engine, instances: int = 1) -> Iterator[str]:
+    """The report of a started engine, or of several equal ones."""
     config, report = engine.config, engine.report()
     file = _near(config.file) if config.file else "no configuration file: defaults"
     yield click.style(f"iii {__version__}", bold=True) + f"  {file}"
@@ -33,6 +33,10 @@ def lines(engine: Engine) -> Iterator[str]:
         "store": [(f"{report.store} (fsync: {config.store.fsync})" if report.store else "in memory",)],
         "address": [(report.address or "no HTTP",)],
     }
+    if report.console:
+        sections["console"] = [(report.console,)]
+    if instances > 1:
+        sections["instances"] = [(f"{instances}",)]
     width = max(map(len, sections))
     for label, rows in sections.items():
         yield from _section(label.ljust(width), rows)

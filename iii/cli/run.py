@@ -1,4 +1,7 @@
-"""`iii run`: one engine in this process, until a signal. Owns the process: event loop, signals, logging."""
+"""`iii run`: one engine in this process, or a supervisor of several, until a signal.
+
+Owns the process: event loop, signals, logging, its limit of open files.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,58 +25,207 @@ from iii.config import Config, load
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
 from iii.errors import ConfigError, IIIError
-from iii.observe.logs import configure, log
+from iii.instances.seat import Line, Seat
+from iii.instances.signals import Signals
+from iii.observe.log_file import LogFile
+from iii.observe.logs import chosen, configure, log
 
 __all__ = ["collect_rarely", "run"]
 
-DOUBLED_S = 0.5
+TASKS_END_S = 1.0
 
 _FOLDER = click.Path(path_type=Path)
 
 
 @click.command()
+@click.option("--instances", type=click.IntRange(1, 256), help="How many engines share the work.")
 @click.option("--steps", type=_FOLDER, metavar="DIR", help="The folder of the steps.")
 @click.option("--data", type=_FOLDER, metavar="DIR", help="The folder of the store.")
 @click.option("--host", help="The address HTTP listens on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port HTTP listens on; 0: a free one.")
 @click.option("--no-http", is_flag=True, help="Serve no HTTP: queues, crons and state triggers only.")
+@click.option("--console-port", type=click.IntRange(0, 65535), help="The port of the console; 0: a free one.")
+@click.option("--no-console", is_flag=True, help="Serve no console.")
+@click.option("--seat", hidden=True, help="What a supervisor tells its instance.")
 @config_option
 def run(
+    instances: int | None,
     steps: Path | None,
     data: Path | None,
     host: str | None,
     port: int | None,
     no_http: bool,
+    console_port: int | None,
+    no_console: bool,
+    seat: str | None,
     config_file: Path | None,
 ) -> None:
     """Start the engine (what `iii` alone does).
 
     Options win over the configuration file. Ctrl-C lets running handlers finish and exits 0; a second one
-    ends it at once.
+    ends it at once. With several instances, SIGHUP restarts them one by one, and no request fails.
     """
-    config = load(config_file, steps=steps, data=data, host=host, port=port)
-    _require_one_instance(config)
-    configure(config.log.level, config.log.format, config.log.redact)
-    engine = Engine(config, load_steps(config.steps), serve=config.http.enabled and not no_http)
+    environment = dict(os.environ)  # without what a .env puts there: a changed one counts on SIGHUP
+
+    def reload() -> Config:
+        os.environ.clear()
+        os.environ.update(environment)
+        return load(
+            config_file,
+            steps=steps,
+            data=data,
+            host=host,
+            port=port,
+            instances=instances,
+            console_port=console_port,
+            console=False if no_console else None,
+        )
+
+    config = reload()
+    serves = config.http.enabled and not no_http
+    _raise_file_limit()
+    if seat is not None:
+        _run_seated(config, serves, Seat.decoded(seat))
+    elif config.instances > 1:
+        given = {"-c": config_file, "--steps": steps, "--data": data, "--host": host, "--port": port}
+        options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
+        options += ("--no-http",) if no_http else ()
+        options += ("--no-console",) if no_console else ()
+        sys.exit(_supervise(config, serves, reload, options, environment))
+    else:
+        configure(config.log.level, config.log.format, config.log.redact, file=_log_file(config))
+        _serve(Engine(config, load_steps(config.steps), serve=serves, console=True), None)
+
+
+def _serve(engine: Engine, line: Line | None) -> None:
     import uvloop
 
     collect_rarely()
-    uvloop.run(_run(engine))
+    uvloop.run(_run_to_the_end(engine, line))
     _leave_running_threads()
 
 
-async def _run(engine: Engine) -> None:
-    stop = _Stop(asyncio.get_running_loop())
+async def _run_to_the_end(engine: Engine, line: Line | None) -> None:
+    """Python would wait for ever for a task that ignores its cancellation: end without it."""
+    try:
+        await _run(engine, line)
+    except IIIError as error:
+        if await _tasks_left():
+            if line is not None:
+                line.refuse(error)
+            click.echo(f"error: {error}", err=True)
+            _end_now(1)
+        raise
+    if left := await _tasks_left():
+        log.warning("Stopped while %d tasks of handlers still run: they ignore their cancellation", left)
+        _end_now(0)
+
+
+async def _run(engine: Engine, line: Line | None) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    if line is None:
+        Signals(stop=partial(_stop, stop), end=partial(_end_at_once, engine), reload=_nothing_to_roll)
+    else:  # when to end at once is the supervisor's to say: a service manager may signal all of them
+        Signals(stop=stop.set, end=lambda number: None, reload=lambda: None)
+        line.watch(engine.config, lambda: loop.call_soon_threadsafe(stop.set))
     async with engine:
-        for line in lines(engine):
-            click.echo(line)
-        waits = [asyncio.create_task(event.wait()) for event in (stop.asked, engine.failed)]
+        if line is not None:
+            line.ready(list(lines(engine, line.of)))
+        else:
+            _print(list(lines(engine)))
+        waits = [asyncio.create_task(event.wait()) for event in (stop, engine.failed)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
     if engine.failed.is_set():
-        raise IIIError("the engine failed while it ran; the log above says why")
+        raise engine.failure or IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
+
+
+def _print(report: Sequence[str]) -> None:
+    click.echo("\n".join(report))
+
+
+def _log_file(config: Config) -> LogFile | None:
+    """What `iii logs` reads; nothing where there is no data folder."""
+    if config.store.kind == "memory" or not config.log.file_bytes_max:
+        return None
+    return LogFile(config.store.path, config.log.file_bytes_max)
+
+
+def _stop(asked: asyncio.Event) -> None:
+    asked.set()
+    log.info("Stopping: running handlers may finish; send the signal again to end at once")
+
+
+def _end_at_once(engine: Engine, number: signal.Signals) -> None:
+    """Messages that run here are found and run again by the next engine, and none is to blame."""
+    from iii.store.lmdb.liveness import mark_supervised
+
+    mark_supervised(engine.config.store.path, os.getpid())
+    os._exit(128 + number)
+
+
+def _nothing_to_roll() -> None:
+    log.warning("SIGHUP restarts instances one by one, and this is a single one: nothing done")
+
+
+# ---------------------------------------------------------------------------------- several instances
+
+
+def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
+    """One of several, started by a supervisor: it hears why this one cannot run."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    configure(config.log.level, seat.format, config.log.redact, colour=seat.colour, file=_log_file(config))
+    line = Line(seat)
+    try:
+        steps = load_steps(config.steps)
+        engine = Engine(config, steps, serve=serves, sockets=line.sockets, console=line.console)
+        _serve(engine, line)
+    except IIIError as error:
+        line.refuse(error)
+        sys.exit(1)
+
+
+def _supervise(
+    config: Config,
+    serves: bool,
+    reload: Callable[[], Config],
+    options: Sequence[str],
+    environment: dict[str, str],
+) -> int:
+    from iii.instances.instance import Command
+    from iii.instances.supervisor import Supervisor
+    from iii.web.port import listen
+
+    if config.store.kind == "memory":
+        raise ConfigError(
+            f"each of {config.instances} instances would have a store of its own; use `type: lmdb`",
+            file=str(config.file or ""),
+            field="store.type",
+        )
+    configure(config.log.level, config.log.format, config.log.redact, file=_log_file(config))
+    file, http, at = str(config.file or ""), config.http, config.console
+    sockets = listen(http.host, http.port, file=file) if serves else []
+    console = listen(at.host, at.port, file=file, field="console.port") if at.enabled else []
+    command = Command(
+        options=tuple(options),
+        environment=environment,
+        of=config.instances,
+        sockets=tuple(each.fileno() for each in sockets),
+        format=chosen(config.log.format, sys.stderr),
+        colour=sys.stderr.isatty(),
+        console=tuple(each.fileno() for each in console),
+    )
+
+    async def supervise() -> int:
+        kept = [*sockets, *console]
+        return await Supervisor(config, command, sockets=kept, reload=reload, show=_print).run()
+
+    return asyncio.run(supervise())
+
+
+# ---------------------------------------------------------------------------------------- the process
 
 
 def collect_rarely() -> None:
@@ -78,6 +233,15 @@ def collect_rarely() -> None:
     collection every 700 allocations, Python's default, is a fifth of the time spent on a message."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file: take as many as the system allows this user."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:
+        log.debug("the limit of open files stays as it is: %s", error)
 
 
 def _leave_running_threads() -> None:
@@ -88,38 +252,18 @@ def _leave_running_threads() -> None:
     left = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
     if left:
         log.warning("Stopped while %d blocking handlers still run", len(left))
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
+        _end_now(0)
 
 
-class _Stop:
-    """SIGINT and SIGTERM. The first asks for a drain, the next ends the process.
-
-    A wrapper often passes on a Ctrl-C that the terminal has sent to all of its group already: what comes
-    within DOUBLED_S is still the first.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.asked = asyncio.Event()
-        self._loop, self._doubled_until = loop, 0.0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._signalled, number)
-
-    def _signalled(self, number: signal.Signals) -> None:
-        if not self.asked.is_set():
-            self.asked.set()
-            self._doubled_until = self._loop.time() + DOUBLED_S
-            log.info("Stopping: running handlers may finish; send the signal again to end at once")
-        elif self._loop.time() > self._doubled_until:
-            os._exit(128 + number)  # messages that run here are found and run again by the next engine
+async def _tasks_left() -> int:
+    """Cancel what handlers left behind; how many of them did not mind."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    return len((await asyncio.wait(left, timeout=TASKS_END_S))[1]) if left else 0
 
 
-def _require_one_instance(config: Config) -> None:
-    if config.instances > 1:
-        raise ConfigError(
-            f"one `iii run` is one instance, not {config.instances}; start it that many times on this data "
-            "folder, each with a --port of its own: they share the work",
-            file=str(config.file or ""),
-            field="instances",
-        )
+def _end_now(code: int) -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

@@ -15,6 +15,7 @@ from iii.cli.project import reading, writing
 from iii.config import load
 from iii.errors import InputError
 from iii.model import Delete, Entry, Put, Txn
+from iii.store.audit import command_line
 from iii.store.contract import Store
 from iii.store.operations import state_row
 
@@ -64,7 +65,8 @@ def set_(
     _require_own(namespace)
 
     async def write(store: Store) -> Entry | None:
-        await store.commit(Txn((Put(namespace, key, content, if_version),)))
+        told = command_line().did(store, "state set", namespace=namespace, key=key, bytes=len(content))
+        await store.commit(Txn((Put(namespace, key, content, if_version), told)))
         return store.get(namespace, key)
 
     entry = writing(load(config_file), write)
@@ -82,7 +84,8 @@ def delete(namespace: str, key: str, if_version: int | None, config_file: Path |
     _require_own(namespace)
 
     async def write(store: Store) -> None:
-        await store.commit(Txn((Delete(namespace, key, if_version),)))
+        told = command_line().did(store, "state delete", namespace=namespace, key=key)
+        await store.commit(Txn((Delete(namespace, key, if_version), told)))
 
     writing(load(config_file), write)
 

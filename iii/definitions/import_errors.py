@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import re
 import traceback
@@ -11,7 +12,7 @@ from iii import step
 from iii.errors import StepError
 from iii.formats.units import nearest
 
-__all__ = ["explain"]
+__all__ = ["explain", "is_interrupt"]
 
 _UNEXPECTED = re.compile(
     r"(?P<function>\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(?P<name>\w+)'"
@@ -27,6 +28,16 @@ def explain(error: BaseException, file: Path, folder: Path) -> StepError:
     return StepError(_reason(error), file=_at(*_origin(error, file, folder), folder))
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether somebody interrupted the import (Ctrl-C), rather than the user's code raising this itself."""
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is None or dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] != "RAISE_VARARGS"
+
+
 def _reason(error: BaseException) -> str:
     text = str(error)[:300]
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -35,7 +46,7 @@ def _reason(error: BaseException) -> str:
         return f"import fails: {text}"
     if isinstance(error, SystemExit):
         return 'exits when it is imported; put what runs under `if __name__ == "__main__":`'
-    return f"raised {type(error).__name__} when it was imported: {text}{_hint(text)}"
+    return f"raised {type(error).__name__} when it was imported" + (f": {text}{_hint(text)}" if text else "")
 
 
 def _hint(text: str) -> str:

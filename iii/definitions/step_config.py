@@ -11,16 +11,16 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from iii import schema
 from iii.config import QueueConfig, read_queue
-from iii.definitions.handler import calling
+from iii.definitions.handler import HANDLER, MIDDLEWARE, calling
 from iii.errors import IIIError, StepError
 from iii.formats import filters
 from iii.formats.cron_expression import parse
 from iii.formats.fields import Fail, Fields
-from iii.formats.units import NAME_RULE, is_name, nearest, shown
+from iii.formats.units import NAME_RULE, is_name, is_unicode, nearest, shown
 from iii.schema import Validator
 from iii.step import (
     METHODS,
@@ -38,7 +38,10 @@ from iii.step import (
     Trigger,
 )
 
-__all__ = ["make_step"]
+__all__ = ["make_step", "read_step"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INLINE = "<inline>"
 _NAMESPACE_BYTES_MAX = 128
@@ -54,6 +57,36 @@ _TRIGGER_RENAMED = {
 
 def make_step(config: object, handler: object, file: str = INLINE) -> Step:
     """The checked step of a `config` and its `handler`; StepError says what is wrong where in `file`."""
+    found = read_step(config, handler, file)
+    if isinstance(found, Step):
+        return found
+    raise found[0]
+
+
+def read_step(config: object, handler: object, file: str) -> Step | list[StepError]:
+    """As make_step; or all that is wrong: of each trigger, and of each other field, the first thing."""
+    found = _Findings()
+    step = found.or_else(None, _read, config, handler, file, found)
+    return list(found.errors.values()) if step is None or found.errors else step
+
+
+class _Findings:
+    """What is wrong, by field, in the order in which it was found."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, StepError] = {}
+
+    def or_else(self, default: T, read: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """What `read` returns; `default` where it raises a StepError, which is noted."""
+        try:
+            return read(*args, **named)
+        except StepError as error:
+            self.errors.setdefault(error.field, error)
+            return default
+
+
+def _read(config: object, handler: object, file: str, found: _Findings) -> Step | None:
+    """The step, of no use where something was found."""
 
     def fail(field: str, message: str) -> IIIError:
         return StepError(message, file=file, field=field)
@@ -63,27 +96,36 @@ def make_step(config: object, handler: object, file: str = INLINE) -> Step:
     if not isinstance(config, Mapping):
         raise fail("config", f"expected a dict or a StepConfig, got {shown(config)}")
     top = Fields(config, at="", fail=fail, renamed=_RENAMED)
-    triggers, schemas = _triggers(top)
-    try:
-        is_async, arity = calling(handler)
-    except TypeError as error:
-        raise fail("handler", str(error)) from None
+    triggers, schemas = found.or_else(((), ()), _triggers, top, found)
+    is_async, arity = found.or_else((False, 0), _calling, handler, fail)
     step = Step(
-        name=_name(top, file),
-        description=top.text("description", ""),
+        name=found.or_else("", _name, top, file),
+        description=found.or_else("", top.text, "description", ""),
         triggers=triggers,
         schemas=schemas,
-        enqueues=_enqueues(top),
-        flows=top.texts("flows", ()),
-        on_error=cast(OnError, top.choice("on_error", "keep", ("keep", "keep_all", "discard"))),
+        enqueues=found.or_else(None, _enqueues, top),
+        flows=found.or_else((), top.texts, "flows", ()),
+        on_error=found.or_else("keep", _on_error, top),
         handler=cast(Callable[..., Any], handler),
         is_async=is_async,
         arity=arity,
         file=file,
     )
-    top.close()
-    _refuse_repeats(step, fail)
+    found.or_else(None, top.close)
+    if not found.errors:
+        _refuse_repeats(step, fail)
     return step
+
+
+def _calling(handler: object, fail: Fail) -> tuple[bool, int]:
+    try:
+        return calling(handler)
+    except TypeError as error:
+        raise fail("handler", str(error)) from None
+
+
+def _on_error(top: Fields) -> OnError:
+    return cast(OnError, top.choice("on_error", "keep", ("keep", "keep_all", "discard")))
 
 
 def _name(top: Fields, file: str) -> str:
@@ -127,7 +169,7 @@ def _topic(topic: object, at: str, fail: Fail) -> str:
 # ------------------------------------------------------------------------------------------- triggers
 
 
-def _triggers(top: Fields) -> tuple[tuple[Trigger, ...], tuple[Schemas, ...]]:
+def _triggers(top: Fields, found: _Findings) -> tuple[tuple[Trigger, ...], tuple[Schemas, ...]]:
     value = top.required("triggers", "a list of triggers: http(...), queue(...), cron(...), state(...)")
     if not isinstance(value, list | tuple):
         raise top.error("triggers", f"expected a list of triggers, got {shown(value)}; put it in [ ]")
@@ -135,8 +177,11 @@ def _triggers(top: Fields) -> tuple[tuple[Trigger, ...], tuple[Schemas, ...]]:
         raise top.error(
             "triggers", "is empty: nothing would ever start this step; add http(...), queue(...) ..."
         )
+    at = top.path("triggers")
     read = [
-        _trigger(entry, f"{top.path('triggers')}[{index}]", top.fail) for index, entry in enumerate(value)
+        each
+        for index, entry in enumerate(value)
+        if (each := found.or_else(None, _trigger, entry, f"{at}[{index}]", top.fail)) is not None
     ]
     return tuple(trigger for trigger, _ in read), tuple(schemas for _, schemas in read)
 
@@ -217,6 +262,8 @@ def _cron(fields: Fields) -> tuple[Trigger, Schemas]:
 
 def _state(fields: Fields) -> tuple[Trigger, Schemas]:
     namespace = fields.text("namespace", None)
+    if namespace is not None and not is_unicode(namespace):
+        raise fields.error("namespace", f"{namespace!r} is not valid Unicode (a lone surrogate)")
     if namespace is not None and (len(namespace.encode()) > _NAMESPACE_BYTES_MAX or "\0" in namespace):
         raise fields.error("namespace", f"a namespace has at most {_NAMESPACE_BYTES_MAX} bytes and no NUL")
     filter = fields.raw("filter")
@@ -225,7 +272,7 @@ def _state(fields: Fields) -> tuple[Trigger, Schemas]:
         raise fields.error(f"filter.{where}" if where else "filter", message)
     trigger = StateTrigger(
         namespace=namespace,
-        filter=dict(cast(Mapping[str, Any], filter)) if filter is not None else None,
+        filter=filters.plain(cast(Mapping[str, Any], filter)) if filter is not None else None,
         fire=cast(Fire, fields.choice("fire", "enter", ("enter", "every"))),
         condition=_callback(fields, "condition"),
     )
@@ -265,20 +312,22 @@ def _middleware(fields: Fields) -> tuple[Callable[..., Any], ...]:
             "middleware", f"expected a list of functions (request, ctx, next), got {shown(value)}"
         )
     for index, each in enumerate(value):
-        if not callable(each):
-            raise fields.error(
-                f"middleware[{index}]", f"expected a function (request, ctx, next), got {shown(each)}"
-            )
+        _check_call(fields, f"middleware[{index}]", each, MIDDLEWARE)
     return tuple(value)
 
 
 def _callback(fields: Fields, name: str) -> Callable[..., Any] | None:
     value = fields.raw(name)
-    if value is not None and not callable(value):
-        raise fields.error(
-            name, f"expected a function (input, ctx) that returns true or false, got {shown(value)}"
-        )
+    if value is not None:
+        _check_call(fields, name, value, HANDLER)
     return cast("Callable[..., Any] | None", value)
+
+
+def _check_call(fields: Fields, name: str, function: object, arguments: tuple[str, ...]) -> None:
+    try:
+        calling(function, arguments)
+    except TypeError as error:
+        raise fields.error(name, str(error)) from None
 
 
 # -------------------------------------------------------------------------------------------- schemas

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from iii.formats.units import type_name
+from iii.formats.units import is_unicode, type_name
 
-__all__ = ["fires", "matches", "problem"]
+__all__ = ["fires", "matches", "plain", "problem"]
+
+DEPTH_MAX = 64
 
 
 def matches(filter: Mapping[str, Any], value: object) -> bool:
@@ -37,30 +39,49 @@ def fires(filter: Mapping[str, Any] | None, fire: str, old: object, new: object)
     return matches(filter, new) and (fire == "every" or not matches(filter, old))
 
 
-def problem(filter: object, at: str = "") -> tuple[str, str] | None:
+def problem(filter: object) -> tuple[str, str] | None:
     """What keeps `filter` from being one, as (path inside it, sentence); None when it is fine."""
     if not isinstance(filter, Mapping):
-        return at, f'expected a mapping like {{"status": "done"}}, got {type_name(filter)}'
-    for key, wanted in filter.items():
-        if not isinstance(key, str):
-            return at, f"its keys must be strings, got {type_name(key)} {key!r}"
-        inner = f"{at}.{key}" if at else key
-        if isinstance(wanted, Mapping):
-            if found := problem(wanted, inner):
-                return found
-        elif not _is_json(wanted):
-            return inner, f"expected a JSON value, got {type_name(wanted)}"
-    return None
+        return "", f'expected a mapping like {{"status": "done"}}, got {type_name(filter)}'
+    return _problem(filter, "", DEPTH_MAX)
 
 
-def _is_json(value: object) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_json, value))
+def plain(filter: Mapping[str, Any]) -> dict[str, Any]:
+    """A filter without a problem, as dicts and lists of its own."""
+    return {key: _plain(wanted) for key, wanted in filter.items()}
+
+
+def _problem(value: object, at: str, depth: int) -> tuple[str, str] | None:
+    """`depth`: how much deeper it may go."""
+    if not depth:
+        return "", f"is nested more than {DEPTH_MAX} deep; does it contain itself?"
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_json(part) for key, part in value.items())
+        for key, part in value.items():
+            if not isinstance(key, str):
+                return at, f"its keys must be strings, got {type_name(key)} {key!r}"
+            if not is_unicode(key):
+                return at, f"its key {key!r} is not valid Unicode (a lone surrogate)"
+            if found := _problem(part, f"{at}.{key}" if at else key, depth - 1):
+                return found
+        return None
+    if isinstance(value, list):
+        return next(filter(None, (_problem(part, at, depth - 1) for part in value)), None)
+    if isinstance(value, str):
+        return None if is_unicode(value) else (at, f"{value!r} is not valid Unicode (a lone surrogate)")
     if isinstance(value, float):
-        return value - value == 0  # neither NaN nor an infinity
-    return value is None or isinstance(value, str | int)
+        infinite = value - value != 0  # neither NaN nor an infinity is JSON
+        return (at, f"expected a JSON value, got {value}") if infinite else None
+    return (
+        None
+        if value is None or isinstance(value, int)
+        else (at, f"expected a JSON value, got {type_name(value)}")
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain(value)
+    return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
 def _equal(a: object, b: object) -> bool:

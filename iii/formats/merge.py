@@ -81,7 +81,10 @@ def evaluate(old: bytes | None, patch: bytes) -> bytes:
     except _DECODE_ERRORS as error:
         raise BadMerge(f"the stored value is not JSON, nothing can be merged into it: {error}") from None
     if isinstance(change, dict):
-        _merge(holder, [_ROOT], change)
+        value = holder.setdefault(_ROOT, {})
+        if not isinstance(value, dict):
+            raise _misfit("merge", [_ROOT], "an object", value)
+        value.update(change)
     else:
         for op in change:
             _apply(holder, op)

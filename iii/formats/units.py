@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from ipaddress import ip_address
 
 NAME_RULE = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_HOST = re.compile(r"[\w.:%-]{1,253}")
 _NUMBER_UNIT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", re.ASCII)
 _MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES = {
@@ -59,6 +61,28 @@ def duration_text(ms: int) -> str:
 def is_name(text: str) -> bool:
     """Whether `text` may name a topic or a step (NAME_RULE)."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` looks like a host's name or address: no scheme, no path, no brackets."""
+    return _HOST.fullmatch(text) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: it has no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

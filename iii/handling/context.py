@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from iii import trace
-from iii.errors import IIIError, StoreFull, UndeclaredTopic
+from iii.errors import IIIError, UndeclaredTopic
 from iii.handling.draft import Draft, StateEntry
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
-from iii.model import Committed, Delete, Hold, Message, Op, Txn
+from iii.model import Committed, Delete, Enqueue, Hold, Message, Op, Txn
+from iii.observe.capture import CapturedLines, NamedEffects
 from iii.observe.logs import StepLogger
+from iii.observe.meters import Figures
 from iii.step import Step
 from iii.store.contract import Store
-from iii.store.patience import Sleep, patiently
-from iii.trace import Trace
+from iii.store.patience import Sleep, may_land, patiently
+from iii.trace import Sampler, Trace
 
 __all__ = ["Context", "Runtime", "StartedBy", "State"]
 
@@ -45,10 +47,20 @@ class StartedBy(Struct, frozen=True):
 
 
 class Runtime(Struct, frozen=True):
-    """What all contexts of an engine share."""
+    """What all contexts of an engine share. `captures`: log lines of this level and above are kept for
+    the run's record; None: none."""
 
     store: Store
     outbox: Outbox
+    sampler: Sampler = field(default_factory=Sampler)
+    captures: int | None = None
+    figures: Figures = field(default_factory=Figures)
+
+    def count(self, ops: Iterable[Op]) -> None:
+        """The messages among what was committed."""
+        for op in ops:
+            if type(op) is Enqueue:
+                self.figures.sent(op.topic)
 
 
 class Context:
@@ -59,6 +71,7 @@ class Context:
 
     __slots__ = (
         "_draft",
+        "_ended",
         "_flight",
         "_logger",
         "_message",
@@ -69,7 +82,10 @@ class Context:
         "_trace",
         "_trace_headers",
         "attempt",
+        "captured",
+        "flushed",
         "headers",
+        "started_ms",
         "trigger",
     )
 
@@ -84,12 +100,16 @@ class Context:
         sleep: Sleep | None = None,
     ) -> None:
         self._runtime, self._step, self.trigger = runtime, step, trigger
-        self._draft = Draft(runtime.store)
+        self._draft: Draft | None = None
+        self._ended = False
         self._message, self._trace, self._sleep = message, trace, sleep
         self._trace_headers: dict[str, str] | None = None
         self._state: State | None = None
         self._logger: StepLogger | None = None
         self._flight: asyncio.Future[Committed] | None = None
+        self.captured: CapturedLines | None = None  # what it logged so far
+        self.flushed: NamedEffects | None = None  # what it committed before its end
+        self.started_ms = runtime.store.clock.wall_ms()
         self.attempt: int = 1
         self.headers: Mapping[str, str] = {}
         if message is not None:
@@ -108,7 +128,10 @@ class Context:
     def logger(self) -> StepLogger:
         """Logs with the step, the attempt and the trace id: `ctx.logger.info("Sent", {"to": name})`."""
         if self._logger is None:
-            self._logger = StepLogger(self._step.name, self.attempt, self.trace.trace_id)
+            level = self._runtime.captures
+            if level is not None:
+                self.captured = CapturedLines(self._runtime.store.clock.wall_ms, level)
+            self._logger = StepLogger(self._step.name, self.attempt, self.trace.trace_id, self.captured)
         return self._logger
 
     @property
@@ -142,7 +165,7 @@ class Context:
         delay: ms or "5s". group: one at a time, in order. unique: a key, or (key, ttl): an equal one still
         known is not enqueued again. UndeclaredTopic, ValidationError, InputError, TooLarge at the call.
         """
-        self._draft.check_open()
+        self.draft.check_open()
         op = self._runtime.outbox.op(
             topic,
             data,
@@ -161,7 +184,9 @@ class Context:
                 field="enqueues",
             )
         self._runtime.outbox.check(op)
-        self._draft.enqueue(op)
+        if self._step.enqueues is None:
+            self._runtime.outbox.notice(op.topic)
+        self.draft.enqueue(op)
 
     async def flush(self) -> None:
         """Commit what is buffered so far, at least once: progress that others must see before the end.
@@ -171,8 +196,8 @@ class Context:
         """
         while self._flight is not None:
             await asyncio.shield(self._flight)
-        self._draft.check_open()
-        if ops := self._draft.take():
+        self.draft.check_open()
+        if ops := self.draft.take():
             await self.commit_apart(ops)
 
     # ------------------------------------------------------------------- what runs a handler uses
@@ -187,7 +212,29 @@ class Context:
 
     @property
     def draft(self) -> Draft:
+        """Made when first asked for: many handlers write nothing."""
+        if self._draft is None:
+            self._draft = Draft(self._runtime.store, ended=self._ended)
         return self._draft
+
+    @property
+    def enqueued(self) -> int:
+        """How many enqueues are buffered."""
+        return 0 if self._draft is None else self._draft.enqueued
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether `settle` has something to commit, or a flush to wait for."""
+        return self._flight is not None or (self._draft is not None and self._draft.buffered)
+
+    def end(self, *, enqueues: bool = True) -> list[Op]:
+        """Take what is buffered, with or without the enqueues. Later use raises HandlerEnded."""
+        self._ended = True
+        draft = self._draft
+        if draft is None:
+            return []
+        draft.ended = True
+        return draft.take(enqueues=enqueues)
 
     @property
     def trace(self) -> Trace:
@@ -203,32 +250,38 @@ class Context:
             self._trace_headers = self.trace.headers()
         return self._trace_headers
 
-    async def settle(self, *ops: Op, keep_open: bool = False) -> Committed:
+    async def settle(
+        self, *ops: Op, keep_open: bool = False, recorded: Callable[[list[Op]], Sequence[Op]] | None = None
+    ) -> Committed:
         """Commit what is buffered together with `ops` and end the context; no ops at all, no commit.
 
         A Refusal goes to the caller; nothing was written then. keep_open: the context stays usable (a
-        streamed body), `drop()` ends it; what is written later needs `flush()`.
+        streamed body), `drop()` ends it; what is written later needs `flush()`. recorded: what to commit
+        besides, given what was buffered.
         """
-        if not keep_open:
-            self._draft.ended = True
-        await self.landed()
-        buffered = self._draft.take()
+        if self._flight is not None:
+            if not keep_open:
+                self.draft.ended = True
+            await self.landed()
+        buffered = self.draft.take() if keep_open else self.end()
         if not buffered and not ops:
             return NOTHING
         headers = self.trace_headers if buffered else {}
-        return await self._runtime.store.commit(Txn((*buffered, *ops), headers))
+        record = recorded(buffered) if recorded is not None else ()
+        committed = await self._runtime.store.commit(Txn((*buffered, *ops, *record), headers))
+        self._runtime.count(buffered)
+        return committed
 
     def drop(self) -> None:
         """End the context and discard what is buffered; a flush under way waits for room no longer."""
-        self._draft.ended = True
         self._sleep = None
-        self._draft.take()
+        self.end()
 
     async def commit_apart(self, ops: list[Op]) -> None:
         """Commit `ops` now, apart from what is buffered, provided the attempt still holds its lease."""
         while self._flight is not None:
             await self.landed()
-            self._draft.check_open()
+            self.draft.check_open()
         if self._message is not None:
             ops.append(Hold(self._message.lease))
         self._flight = asyncio.ensure_future(self._commit(Txn(ops, self.trace_headers)))
@@ -254,11 +307,17 @@ class Context:
     async def _commit(self, txn: Txn) -> Committed:
         store, sleep = self._runtime.store, self._sleep
         if sleep is None:
-            return await store.commit(txn)
-        return await patiently(lambda: store.commit(txn), sleep, self._waits_for_room)
+            committed = await store.commit(txn)
+        else:
+            committed = await patiently(lambda: store.commit(txn), sleep, self._waits)
+        if self.flushed is None:
+            self.flushed = NamedEffects()
+        self.flushed.note(txn.ops)
+        self._runtime.count(txn.ops)
+        return committed
 
-    def _waits_for_room(self, error: IIIError) -> bool:
-        return isinstance(error, StoreFull) and self._sleep is not None
+    def _waits(self, error: IIIError) -> bool:
+        return self._sleep is not None and may_land(error)
 
 
 class State:

@@ -77,12 +77,12 @@ class Draft:
 
     __slots__ = ("_bytes", "_enqueues", "_limits", "_ops", "_store", "_writes", "ended")
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, ended: bool = False) -> None:
         self._store, self._limits = store, store.limits
         self._writes: dict[_Key, _Write] = {}
         self._enqueues: list[Enqueue] = []
         self._ops = self._bytes = 0
-        self.ended = False
+        self.ended = ended
 
     # ------------------------------------------------------------------------------------- reading
 

@@ -5,7 +5,7 @@ Used by a handler's `enqueue`, by `Engine.enqueue` and by the command line. Know
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from iii.errors import InputError, ValidationError
@@ -30,10 +30,18 @@ _OWN_HEADERS = ("traceparent", "iii-depth", "iii-trigger", "iii-archive")
 
 
 class Outbox:
-    """`inputs`: per topic the (step, validator) of each known subscriber that has an input schema."""
+    """`inputs`: per topic the (step, validator) of each known subscriber that has an input schema.
 
-    def __init__(self, limits: Limits, inputs: Mapping[str, tuple[tuple[str, Validator], ...]]) -> None:
-        self._limits, self._inputs = limits, inputs
+    `notice(topic)` is to be called for a topic that no `enqueues` declares.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        inputs: Mapping[str, tuple[tuple[str, Validator], ...]],
+        notice: Callable[[str], object] = lambda topic: None,
+    ) -> None:
+        self._limits, self._inputs, self.notice = limits, inputs, notice
 
     def op(
         self,

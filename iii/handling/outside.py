@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from iii import trace
 from iii.handling.context import CLEAR_ATOMIC_MAX
 from iii.handling.draft import Draft, StateEntry
 from iii.model import Txn
 from iii.store.contract import Store
+from iii.trace import Sampler
 
 __all__ = ["OutsideState"]
 
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class OutsideState:
     """As `ctx.state`, but written at once: on disk, and seen by triggers, when a call returns."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, sampler: Sampler | None = None) -> None:
+        self._store, self._sampler = store, sampler or Sampler()
 
     async def get(self, namespace: str, key: str, default: Any = None) -> Any:
         return Draft(self._store).get(namespace, key, default)
@@ -64,7 +64,7 @@ class OutsideState:
         draft = Draft(self._store)
         result = write(draft)
         if ops := draft.take():
-            await self._store.commit(Txn(ops, trace.new().headers()))
+            await self._store.commit(Txn(ops, self._sampler.root_headers()))
         return result
 
 

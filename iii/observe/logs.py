@@ -10,29 +10,31 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
-import orjson
+from iii.observe.capture import CapturedLines
+from iii.observe.redaction import Redaction, to_json
 
-__all__ = ["JsonFormatter", "StepLogger", "TextFormatter", "configure", "log"]
+__all__ = ["JsonFormatter", "StepLogger", "TextFormatter", "chosen", "configure", "log"]
 
 log = logging.getLogger("iii")
 """The engine's own logger; handlers log below it, as iii.step.<name>."""
 
-HIDDEN = "[redacted]"
-DEPTH_MAX = 8
 _COLOURS = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
 _PLAIN = "\x1b[0m"
 
 
 class StepLogger:
-    """`ctx.logger`: a message and its fields, as a mapping or as keywords. Costs nothing when not wanted."""
+    """`ctx.logger`: a message and its fields, as a mapping or as keywords. Costs nothing when not wanted.
 
-    __slots__ = ("_context", "_log")
+    captured: takes each line too, for the run's record."""
 
-    def __init__(self, step: str, attempt: int, trace_id: str) -> None:
+    __slots__ = ("_captured", "_context", "_log")
+
+    def __init__(self, step: str, attempt: int, trace_id: str, captured: CapturedLines | None = None) -> None:
         self._log = logging.getLogger(f"iii.step.{step}")
         self._context = {"step": step, "attempt": attempt, "trace_id": trace_id}
+        self._captured = captured
 
     def debug(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
         self._write(logging.DEBUG, message, fields, more)
@@ -55,11 +57,17 @@ class StepLogger:
     def _write(
         self, level: int, message: str, fields: Mapping[str, Any] | None, more: dict[str, Any]
     ) -> None:
-        if not self._log.isEnabledFor(level):
+        captured, is_shown = self._captured, self._log.isEnabledFor(level)
+        if not is_shown and (captured is None or level < captured.level):
             return
         exc_info = more.pop("exc_info", None)
         own = fields if isinstance(fields, Mapping) else {} if fields is None else {"value": fields}
-        extra = {"context": self._context, "fields": {**own, **more}}
+        told = {**own, **more}
+        if captured is not None and level >= captured.level:
+            captured.add(level, str(message), told)
+        if not is_shown:
+            return
+        extra = {"context": self._context, "fields": told}
         self._log.log(level, "%s", message, extra=extra, exc_info=exc_info, stacklevel=3)
 
 
@@ -68,7 +76,7 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, redact: Iterable[str] = ()) -> None:
         super().__init__()
-        self._hidden = _folded(redact)
+        self._redacted = Redaction(redact)
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -79,7 +87,7 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "context", {}),
         }
         if fields := getattr(record, "fields", None):
-            line["fields"] = _redacted(fields, self._hidden)
+            line["fields"] = self._redacted(fields)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return _json(line)
@@ -90,11 +98,11 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self, redact: Iterable[str] = (), *, colour: bool = False) -> None:
         super().__init__()
-        self._hidden, self._colour = _folded(redact), colour
+        self._redacted, self._colour = Redaction(redact), colour
 
     def format(self, record: logging.LogRecord) -> str:
         context = getattr(record, "context", {})
-        fields = _redacted(getattr(record, "fields", None) or {}, self._hidden)
+        fields = self._redacted(getattr(record, "fields", None) or {})
         who = context.get("step") or record.name
         if context.get("attempt", 1) > 1:
             who += f" (attempt {context['attempt']})"
@@ -106,44 +114,38 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure(level: str, format: str, redact: Iterable[str], stream: TextIO | None = None) -> None:
-    """Send everything below `iii` to `stream` (stderr). format: text, json, or auto (text on a terminal)."""
+def configure(
+    level: str,
+    format: str,
+    redact: Iterable[str],
+    stream: TextIO | None = None,
+    *,
+    colour: bool | None = None,
+    file: logging.Handler | None = None,
+) -> None:
+    """Send everything below `iii` to `stream` (stderr). format: text, json, or auto (text on a terminal).
+
+    colour: None = where `stream` is a terminal. file: takes everything too, as JSON (log_file.py)."""
     out = stream if stream is not None else sys.stderr
-    terminal = out.isatty()
     handler = logging.StreamHandler(out)
-    if format == "json" or (format == "auto" and not terminal):
+    if chosen(format, out) == "json":
         handler.setFormatter(JsonFormatter(redact))
     else:
-        handler.setFormatter(TextFormatter(redact, colour=terminal))
-    log.handlers[:] = [handler]
+        handler.setFormatter(TextFormatter(redact, colour=out.isatty() if colour is None else colour))
+    if file is not None:
+        file.setFormatter(JsonFormatter(redact))
+    log.handlers[:] = [handler] if file is None else [handler, file]
     log.setLevel(level.upper())
     log.propagate = False
 
 
+def chosen(format: str, out: TextIO) -> Literal["text", "json"]:
+    """What `auto` means on `out`."""
+    return "json" if format == "json" or (format == "auto" and not out.isatty()) else "text"
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-def _folded(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(map(_fold, names))
-
-
-def _fold(name: object) -> str:
-    return str(name).lower().replace("_", "").replace("-", "")
-
-
-def _redacted(value: Any, hidden: frozenset[str], depth: int = 0) -> Any:
-    """`value` with what lies under a hidden name replaced, at any level; apiKey and api_key are one name."""
-    if depth == DEPTH_MAX:
-        return "..."
-    if isinstance(value, Mapping):
-        return {
-            key: HIDDEN if _fold(key) in hidden else _redacted(item, hidden, depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_redacted(item, hidden, depth + 1) for item in value]
-    return value
 
 
 def _text(value: Any) -> str:
@@ -153,20 +155,4 @@ def _text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value, repr, orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # an integer over 64 bits, a surrogate, nested too deeply: a log line never fails
-        return orjson.dumps(_told(value)).decode()
-
-
-def _told(value: Any) -> Any:
-    """`value` with everything as text that JSON might not take."""
-    if isinstance(value, Mapping):
-        return {_text_of(key): _told(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_told(item) for item in value]
-    return value if value is None or isinstance(value, bool | float) else _text_of(value)
-
-
-def _text_of(value: Any) -> str:
-    return (value if isinstance(value, str) else repr(value)).encode(errors="replace").decode()
+    return to_json(value).decode()

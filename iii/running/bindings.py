@@ -11,6 +11,7 @@ from iii.config import Config, QueueRules
 from iii.handling.context import StartedBy
 from iii.handling.inputs import CRON_INPUT, STATE_INPUT
 from iii.model import Lane, LanePolicy
+from iii.observe.meters import StepMeter
 from iii.schema import Validator
 from iii.step import CronTrigger, HttpTrigger, QueueTrigger, StateTrigger, Step, Trigger
 
@@ -37,6 +38,7 @@ class Binding(Struct, frozen=True):
     first: Start
     starts: dict[str, Start]  # by the TRIGGER_HEADER that names them
     single: bool  # one start only
+    meter: StepMeter
 
     def start(self, headers: Mapping[str, str]) -> Start:
         """The trigger a message came from; the lane's first, where that one is no longer declared."""
@@ -83,7 +85,9 @@ def _binding(lane: Lane, step: Step, index: int, config: Config) -> Binding:
     if isinstance(trigger, QueueTrigger):
         kin = [index]
     starts = {str(n): _start(step, n) for n in kin}
-    return Binding(lane, step, config.rules(lane.topic, own), starts[str(index)], starts, len(starts) == 1)
+    return Binding(
+        lane, step, config.rules(lane.topic, own), starts[str(index)], starts, len(starts) == 1, StepMeter()
+    )
 
 
 def _start(step: Step, index: int) -> Start:

@@ -7,23 +7,30 @@ each call in a copy of the caller's context variables, so that none leaks into t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
+import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
 from iii.clock import Clock, SystemClock
+from iii.definitions.handler import shape
 from iii.handling.ambient import running
 from iii.handling.blocking import BlockingContext
 from iii.handling.context import Context
+from iii.running.forks import Forks, keep_out
 from iii.running.timers import Timers
 
-__all__ = ["Invoker", "Late", "StillRunning", "Waiting"]
+__all__ = ["GRACE_MS", "Invoker", "Late", "StillRunning", "Waiting"]
 
-ANY_NUMBER = 1 << 10
+GRACE_MS = 60_000
+"""What a handler has for cleaning up after its timeout."""
+
+log = logging.getLogger("iii.running")
 
 
 class Late(TimeoutError):
@@ -53,12 +60,13 @@ class Invoker:
         self._timers, self._clock = timers, clock or SystemClock()
         self._messages, self._requests = messages, requests or messages
         self._loop = asyncio.get_running_loop()
+        keep_out(self._loop)
 
     async def call(
         self, function: Callable[..., Any], ctx: Context, args: tuple[Any, ...], timeout_ms: int | None = None
     ) -> Any:
         """The function's result; of `args` it gets as many as it takes. Late after `timeout_ms`."""
-        is_async, arity = _shape(function)
+        is_async, arity = shape(function)
         return await self.invoke(function, is_async, args[:arity], ctx, timeout_ms)
 
     async def invoke(
@@ -93,7 +101,7 @@ class Invoker:
         """See a function that waits through to its end. Late after `timeout_ms`."""
         if timeout_ms is None:
             return await _drive(waiting)
-        deadline = _Deadline(self._timers, timeout_ms)
+        deadline = _Deadline(self._timers, timeout_ms, waiting)
         try:
             value = await _drive(waiting)
         except BaseException as error:
@@ -183,10 +191,14 @@ class _Work:
 
     def __call__(self) -> _Result:
         self._began_ms = self._clock.delay_ms()
+        forks = Forks.count
         try:
             return _Result(self._function(*self._args), None)
         except BaseException as error:
             return _Result(None, error)
+        finally:
+            if Forks.count != forks:
+                Forks.end()
 
     def spent_ms(self) -> int:
         """Since it began in its thread."""
@@ -194,12 +206,12 @@ class _Work:
 
 
 class _Deadline:
-    """Cancels the current task when it passes."""
+    """Cancels the current task when it passes. Who ignores that is ended where it waits, GRACE_MS later."""
 
-    __slots__ = ("_handle", "_hit", "_task", "_timers")
+    __slots__ = ("_cancels", "_handle", "_task", "_timers", "_waiting")
 
-    def __init__(self, timers: Timers, timeout_ms: int) -> None:
-        self._timers, self._hit = timers, False
+    def __init__(self, timers: Timers, timeout_ms: int, waiting: Waiting) -> None:
+        self._timers, self._waiting, self._cancels = timers, waiting, 0
         self._task = asyncio.current_task()
         self._handle: int | None = timers.after(timeout_ms, self._cancel)
 
@@ -209,31 +221,46 @@ class _Deadline:
             self._handle = None
 
     def passed(self) -> bool:
-        """Whether it was this deadline alone that ended the work; takes its cancellation back."""
+        """Whether it was this deadline alone that ended the work; takes its cancellations back."""
         self.stop()
-        if not self._hit or self._task is None:
+        cancels, self._cancels = self._cancels, 0
+        if not cancels or self._task is None:
             return False
-        self._hit = False
-        return self._task.uncancel() == 0
+        return min(self._task.uncancel() for _ in range(cancels)) == 0
 
     def _cancel(self) -> None:
         assert self._task is not None
-        self._handle, self._hit = None, True
+        if self._cancels:
+            self._end()
+        self._cancels += 1
         self._task.cancel()
+        self._handle = self._timers.after(GRACE_MS, self._cancel)
+
+    def _end(self) -> None:
+        """GeneratorExit is caught by few, and what catches it cannot go on waiting."""
+        log.warning("%r ignores its cancellation: it is ended where it waits", self._waiting.work)
+        with contextlib.suppress(RuntimeError):  # it ignores that too
+            self._waiting.variables.run(self._waiting.work.close)
 
 
 def _first_part(
     function: Callable[..., Any], args: tuple[Any, ...], ctx: Context
 ) -> tuple[Coroutine[Any, Any, Any], Any]:
     running.set(ctx)
-    work = function(*args)
-    return work, work.send(None)
+    forks = Forks.count
+    try:
+        work = function(*args)
+        return work, work.send(None)
+    finally:
+        if Forks.count != forks:
+            Forks.end()
 
 
 @types.coroutine
 def _drive(waiting: Waiting) -> Generator[Any, Any, Any]:
     """Run the rest of a coroutine in the caller's task, but inside its own variables."""
     work, awaited, variables = waiting
+    forks = Forks.count
     while True:
         try:
             value = yield awaited
@@ -249,30 +276,6 @@ def _drive(waiting: Waiting) -> Generator[Any, Any, Any]:
             return stop.value
         except GeneratorExit as error:  # the handler's own: nobody closes this generator
             raise RuntimeError("the handler raised GeneratorExit") from error
-
-
-def _shape(function: Callable[..., Any]) -> tuple[bool, int]:
-    """(whether to await it, how many positional arguments it takes)."""
-    plain: Any = function
-    bound = 0
-    if isinstance(plain, types.MethodType):
-        plain, bound = plain.__func__, 1
-    if isinstance(plain, types.FunctionType) and not hasattr(plain, "__wrapped__"):
-        code = plain.__code__
-        arity = ANY_NUMBER if code.co_flags & inspect.CO_VARARGS else code.co_argcount - bound
-        return bool(code.co_flags & inspect.CO_COROUTINE), arity
-    return _inspected_shape(function)
-
-
-def _inspected_shape(function: Callable[..., Any]) -> tuple[bool, int]:
-    """As _shape, for what is no plain function: partials, decorated functions, objects with __call__."""
-    body: Any = function
-    while isinstance(body, functools.partial):
-        body = body.func
-    if not inspect.isroutine(body):
-        body = type(body).__call__
-    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return inspect.iscoroutinefunction(body), ANY_NUMBER
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return inspect.iscoroutinefunction(body), sum(kind in positional for kind in kinds)
+        finally:
+            if Forks.count != forks:
+                Forks.end()

@@ -1,23 +1,26 @@
 """Runs one message: build its context, call the handler, settle, commit. All in one Txn.
 
-Owns an attempt from its start to its outcome; settler.py commits what follows. Knows no queue and no slot:
-whoever claimed the message waits here until it is settled and its thread has ended. Requests use `open` and
-`call` alone; who answers them settles their context.
+Owns an attempt from its start to its outcome; settler.py commits what follows. Knows no queue and no slot.
+Requests use `open` and `call` alone; who answers them settles their context.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
+from typing import Any, TypeAlias, cast
 
-from iii.errors import InputError, StoreError, ValidationError
+from iii.errors import ValidationError
 from iii.formats.units import duration_text
 from iii.handling.context import Context, Runtime, StartedBy
 from iii.model import Message
+from iii.observe.capture import told_traceback
+from iii.running.attempt import Attempt
 from iii.running.bindings import Binding, Start
 from iii.running.invoke import Invoker, Late, StillRunning, Waiting
+from iii.running.recording import Recorder
 from iii.running.retry import DONE, Cancelled, Failed, Outcome, Snoozed, doom
 from iii.running.settler import Settler, describe
 from iii.running.timers import Timers
@@ -27,19 +30,23 @@ from iii.trace import Trace
 
 __all__ = ["Runner"]
 
+_Rest: TypeAlias = "CoroutineType[Any, Any, Outcome]"
 _OUR_MODULES = frozenset({"iii.running.runner", "iii.running.invoke"})
 
 
 class Runner:
-    """`keeps_runs`: whether failed attempts leave a run record."""
+    """`recorder`: what keeps runs and counts them; None: one that only counts."""
 
     def __init__(
-        self, runtime: Runtime, timers: Timers, invoker: Invoker, *, keeps_runs: bool = True
+        self, runtime: Runtime, timers: Timers, invoker: Invoker, *, recorder: Recorder | None = None
     ) -> None:
         self._runtime, self._store, self._invoker = runtime, runtime.store, invoker
-        self._settler = Settler(runtime.store, timers, keeps_runs)
+        self.recorder = recorder if recorder is not None else Recorder(runtime.store, timers)
+        self.sampler = runtime.sampler
+        self._settler = Settler(runtime.store, timers, self.recorder)
         self._sleep = timers.sleep
         self._draining = False
+        self.begin, self.finish = invoker.begin, invoker.finish
 
     # ------------------------------------------------------------------------------------- requests
 
@@ -66,90 +73,130 @@ class Runner:
 
     # ------------------------------------------------------------------------------------- messages
 
-    def drain(self) -> None:
-        """From now on a slot that is cancelled gives its message back; before, only handlers cancel."""
-        self._draining = True
+    def start(
+        self, message: Message, binding: Binding, over: Callable[[], object]
+    ) -> Coroutine[Any, Any, None] | None:
+        """One attempt, up to where its handler first waits: the rest of it, or None where that has ended.
 
-    async def give_back(self, message: Message, delay_ms: int = 0) -> None:
-        """Release a message that is not settled; the attempt does not count."""
-        await self._settler.give_back(message, delay_ms)
-
-    async def run(self, message: Message, binding: Binding) -> None:
-        """One attempt, from start to settlement."""
+        To be called, and the rest awaited, inside a task: the handler sees it as its own. `over()` is called
+        once, when what follows is committed: later, or from the rest.
+        """
         began = time.perf_counter()
         start = binding.first if binding.single else binding.start(message.headers)
         ctx = Context(self._runtime, binding.step, start.started_by, message=message, sleep=self._sleep)
-        thread: asyncio.Future[Any] | None = None
+        attempt = Attempt(message, binding, ctx, began, self._settler, over)
         outcome: Outcome | None = doom(message, binding.rules)
+        binding.meter.started += 1
         if outcome is None:
             self._store.start(message.lease)
             try:
-                outcome = await self._attempt(message, ctx, binding, start)
-            except StillRunning as late:
-                outcome, thread = Failed(_timed_out(binding)), late.thread
-            except asyncio.CancelledError:
-                ctx.drop()
-                await self._settler.give_back(message)
-                raise
-            if ctx.flying:
-                ctx.draft.ended = True  # or a task the handler left behind could flush on and on
-                await ctx.landed()
-        txn = self._settler.txn(ctx, binding, outcome, began)
-        try:
-            await self._store.submit(txn)
-        except (StoreError, InputError) as error:
-            await self._settler.land(txn, ctx, binding, began, error)
-        else:
-            if outcome is not DONE:
-                self._settler.report(txn, ctx)
-        if thread is not None:
-            ctx.logger.warning("Settled as timed out, but its thread still runs and keeps its slot")
-            await asyncio.shield(thread)
+                begun = self._begin(attempt, start)
+            except Exception:
+                return self._settler.abandon(attempt)
+            if type(begun) is CoroutineType:
+                return self._rest(attempt, begun)
+            outcome = begun
+        self._settler.settle(attempt, outcome)
+        return None
 
-    async def _attempt(self, message: Message, ctx: Context, binding: Binding, start: Start) -> Outcome:
-        """Call the handler. CancelledError leaves only where the slot itself is cancelled."""
-        step, timeout_ms = binding.step, binding.rules.timeout_ms
+    def _begin(self, attempt: Attempt, start: Start) -> Outcome | _Rest:
+        """The outcome of a handler that never waits, or the rest of one that does."""
+        step, ctx = attempt.binding.step, attempt.ctx
         read = parse_json if start.validator is None else start.validator.validate_json
         try:
-            content = read(message.payload)
+            content = read(attempt.message.payload)
         except ValidationError as error:
             return Failed(describe(error), final=True)
+        if start.condition is not None or not step.is_async:
+            return cast(_Rest, self._called(attempt, start, content))
+        try:
+            value = self._invoker.begin(step.handler, (content, ctx)[: step.arity], ctx)
+        except BaseException as error:
+            return self._failure(error, attempt)
+        if isinstance(value, Waiting):
+            return cast(_Rest, self._finished(attempt, value))
+        return DONE if value is None else _outcome(value)
+
+    async def _called(self, attempt: Attempt, start: Start, content: Any) -> Outcome:
+        """A handler behind a condition, or in a thread."""
+        step, ctx, timeout_ms = attempt.binding.step, attempt.ctx, attempt.binding.rules.timeout_ms
         try:
             if start.condition is not None:
                 wanted = await self._invoker.call(start.condition, ctx, (content, ctx), timeout_ms)
                 if not wanted:
                     return DONE
             args = (content, ctx)[: step.arity]
-            if step.is_async:
-                value = self._invoker.begin(step.handler, args, ctx)
-                if isinstance(value, Waiting):
-                    value = await self._invoker.finish(value, timeout_ms)
-            else:
-                value = await self._invoker.invoke(step.handler, False, args, ctx, timeout_ms)
+            value = await self._invoker.invoke(step.handler, step.is_async, args, ctx, timeout_ms)
         except (StillRunning, GeneratorExit):
             raise
         except BaseException as error:
-            return self._failure(error, ctx, binding)
-        return DONE if value is None else _outcome(value)
+            return self._failure(error, attempt)
+        return _outcome(value)
 
-    def _failure(self, error: BaseException, ctx: Context, binding: Binding) -> Failed:
+    async def _finished(self, attempt: Attempt, waiting: Waiting) -> Outcome:
+        try:
+            value = await self._invoker.finish(waiting, attempt.binding.rules.timeout_ms)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            return self._failure(error, attempt)
+        return _outcome(value)
+
+    async def _rest(self, attempt: Attempt, handler: Coroutine[Any, Any, Outcome]) -> None:
+        """See an attempt through whose handler waits. CancelledError: the slot itself was cancelled."""
+        ctx, thread = attempt.ctx, None
+        try:
+            try:
+                outcome = await handler
+            except StillRunning as late:
+                outcome, thread = Failed(_timed_out(attempt.binding)), late.thread
+            if ctx.flying:
+                ctx.draft.ended = True  # or a task the handler left behind could flush on and on
+                await ctx.landed()
+        except asyncio.CancelledError:
+            ctx.drop()
+            await self._settler.give_back(attempt.message)
+            attempt.end()
+            raise
+        except Exception:
+            await self._settler.abandon(attempt)
+            return
+        self._settler.settle(attempt, outcome)
+        if thread is not None:
+            ctx.logger.warning("Settled as timed out, but its thread still runs and keeps its slot")
+            await asyncio.shield(thread)
+
+    def drain(self) -> set[asyncio.Task[None]]:
+        """From now on a slot that is cancelled gives its message back; before, only handlers cancel.
+
+        Settlements that still wait for the store are given up; the tasks to wait for.
+        """
+        self._draining = True
+        return self._settler.stop()
+
+    def forget_cancellation(self, task: asyncio.Task[Any]) -> bool:
+        """A handler cancelled its own task, which is the slot's; False where the slot is to end."""
+        if self._draining:
+            return False
+        while task.cancelling():
+            task.uncancel()
+        return True
+
+    def _failure(self, error: BaseException, attempt: Attempt) -> Failed:
         """What a handler raised, whatever it is: SystemExit too fails the attempt, not the engine."""
+        ctx, rules = attempt.ctx, attempt.binding.rules
         if isinstance(error, asyncio.CancelledError):
-            if self._draining:
+            task = asyncio.current_task()
+            if task is not None and not self.forget_cancellation(task):
                 raise error
-            _forget_cancellation()
         if isinstance(error, Late):
-            ctx.logger.warning("Timed out", after=duration_text(binding.rules.timeout_ms))
-            return Failed(_timed_out(binding))
-        ctx.logger.warning("Attempt failed", exc_info=_without_our_frames(error))
+            ctx.logger.warning("Timed out", after=duration_text(rules.timeout_ms))
+            return Failed(_timed_out(attempt.binding))
+        trimmed = _without_our_frames(error)
+        ctx.logger.warning("Attempt failed", exc_info=trimmed)
+        if self.recorder.keeps:
+            attempt.traceback = told_traceback(trimmed)
         return Failed(describe(error))
-
-
-def _forget_cancellation() -> None:
-    """A handler cancelled its own task, which is the slot's."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
 
 
 def _without_our_frames(error: BaseException) -> BaseException:

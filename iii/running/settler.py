@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections.abc import Sequence
+from time import perf_counter
 
-from iii.errors import IIIError, InputError, LeaseLost, Refusal, StoreClosed, StoreFull
-from iii.handling.context import Context
-from iii.model import Enqueue, Message, Op, Release, Retry, Txn
-from iii.observe.runs import Run, RunOutcome, record
-from iii.running.bindings import Binding
-from iii.running.retry import DONE, ERROR_CHARS_MAX, Cancelled, Done, Failed, Outcome, Snoozed, settle
+from iii.errors import (
+    IIIError,
+    InputError,
+    LeaseLost,
+    Refusal,
+    StoreClosed,
+    StoreDamaged,
+    StoreFull,
+)
+from iii.model import Ack, Enqueue, Message, Op, Record, Release, Retry, Txn
+from iii.running.attempt import Attempt
+from iii.running.recording import Recorder
+from iii.running.retry import DONE, ERROR_CHARS_MAX, Cancelled, Failed, Outcome, Snoozed, settle
 from iii.running.timers import Timers
-from iii.step import Step
 from iii.store.contract import Store
-from iii.store.patience import patiently
+from iii.store.patience import may_land, patiently
+from iii.trace import is_sampled
 
 __all__ = ["Settler", "describe"]
 
@@ -27,87 +35,137 @@ log = logging.getLogger("iii.running.runner")
 
 
 class Settler:
-    """`keeps_runs`: whether failed attempts leave a run record."""
-
-    def __init__(self, store: Store, timers: Timers, keeps_runs: bool) -> None:
+    def __init__(self, store: Store, timers: Timers, recorder: Recorder) -> None:
         self._store, self._clock, self._timers = store, store.clock, timers
-        self._keeps_runs = keeps_runs
+        self._recorder = recorder
+        self._struggles: set[asyncio.Task[None]] = set()
 
-    def txn(self, ctx: Context, binding: Binding, outcome: Outcome, began: float) -> Txn:
-        """End the context; the Txn that commits what it leaves. `began`: perf_counter() at its start."""
-        draft = ctx.draft
-        draft.ended = True
-        if outcome is DONE and not draft.buffered:
-            return Txn(self._settlement(ctx, binding, outcome, began))
-        ops = self._kept(ctx, binding.step, outcome)
-        headers = ctx.trace_headers if ops else {}
-        return Txn([*ops, *self._settlement(ctx, binding, outcome, began)], headers)
-
-    async def land(self, txn: Txn, ctx: Context, binding: Binding, began: float, error: IIIError) -> None:
-        """What follows where the store did not take `txn` at once, but raised `error`."""
+    def settle(self, attempt: Attempt, outcome: Outcome) -> None:
+        """End the context and hand over what is left of it; the attempt hears from the store."""
+        attempt.outcome, message = outcome, attempt.message
+        attempt.seconds = seconds = perf_counter() - attempt.began
+        meter = attempt.binding.meter
+        meter.run.add(seconds)
+        meter.wait.add(attempt.wait_ms / 1000)
+        ops = attempt.ctx.end(enqueues=True) if outcome is DONE else self._kept(attempt)
+        if ops:
+            attempt.txn = Txn((*ops, *self._settlement(attempt, ops)), attempt.ctx.trace_headers)
+        elif outcome is DONE and not (self._recorder.keeps and is_sampled(message.headers)):
+            attempt.txn = Txn((Ack(message.lease),))
+        else:
+            attempt.txn = Txn(self._settlement(attempt, ()))
         try:
-            await self._persist(txn, error)
-            self.report(txn, ctx)
+            self._store.post(attempt.txn, attempt)
+        except Exception as error:
+            self.refused(attempt, error)
+
+    def landed(self, attempt: Attempt) -> None:
+        """Its Txn is durable: count it, and log a dead letter, now that there is one."""
+        try:
+            self._count(attempt)
+            for op in attempt.txn.ops:
+                if not isinstance(op, Enqueue):
+                    continue
+                if (dead := op.dead) is None:
+                    self._recorder.figures.sent(op.topic)
+                    continue
+                attempt.binding.meter.dead += 1
+                attempt.ctx.logger.error(
+                    "Given up: now a dead letter", error=dead.error, attempts=dead.attempts
+                )
+        finally:
+            attempt.end()
+
+    def _count(self, attempt: Attempt) -> None:
+        meter = attempt.binding.meter
+        match attempt.outcome:
+            case Failed():
+                meter.failed += 1
+                meter.retried += any(isinstance(op, Retry) for op in attempt.txn.ops)
+            case Snoozed():
+                meter.snoozed += 1
+            case Cancelled():
+                meter.cancelled += 1
+            case _:
+                meter.done += 1
+
+    def refused(self, attempt: Attempt, error: Exception) -> None:
+        """The store did not take its Txn at once."""
+        if isinstance(error, LeaseLost):
+            self._lost(attempt)
+            return
+        struggle = asyncio.get_running_loop().create_task(self._struggle(attempt, error))
+        self._struggles.add(struggle)
+        struggle.add_done_callback(self._struggles.discard)
+
+    def stop(self) -> set[asyncio.Task[None]]:
+        """Give up what still waits for the store; the tasks to wait for."""
+        for struggle in self._struggles:
+            struggle.cancel()
+        return set(self._struggles)
+
+    async def _struggle(self, attempt: Attempt, error: Exception) -> None:
+        """Whatever it takes to settle it; where nothing helps, the message is given back."""
+        try:
+            await self._land(attempt, error)
+        except (StoreClosed, StoreDamaged) as gone:
+            log.debug("message %s not settled: %s", attempt.ctx.message_id, gone)
+        except Exception:
+            await self.abandon(attempt)
+        finally:
+            attempt.end()
+
+    async def _land(self, attempt: Attempt, error: Exception) -> None:
+        if not isinstance(error, IIIError):
+            raise error
+        if isinstance(error, StoreFull):
+            attempt.txn = _without_record(attempt.txn)
+        try:
+            await self._persist(attempt.txn, error)
+            self.landed(attempt)
         except LeaseLost:
-            self._lost(ctx)
+            self._lost(attempt)
         except (Refusal, InputError) as refusal:
-            ctx.logger.warning("Effects refused: the attempt failed", error=describe(refusal))
-            await self._settle_alone(ctx, binding, Failed(describe(refusal)), began)
+            attempt.ctx.logger.warning("Effects refused: the attempt failed", error=describe(refusal))
+            attempt.outcome, attempt.dropped = Failed(describe(refusal)), _enqueues(attempt.txn)
+            await self._settle_alone(attempt, attempt.outcome)
 
-    def report(self, txn: Txn, ctx: Context) -> None:
-        """Log a dead letter, once the Txn that holds it has landed."""
-        for op in txn.ops:
-            if isinstance(op, Enqueue) and op.dead is not None:
-                dead = op.dead
-                ctx.logger.error("Given up: now a dead letter", error=dead.error, attempts=dead.attempts)
-
-    def _kept(self, ctx: Context, step: Step, outcome: Outcome) -> list[Op]:
-        """The effects that commit with this outcome."""
-        draft = ctx.draft
-        if not isinstance(outcome, Failed) or step.on_error == "keep_all":
-            return draft.take()
-        if step.on_error == "discard":
-            draft.take()
-            return []
-        if draft.enqueued:
-            ctx.logger.info("Enqueues of the failed attempt dropped", count=draft.enqueued)
-        return draft.take(enqueues=False)
-
-    def _settlement(self, ctx: Context, binding: Binding, outcome: Outcome, began: float) -> tuple[Op, ...]:
-        message = ctx.message
-        assert message is not None
-        ops = settle(outcome, message, binding.rules, wall_ms=self._clock.wall_ms)
-        if outcome is DONE:
-            return ops
-        dead = isinstance(outcome, Failed) and not isinstance(ops[0], Retry)
-        run = self._run_record(ctx, binding, outcome, began, dead=dead)
-        return ops if run is None else (*ops, run)
-
-    async def _settle_alone(self, ctx: Context, binding: Binding, outcome: Failed, began: float) -> None:
+    async def _settle_alone(self, attempt: Attempt, outcome: Failed) -> None:
         """A second Txn without effects; where even that is refused, the message comes back later."""
-        message = ctx.message
-        assert message is not None
-        txn = Txn(self._settlement(ctx, binding, outcome, began))
+        attempt.txn = Txn(self._settlement(attempt, ()))
         try:
-            await self._persist(txn)
-            self.report(txn, ctx)
+            await self._persist(attempt.txn)
+            self.landed(attempt)
         except LeaseLost:
-            self._lost(ctx)
+            self._lost(attempt)
         except (Refusal, InputError) as refusal:
-            ctx.logger.error("Settlement refused: the message is tried again", error=describe(refusal))
-            delay_ms = binding.rules.retry_delay_max_ms
-            await self._persist(Txn((Retry(message.lease, delay_ms, outcome.error),)))
+            attempt.ctx.logger.error(
+                "Settlement refused: the message is tried again", error=describe(refusal)
+            )
+            delay_ms = attempt.binding.rules.retry_delay_max_ms
+            await self._persist(Txn((Retry(attempt.message.lease, delay_ms, outcome.error),)))
 
     async def _persist(self, txn: Txn, error: IIIError | None = None) -> None:
         """Commit, and while the store cannot (it is full) wait: the handler is not run again for that."""
 
+        told = False
+
         def passes(error: IIIError) -> bool:
-            if not _may_land(error):
+            nonlocal told
+            if not may_land(error):
                 return False
-            log.warning("a settlement waits for the store: %s", error)
+            log.log(logging.DEBUG if told else logging.WARNING, "a settlement waits for the store: %s", error)
+            told = True
             return True
 
         await patiently(lambda: self._store.commit(txn), self._timers.sleep, passes, error)
+
+    async def abandon(self, attempt: Attempt) -> None:
+        """An error of ours, in an exception handler: the message is given back and tried again later."""
+        message = attempt.message
+        log.exception("message %d could not be settled: given back", message.lease.id)
+        await self.give_back(message, attempt.binding.rules.retry_delay_max_ms)
+        attempt.end()
 
     async def give_back(self, message: Message, delay_ms: int = 0) -> None:
         """Release the lease, if the store lets us: the attempt does not count."""
@@ -116,35 +174,42 @@ class Settler:
         except Exception as error:
             log.debug("message %d not given back: %s", message.lease.id, error)
 
-    def _lost(self, ctx: Context) -> None:
-        log.debug("lease of message %s lost: another attempt owns it", ctx.message_id)
+    def _lost(self, attempt: Attempt) -> None:
+        log.debug("lease of message %s lost: another attempt owns it", attempt.ctx.message_id)
+        attempt.end()
 
-    def _run_record(
-        self, ctx: Context, binding: Binding, outcome: Outcome, began: float, *, dead: bool
-    ) -> Op | None:
-        if not self._keeps_runs or isinstance(outcome, Done | Snoozed):
-            return None
-        name, error = _told(outcome, dead)
-        duration_ms = round((time.perf_counter() - began) * 1000)
-        return record(
-            Run(
-                step=binding.step.name,
-                trigger=ctx.trigger.type,
-                message_id=ctx.message_id,
-                attempt=ctx.attempt,
-                started_ms=self._clock.wall_ms() - duration_ms,
-                duration_ms=duration_ms,
-                outcome=name,
-                trace_id=ctx.trace_id,
-                topic=binding.lane.topic,
-                error=error,
-            )
-        )
+    # --------------------------------------------------------------------------- what is committed
+
+    def _kept(self, attempt: Attempt) -> list[Op]:
+        """The effects that commit although the handler did not just return."""
+        ctx, outcome, on_error = attempt.ctx, attempt.outcome, attempt.binding.step.on_error
+        if not isinstance(outcome, Failed) or on_error == "keep_all":
+            return ctx.end(enqueues=True)
+        attempt.dropped = ctx.enqueued
+        if on_error == "discard":
+            ctx.end(enqueues=True)
+            return []
+        if dropped := attempt.dropped:
+            ctx.logger.info("Enqueues of the failed attempt dropped", count=dropped)
+        return ctx.end(enqueues=False)
+
+    def _settlement(self, attempt: Attempt, effects: Sequence[Op]) -> tuple[Op, ...]:
+        """What settles it and, where it is kept, the record of the run; `effects` commit with them."""
+        outcome = attempt.outcome
+        ops = settle(outcome, attempt.message, attempt.binding.rules, wall_ms=self._clock.wall_ms)
+        if not self._recorder.wants(attempt):
+            return ops
+        dead = isinstance(outcome, Failed) and not isinstance(ops[0], Retry)
+        return (*ops, self._recorder.of_attempt(attempt, effects, dead=dead))
 
 
-def _may_land(error: IIIError) -> bool:
-    """Whether the same Txn may land later: a full store, a commit that failed as a whole."""
-    return isinstance(error, StoreFull) or not isinstance(error, Refusal | StoreClosed | InputError)
+def _without_record(txn: Txn) -> Txn:
+    """What a store without room for records may still take."""
+    return Txn([op for op in txn.ops if not isinstance(op, Record)], txn.headers)
+
+
+def _enqueues(txn: Txn) -> int:
+    return sum(isinstance(op, Enqueue) and op.dead is None for op in txn.ops)
 
 
 def describe(error: BaseException) -> str:
@@ -155,10 +220,3 @@ def describe(error: BaseException) -> str:
         said = "(its text cannot be had)"
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return text[:ERROR_CHARS_MAX].encode(errors="replace").decode()
-
-
-def _told(outcome: Outcome, dead: bool) -> tuple[RunOutcome, str]:
-    if isinstance(outcome, Cancelled):
-        return "cancelled", outcome.reason
-    assert isinstance(outcome, Failed)
-    return ("dead" if dead else "failed"), outcome.error

@@ -8,6 +8,10 @@ messages: its compare-and-set makes a change one message over all instances, and
 all down catches up later. What fires nothing writes nothing: marks follow in steps of LAG_MAX, since looking
 again at it fires nothing again.
 
+Of the instances with the same triggers one tails: the mark `tailer/<hash>` names its session. The others wait
+until that session has gone, then the first of them takes over where the marks stand. This saves work and no
+more: two that tail at once, as during a deploy that changes triggers, meet at the marks.
+
 Owns the mark TAIL too, below which the store trims the log. It is the least of all triggers' marks but those
 that nobody waits for: of a step that has other triggers by now, or more than FORGOTTEN_LAG versions behind
 (their step is gone). Such a trigger that comes back sees what is left of the log.
@@ -26,7 +30,16 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from iii.errors import Conflict, InputError, QueueFull, Refusal, StoreClosed, StoreError, StoreFull
+from iii.errors import (
+    Conflict,
+    InputError,
+    QueueFull,
+    Refusal,
+    StoreClosed,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+)
 from iii.formats import codec
 from iii.formats.filters import fires
 from iii.handling.inputs import encode_change
@@ -46,6 +59,7 @@ TXN_BYTES_MAX = 4 << 20
 LOOK_AGAIN_MS = 60_000
 AGAIN_MS = 200
 MARKS = "trigger/"
+TAILERS = "tailer/"
 
 log = logging.getLogger("iii.changes")
 
@@ -104,16 +118,21 @@ class ChangeSource:
         self._steps = {step.name for step in steps}
         self._watches = [watch for step in steps for watch in _watches(step)]
         self._marks: dict[str, int] = {}
+        self._tailer = TAILERS + _hash("\n".join(sorted(watch.mark for watch in self._watches)))
+        self._tails = False
         self._position = 0  # every trigger here has seen the changes up to it
         self._kept = 0  # where the marks and TAIL were last made to follow
         self._task: asyncio.Task[None] | None = None
 
     async def caught_up(self) -> bool:
         """Whether every change has been turned into messages."""
+        if self._watches and not self._tails:
+            await self._skim()
         return not self._watches or not await self._store.changes(self._position, 1, 0)
 
     async def start(self) -> None:
-        await self._load()
+        if not self._watches or not await self._takes_tail():
+            await self._load()
         self._kept = self._store.mark(TAIL) or 0
         self._warn_of_trimmed()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -124,6 +143,8 @@ class ChangeSource:
             return
         self._task.cancel()
         await asyncio.wait((self._task,))
+        if self._watches and not self._tails:
+            return  # the marks are kept by who tails
         try:
             newest = self._store.version()
             if await self.caught_up():
@@ -139,17 +160,51 @@ class ChangeSource:
             if self._on_failure is not None:
                 self._on_failure()
 
+    # ---------------------------------------------------------------------------------------- tailing
+
+    async def _become_tailer(self) -> None:
+        """Returns when this instance tails: at once, or when the session of the one that does has gone."""
+        while not await self._takes_tail():
+            await self._store.gone(self._store.mark(self._tailer) or 0)
+
+    async def _takes_tail(self) -> bool:
+        """Whether this instance tails, having taken over where nobody did."""
+        tailer, own = self._store.mark(self._tailer), self._store.session
+        if tailer != own:
+            self._tails = False
+            if any(row.id == tailer for row in self._store.sessions()):
+                return False
+            try:
+                await self._store.commit(Txn((Mark(self._tailer, own, tailer),)))
+            except Conflict:  # another was faster
+                return False
+        if not self._tails:
+            await self._load()
+            self._tails = True
+        return True
+
+    async def _skim(self) -> None:
+        """Where another tails: go on past the changes that fire nothing here, or have fired."""
+        while changes := await self._store.changes(self._position, PAGE, 0):
+            marks = self._store.marks(MARKS)
+            self._marks = {name: marks.get(name, at) for name, at in self._marks.items()}
+            for change in changes:
+                if any(True for _ in self._copies(change)):
+                    return
+                self._position = max(self._position, change.version)
+
     # -------------------------------------------------------------------------------------- following
 
     async def _run(self) -> None:
         while True:
             try:
                 if self._watches:
+                    await self._become_tailer()
                     await self._follow()
                 else:
                     await self._timers.sleep(LOOK_AGAIN_MS)
                     await self._move_tail(LAG_MAX)
-            except StoreClosed:
+            except (StoreClosed, StoreDamaged):
                 return
             except StoreError as error:
                 log.warning("state triggers wait for the store: %s", error)
@@ -291,10 +346,14 @@ def _message(watch: _Watch, change: Change, payload: bytes) -> Enqueue:
     return Enqueue(
         f"$state/{watch.step}",
         payload,
-        group=blake2b(f"{change.namespace}\0{change.key}".encode(), digest_size=16).hexdigest(),
+        group=_hash(f"{change.namespace}\0{change.key}", 16),
         headers={**change.headers, TRIGGER_HEADER: str(watch.index)},
         step=watch.step,
     )
+
+
+def _hash(text: str, size: int = 8) -> str:
+    return blake2b(text.encode(), digest_size=size).hexdigest()
 
 
 def _size(message: Enqueue) -> int:

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from msgspec import Struct
 
 from iii import trace
-from iii.errors import Conflict, StoreClosed, StoreError
+from iii.errors import Conflict, StoreClosed, StoreDamaged, StoreError
 from iii.formats.cron_expression import Schedule, parse
 from iii.handling.inputs import encode_tick
 from iii.model import Enqueue, Mark, Op, Txn
@@ -24,6 +24,7 @@ from iii.running.bindings import TRIGGER_HEADER
 from iii.running.timers import Timers
 from iii.step import CronTrigger, Missed, Step
 from iii.store.contract import Store
+from iii.trace import Sampler
 
 __all__ = ["CronJob", "CronSource", "jobs", "manual_tick", "ticks"]
 
@@ -44,13 +45,13 @@ class CronJob(Struct, frozen=True):
     schedule: Schedule
     mark: str
 
-    def message(self, scheduled_ms: int, *, manual: bool = False) -> Enqueue:
+    def message(self, scheduled_ms: int, *, manual: bool = False, sampled: bool = True) -> Enqueue:
         """One tick. Ticks of a trigger are a group: they run one at a time, in order."""
         return Enqueue(
             f"$cron/{self.step}",
             encode_tick(scheduled_ms, self.trigger.expression, manual=manual),
             group=str(self.index),
-            headers={**trace.new().headers(), TRIGGER_HEADER: str(self.index)},
+            headers={**trace.new_headers(sampled=sampled), TRIGGER_HEADER: str(self.index)},
             step=self.step,
         )
 
@@ -95,8 +96,10 @@ class CronSource:
         steps: Sequence[Step],
         *,
         on_failure: Callable[[], object] | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         self._store, self._timers, self._clock = store, timers, store.clock
+        self._sampler = sampler or Sampler()
         self._on_failure = on_failure
         self.jobs = jobs(steps)
         self._since_ms = self._clock.wall_ms()
@@ -148,7 +151,7 @@ class CronSource:
             try:
                 for job in self.jobs:
                     await self._fire(job, now_ms)
-            except StoreClosed:
+            except (StoreClosed, StoreDamaged):
                 return
             except StoreError as error:
                 log.warning("cron waits for the store: %s", error)
@@ -176,9 +179,9 @@ class CronSource:
             return
         ops: list[Op] = [Mark(job.mark, due[-1], mark_ms)]
         if job.trigger.overlap == "queue":
-            ops += [job.message(tick) for tick in due]
+            ops += [job.message(tick, sampled=self._sampler.take()) for tick in due]
         elif not self._unsettled(job):
-            ops.append(job.message(due[-1]))
+            ops.append(job.message(due[-1], sampled=self._sampler.take()))
         else:
             log.info("%s: the tick is skipped, the previous one still runs", job.step)
         await self._commit(job, ops)

@@ -3,7 +3,11 @@
     store -claim-> Dispatcher (lanes x slots) -take-> worker task -> runner -> settled -> slot free -> claim
 
 At most one claim is out; it is replaced when the free slots are twice what it asks for in some lane, decided
-once per turn of the loop. A worker is a long-lived task: there are never more than messages ran at once.
+once per turn of the loop. A worker is a long-lived task that runs message after message; where a handler
+waits, another worker goes on with the rest: there are never more than handlers waited at once.
+
+A slot is free when the commit that settled its message returned. A lane with more than one slot runs ahead of
+its commits: as many settlements as it has slots may be under way while its slots are in use again.
 """
 
 from __future__ import annotations
@@ -11,11 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 from iii.core import Dispatcher
-from iii.errors import IIIError, StoreClosed
+from iii.errors import IIIError, StoreClosed, StoreDamaged
 from iii.model import Lane, Message
 from iii.running.bindings import Binding
 from iii.running.runner import Runner
@@ -26,8 +33,27 @@ __all__ = ["QueueSource"]
 
 CLAIM_AGAIN_MS = 200
 GIVE_BACK_S = 5.0
+TURN_S = 0.002  # handlers that do not wait run so long before the loop looks at its sockets again
 
 log = logging.getLogger("iii.queue")
+
+
+class _Slots:
+    """The slots of one lane: one is taken while its handler runs, and by settlements beyond `ahead_max`."""
+
+    __slots__ = ("ahead_max", "binding", "lane", "over", "running", "taken", "unsettled")
+
+    def __init__(self, binding: Binding, settled: Callable[[_Slots], None]) -> None:
+        self.binding, self.lane = binding, binding.lane
+        self.over = partial(settled, self)
+        self.running = self.unsettled = self.taken = 0
+        slots = binding.rules.concurrency
+        self.ahead_max = slots if slots > 1 else 0
+
+    def excess(self) -> bool:
+        """Whether more are taken than anything needs."""
+        taken = self.taken
+        return taken > self.running and taken > self.unsettled - self.ahead_max
 
 
 class QueueSource:
@@ -43,16 +69,20 @@ class QueueSource:
     ) -> None:
         self._store, self._runner, self._timers = store, runner, timers
         # looked up by plain tuples, which equal lanes and are quicker to make
-        self._bindings = cast("Mapping[tuple[str, str], Binding]", bindings)
+        self._slots: dict[tuple[str, str], _Slots] = {
+            lane: _Slots(binding, self._settled) for lane, binding in bindings.items()
+        }
         self._quiet = quiet
         self._loop = asyncio.get_running_loop()
         self._dispatcher: Dispatcher[Lane, Message] = Dispatcher()
         for lane, binding in bindings.items():
             self._dispatcher.add_lane(lane, binding.rules.concurrency)
-        self._idle: list[asyncio.Future[Message]] = []
+        self._unsettled = 0
+        self._ready: deque[tuple[_Slots, Message]] = deque()  # they have a slot and wait for a worker
+        self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
-        self._claim: asyncio.Task[None] | None = None
-        self._claims: set[asyncio.Task[None]] = set()  # it, and those it replaced until they return
+        self._claim: asyncio.Future[list[Message]] | None = None
+        self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
         self._asked: dict[Lane, int] = {}
         self._looking = False
         self._stopping = True
@@ -61,7 +91,8 @@ class QueueSource:
     @property
     def running(self) -> int:
         """Messages that run here, and those that wait for a slot."""
-        return self._dispatcher.running_total + self._dispatcher.queued_total
+        dispatcher = self._dispatcher
+        return max(self._unsettled, dispatcher.running_total) + dispatcher.queued_total
 
     def start(self) -> None:
         self._stopping = False
@@ -78,11 +109,11 @@ class QueueSource:
                 await self._drained.wait()
         if self.running:
             log.warning("%d handlers did not finish in time: their messages are given back", self.running)
-        self._runner.drain()
+        left = self._runner.drain() | self._workers
         for worker in self._workers:
             worker.cancel()
-        if self._workers:
-            _, stuck = await asyncio.wait(self._workers, timeout=GIVE_BACK_S)
+        if left:
+            _, stuck = await asyncio.wait(left, timeout=GIVE_BACK_S)
             if stuck:
                 log.error("%d handlers ignore their cancellation", len(stuck))
 
@@ -104,65 +135,130 @@ class QueueSource:
             return
         if demand:
             self._asked = demand
-            self._claim = self._loop.create_task(self._pull(demand))
+            try:
+                self._claim = self._store.ask(demand)
+            except IIIError as error:
+                self._claim = None
+                self._ask_again(error)
+                return
             self._claims.add(self._claim)
-            self._claim.add_done_callback(self._claims.discard)
+            self._claim.add_done_callback(self._answered)
 
-    async def _pull(self, demand: dict[Lane, int]) -> None:
-        """One claim. A replaced one returns nothing, and the one that replaced it goes on."""
-        try:
-            messages = await self._store.claim(demand, None)
-        except StoreClosed:
-            return
-        except IIIError as error:
+    def _ask_again(self, error: IIIError) -> None:
+        """After a while, unless the store is closed."""
+        if not isinstance(error, StoreClosed | StoreDamaged):
             log.warning("cannot claim, trying again: %s", error)
-            await self._timers.sleep(CLAIM_AGAIN_MS)
-            messages = []
-        if self._claim is asyncio.current_task():
+            self._timers.after(CLAIM_AGAIN_MS, self._look)
+
+    def _answered(self, claim: asyncio.Future[list[Message]]) -> None:
+        """A replaced claim returns nothing, and the one that replaced it goes on."""
+        self._claims.discard(claim)
+        current = self._claim is claim
+        if current:
             self._claim, self._asked = None, {}
-        self._accept(messages)
+        if claim.cancelled():
+            return
+        error = claim.exception()
+        if error is None:
+            self._accept(claim.result())
+        elif current:
+            self._ask_again(cast(IIIError, error))
+            return
         if self._claim is None:
             self._look()
 
     def _accept(self, messages: list[Message]) -> None:
-        dispatcher, bindings = self._dispatcher, self._bindings
+        push, slots = self._dispatcher.push, self._slots
         for message in messages:
-            dispatcher.push(bindings[message.topic, message.step].lane, message, message.priority)
-        for _, message, _ in dispatcher.take(len(messages)):
-            if self._idle:
-                self._idle.pop().set_result(message)
-            else:
-                worker = self._loop.create_task(self._work(message))
-                self._workers.add(worker)
-                worker.add_done_callback(self._workers.discard)
+            push(slots[message.topic, message.step].lane, message, message.priority)
+        self._take(len(messages))
+
+    def _take(self, count: int) -> None:
+        """Give slots to what waits for one, as far as there are any."""
+        taken = self._dispatcher.take(count)
+        for lane, message, _ in taken:
+            slots = self._slots[lane]
+            slots.taken += 1
+            slots.running += 1
+            slots.unsettled += 1
+            self._ready.append((slots, message))
+        self._unsettled += len(taken)
+        self._rouse()
 
     # ------------------------------------------------------------------------------------- running
 
-    async def _work(self, message: Message) -> None:
-        """A worker: one message after the other, until it is cancelled."""
-        dispatcher = self._dispatcher
-        while True:
-            binding = self._bindings[message.topic, message.step]
-            try:
-                await self._runner.run(message, binding)
-            except Exception:
-                log.exception("message %d could not be settled: given back", message.lease.id)
-                await self._runner.give_back(message, binding.rules.retry_delay_max_ms)
-            finally:
-                dispatcher.done(binding.lane)
-                self._freed()
-            if taken := dispatcher.take(1):
-                message = taken[0][1]
-                continue
-            waiting: asyncio.Future[Message] = self._loop.create_future()
-            self._idle.append(waiting)
-            message = await waiting
+    def _rouse(self) -> None:
+        """See that a worker goes on with what waits for one."""
+        if not self._ready:
+            return
+        while self._idle:
+            idle = self._idle.pop()
+            if not idle.done():
+                idle.set_result(None)
+                return
+        worker = self._loop.create_task(self._work())
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
 
-    def _freed(self) -> None:
-        if self._dispatcher.running_total == 0:
+    async def _work(self) -> None:
+        """A worker: one message after the other, until it is cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        until = time.perf_counter() + TURN_S
+        while True:
+            try:
+                while self._ready and time.perf_counter() < until and not task.cancelling():
+                    slots, message = self._ready.popleft()
+                    rest = self._runner.start(message, slots.binding, slots.over)
+                    if rest is not None:
+                        self._rouse()
+                        try:
+                            await rest
+                        finally:
+                            self._handled(slots)
+                        until = time.perf_counter() + TURN_S
+                    else:
+                        self._handled(slots)
+                if self._stopping and task.cancelling():  # its handler swallowed the cancellation
+                    self._rouse()
+                    return
+                await self._turn()
+            except asyncio.CancelledError:
+                if not self._runner.forget_cancellation(task):
+                    raise
+            until = time.perf_counter() + TURN_S
+
+    async def _turn(self) -> None:
+        """Wait for work, or let the loop have its turn."""
+        if self._ready:
+            await asyncio.sleep(0)
+        else:
+            idle: asyncio.Future[None] = self._loop.create_future()
+            self._idle.append(idle)
+            await idle
+
+    def _handled(self, slots: _Slots) -> None:
+        slots.running -= 1
+        if slots.excess():
+            self._free(slots)
+
+    def _settled(self, slots: _Slots) -> None:
+        slots.unsettled -= 1
+        self._unsettled -= 1
+        if slots.excess():
+            self._free(slots)
+        if not self._unsettled:
             self._quiet()
             self._look_if_drained()
+
+    def _free(self, slots: _Slots) -> None:
+        slots.taken -= 1
+        self._dispatcher.done(slots.lane)
+        if self._dispatcher.queued_total:
+            self._take(1)
         self._look()
+        if self._stopping:
+            self._look_if_drained()
 
     def _look_if_drained(self) -> None:
         if self._stopping and self.running == 0:

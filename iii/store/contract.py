@@ -31,13 +31,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 
 from iii.clock import Clock
+from iii.errors import StoreDamaged
 from iii.model import (
     Change,
     Committed,
@@ -48,15 +49,29 @@ from iii.model import (
     Lease,
     Message,
     MessageState,
+    Page,
     SessionRow,
     Txn,
     Waiting,
 )
 
-__all__ = ["DEAD_RETENTION_MS", "RETENTION_MS", "Limits", "Store"]
+__all__ = [
+    "DEAD_RETENTION_MS",
+    "HEALTHS",
+    "RETENTION_MS",
+    "Answer",
+    "Health",
+    "Limits",
+    "Store",
+    "StoreFigures",
+]
 
 RETENTION_MS = 7 * 24 * 3600 * 1000
 DEAD_RETENTION_MS = 30 * 24 * 3600 * 1000
+
+Health: TypeAlias = Literal["starting", "ready", "draining"]
+"""What a process says of itself."""
+HEALTHS: tuple[Health, ...] = get_args(Health)
 
 
 class Limits(Struct, frozen=True):
@@ -69,9 +84,38 @@ class Limits(Struct, frozen=True):
     value_bytes_max: int = 4 << 20
     ops_max: int = 10_000
     txn_bytes_max: int = 16 << 20
-    runs_max: int = 10_000  # rows kept of Record("run")
+    runs_max: int = 10_000  # rows kept of Record("run"): the newest
+    runs_age_ms_max: int = 7 * 24 * 3600 * 1000
+    runs_bytes_max: int = 256 << 20
     audits_max: int = 10_000
     changes_max: int = 10_000  # versions kept below the newest although nobody needs them any more
+
+    def run_until_ms(self, now_ms: int) -> int:
+        """When a run record of now goes: runs_age_ms_max later, or up to a 64th of it more."""
+        step_ms = max(1, self.runs_age_ms_max // 64)
+        return (now_ms // step_ms + 1) * step_ms + self.runs_age_ms_max
+
+
+class StoreFigures(Struct, frozen=True):
+    """What a store has done since it was opened, in this process, and how large it is. 0: not known."""
+
+    commits: int = 0
+    items: int = 0  # Txns and claims in them
+    commit_s: float = 0.0  # in the commits themselves, fsync included
+    file_bytes: int = 0
+    used_bytes: int = 0  # of the map: the file up to its last page
+    map_bytes: int = 0
+
+
+class Answer(Protocol):
+    """What takes the outcome of a Txn, on the loop. An asyncio.Future is one."""
+
+    def done(self) -> bool:
+        """Whether it wants no outcome any more."""
+
+    def set_result(self, committed: Committed, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
 
 
 class Store(Protocol):
@@ -86,6 +130,13 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was submitted, end the session (its leases are released), close. Idempotent."""
 
+    def on_damage(self, call: Callable[[StoreDamaged], object]) -> None:
+        """`call` is called, once and on the loop, where what lies on the disk turns out to be damaged.
+
+        From then on nothing is read or written, every call raises StoreDamaged, and close() lets go of the
+        leases without a commit: no attempt and no crash is counted.
+        """
+
     # -- writing
 
     def submit(self, txn: Txn) -> asyncio.Future[Committed]:
@@ -94,7 +145,10 @@ class Store(Protocol):
         Cancelling the future does not cancel the Txn. Limits are checked here: TooLarge raises at once.
         """
 
-    async def commit(self, txn: Txn) -> Committed:
+    def post(self, txn: Txn, answer: Answer) -> None:
+        """As `submit`, but `answer` takes the outcome: what settles a message waits for nothing."""
+
+    def commit(self, txn: Txn) -> Awaitable[Committed]:
         """`submit` and wait. A waiter's cancellation does not cancel the Txn."""
 
     # -- working
@@ -108,12 +162,24 @@ class Store(Protocol):
     async def close_session(self) -> None:
         """Release this session's leases without counting an attempt and leave. Idempotent."""
 
+    @property
+    def session(self) -> int:
+        """The id of this process's session as it is now (one that peers buried gets another); 0 = none."""
+        ...
+
+    def show(self, health: Health, requests: Callable[[], int]) -> None:
+        """How this session is, for whoever lists the instances. `requests`: asked now and then, in any
+        thread, how many HTTP requests are being answered."""
+
     async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
         """Lease up to demand[lane] messages per lane; parks until there is one (`wait_ms` None: for ever).
 
         A new claim replaces a parked one, which returns []. A cancelled or replaced claim never
         loses a message: what was granted to it already is released.
         """
+
+    def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
+        """As `claim` that parks for ever, submitted at once. Cancel the future to take it back."""
 
     def start(self, lease: Lease) -> None:
         """The handler of `lease` begins now: from here on a death of this process counts as its crash."""
@@ -122,6 +188,9 @@ class Store(Protocol):
 
     async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
         """Changes with version > `after`, in order, at most `limit`; parks while there are none."""
+
+    async def gone(self, session: int) -> None:
+        """Returns once this session is on record no more: it left, or it died and was recovered."""
 
     # -- reading (each a consistent snapshot of its own)
 
@@ -156,6 +225,25 @@ class Store(Protocol):
         """
         ...
 
+    def browse(
+        self, topic: str, step: str, state: MessageState, *, after: bytes = b"", limit: int = 256
+    ) -> Page:
+        """The messages of one lane in one state, from behind the cursor `after` on: reads at most `limit`
+        rows, or about a MiB of payloads, whether they are of this lane or not.
+
+        Ready in claim order, later by the time they are due, behind by group, leased by session.
+        """
+        ...
+
+    def find(self, id: int, *, after: bytes = b"", limit: int = 4096) -> tuple[Waiting | None, bytes | None]:
+        """The message with this id, wherever it lies; else None, and the cursor to look further from, None
+        where there is no such message. Reads about `limit` rows."""
+        ...
+
+    def head(self, topic: str, step: str, group: str) -> int | None:
+        """The id of the message that a group's others wait behind."""
+        ...
+
     def known(self, topic: str, step: str, unique_key: str) -> Waiting | None:
         """The ready message that an Enqueue of priority 128 with this unique key stored, while known."""
         ...
@@ -173,6 +261,10 @@ class Store(Protocol):
         ...
 
     # -- care
+
+    def figures(self) -> StoreFigures:
+        """For metrics."""
+        ...
 
     def verify(self) -> list[str]:
         """Every invariant of the tables, recounted; the broken ones as sentences, [] when all hold."""

@@ -9,7 +9,7 @@ letters) as large as a Txn: whatever a user was allowed to store can also be tri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,8 @@ from iii.model import (
     Discard,
     Enqueue,
     Hold,
+    Lane,
+    LanePolicy,
     Mark,
     Merge,
     Pause,
@@ -32,7 +34,15 @@ from iii.model import (
 )
 from iii.store.contract import Limits
 
-__all__ = ["DELAY_MS_MAX", "ENGINE_NAME_BYTES", "HEADERS_BYTES_MAX", "check", "check_lane"]
+__all__ = [
+    "DELAY_MS_MAX",
+    "ENGINE_NAME_BYTES",
+    "HEADERS_BYTES_MAX",
+    "check",
+    "check_demand",
+    "check_lane",
+    "check_policies",
+]
 
 ENGINE_NAME_BYTES = 16
 HEADERS_BYTES_MAX = 16 << 10
@@ -43,8 +53,8 @@ _name = re.compile(r"[A-Za-z0-9._:-]+").fullmatch
 _engine_topic = re.compile(r"\$[A-Za-z0-9._:/-]+").fullmatch
 
 
-def check(txn: Txn, limits: Limits) -> None:
-    """Raise TooLarge or InputError unless every op of `txn` and their sum is within `limits`."""
+def check(txn: Txn, limits: Limits) -> int:
+    """The bytes of `txn`; TooLarge or InputError unless every op of it and their sum is within `limits`."""
     if len(txn.ops) > limits.ops_max:
         raise TooLarge(f"{len(txn.ops)} ops in one Txn, at most {limits.ops_max}: commit in parts")
     size = _headers(txn.headers) if txn.headers else 0
@@ -52,6 +62,7 @@ def check(txn: Txn, limits: Limits) -> None:
         size += _CHECKS[type(op)](op, limits)
     if size > limits.txn_bytes_max:
         raise TooLarge(f"a Txn of {size} bytes, at most {limits.txn_bytes_max}: commit in parts")
+    return size
 
 
 @lru_cache(maxsize=4096)
@@ -69,11 +80,31 @@ def check_lane(topic: str, step: str, name_bytes_max: int) -> int:
     return len(topic) + len(step)
 
 
+def check_policies(policies: Iterable[LanePolicy], limits: Limits) -> None:
+    """InputError or TooLarge unless a session may serve their lanes."""
+    for policy in policies:
+        check_lane(policy.topic, policy.step, limits.name_bytes_max)
+        if policy.step == ARCHIVE:
+            raise InputError(f"nobody subscribes to an archive: redrive it, or subscribe to {policy.topic}")
+
+
+def check_demand(lanes: Iterable[Lane]) -> None:
+    """InputError unless somebody may claim from all of them."""
+    for lane in lanes:
+        if lane.step in ("", ARCHIVE):
+            raise InputError(f"nobody claims from lane {lane}: subscribe a step to {lane.topic}")
+
+
 def _state_key(op: Put | Merge | Delete, limits: Limits) -> int:
-    namespace = _text("namespace", op.namespace, limits.namespace_bytes_max)
-    if "\0" in op.namespace:
-        raise InputError(f"bad namespace {op.namespace!r:.60}: no NUL byte in it")
-    return namespace + _text("key", op.key, limits.key_bytes_max)
+    return _namespace(op.namespace, limits.namespace_bytes_max) + _text("key", op.key, limits.key_bytes_max)
+
+
+@lru_cache(maxsize=4096)
+def _namespace(namespace: str, bytes_max: int) -> int:
+    size = _text("namespace", namespace, bytes_max)
+    if "\0" in namespace:
+        raise InputError(f"bad namespace {namespace!r:.60}: no NUL byte in it")
+    return size
 
 
 def _put(op: Put, limits: Limits) -> int:
@@ -93,7 +124,29 @@ def _delete(op: Delete, limits: Limits) -> int:
 
 
 def _enqueue(op: Enqueue, limits: Limits) -> int:
-    names = check_lane(op.topic, op.step or "", limits.name_bytes_max)
+    size = check_lane(op.topic, op.step or "", limits.name_bytes_max) + len(op.payload)
+    if op.step is not None or op.dead is not None or op.id is not None:
+        size += _addressed(op, limits)
+    if not 0 <= op.priority <= 255:
+        raise InputError(f"bad priority {op.priority}: use 0 to 255, or low, normal, high")
+    if op.delay_ms:
+        _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
+    if len(op.payload) > limits.payload_bytes_max:
+        packed_by_engine = op.dead is not None or op.topic.startswith("$state/")
+        most = limits.txn_bytes_max if packed_by_engine else limits.payload_bytes_max
+        _sized("payload", op.payload, most)
+    if op.group is not None:
+        size += _text("group", op.group, limits.key_bytes_max)
+    if op.unique is not None:
+        _within("unique ttl_ms", op.unique.ttl_ms, 1, DELAY_MS_MAX)
+        size += _text("unique key", op.unique.key, limits.key_bytes_max)
+    if op.headers:
+        size += _headers(op.headers)
+    return size
+
+
+def _addressed(op: Enqueue, limits: Limits) -> int:
+    """What goes to one lane by name: the bytes of where it came from."""
     if (op.dead is not None) != (op.step == ARCHIVE):
         raise InputError(
             f"dead and step={ARCHIVE!r} belong together: a dead letter lies in its topic's archive"
@@ -102,22 +155,9 @@ def _enqueue(op: Enqueue, limits: Limits) -> int:
         if op.step is None:
             raise InputError("an id can be kept in one lane only: name the step")
         _within("id", op.id, 1, _INTEGER_MAX - 1)
-    if not 0 <= op.priority <= 255:
-        raise InputError(f"bad priority {op.priority}: use 0 to 255, or low, normal, high")
-    if op.delay_ms:
-        _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
-    large = op.dead is not None or op.topic.startswith("$state/")
-    size = names + _sized("payload", op.payload, limits.txn_bytes_max if large else limits.payload_bytes_max)
-    if op.group is not None:
-        size += _text("group", op.group, limits.key_bytes_max)
-    if op.unique is not None:
-        _within("unique ttl_ms", op.unique.ttl_ms, 1, DELAY_MS_MAX)
-        size += _text("unique key", op.unique.key, limits.key_bytes_max)
-    if op.headers:
-        size += _headers(op.headers)
-    if op.dead is not None:
-        size += check_lane(op.dead.topic, op.dead.step, limits.name_bytes_max) + len(op.dead.error)
-    return size
+    if op.dead is None:
+        return 0
+    return check_lane(op.dead.topic, op.dead.step, limits.name_bytes_max) + len(op.dead.error)
 
 
 def _lease(op: Ack | Hold | Release | Retry, limits: Limits) -> int:
@@ -183,10 +223,9 @@ def _sized(what: str, content: bytes, bytes_max: int) -> int:
 
 
 def _headers(headers: Mapping[str, str]) -> int:
-    size = 0
+    text = "".join((*headers, *headers.values()))
     try:
-        for text in (*headers, *headers.values()):
-            size += len(text) if text.isascii() else len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise InputError("bad headers: a name or value is not valid Unicode (a lone surrogate)") from None
     if size > HEADERS_BYTES_MAX:

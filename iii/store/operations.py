@@ -1,22 +1,17 @@
-"""What an operator does to a store, through the waist alone: look at queues, redrive, purge, pause.
+"""What an operator sees of a store, through the waist alone: queues, messages, state values.
 
-The command line and the console print what these return. A message that moves meanwhile (an engine
-works on the same store) is left to whoever moved it: each removal is a Txn of its own, refused with
-Conflict where the message is not any more where it was seen.
+What is done to many of them is bulk.py's.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import orjson
 from msgspec import UNSET, Struct, UnsetType
 
-from iii.errors import Conflict, InputError
-from iii.formats.units import nearest
-from iii.model import ARCHIVE, Discard, Enqueue, Entry, LaneStats, MessageState, Pause, Txn, Waiting
+from iii.model import ARCHIVE, Entry, LaneStats, Waiting
 from iii.store.contract import Store
 
 __all__ = [
@@ -25,15 +20,11 @@ __all__ = [
     "QueueRow",
     "StateRow",
     "iso",
+    "message_rows",
     "peek",
-    "purge",
     "queue_rows",
-    "redrive",
-    "set_paused",
     "state_row",
 ]
-
-CHUNK = 256  # messages held in memory at a time
 
 _STATES = {"ready": "ready", "later": "delayed", "behind": "behind", "leased": "leased"}
 
@@ -155,8 +146,13 @@ def _merged(one: QueueRow, other: QueueRow) -> QueueRow:
 
 def peek(store: Store, topic: str, *, limit: int = 100) -> list[MessageRow]:
     """Up to `limit` messages of a topic as they lie there, none for an unknown topic."""
+    return message_rows(store, store.waiting(topic, limit=limit))
+
+
+def message_rows(store: Store, found: Iterable[Waiting]) -> list[MessageRow]:
+    """Messages as they are shown."""
     wall_ms, delay_ms = store.clock.wall_ms(), store.clock.delay_ms()
-    return [_message_row(message, wall_ms - delay_ms) for message in store.waiting(topic, limit=limit)]
+    return [_message_row(message, wall_ms - delay_ms) for message in found]
 
 
 def _message_row(message: Waiting, epoch_ms: int) -> MessageRow:
@@ -191,119 +187,5 @@ def _decoded(content: bytes) -> object:
     return decoded
 
 
-# ----------------------------------------------------------------------------------------- acting
-
-
-async def redrive(store: Store, topic: str) -> int:
-    """Send dead letters back to the lanes they died in, with a fresh count of attempts; returns how many.
-
-    `topic`: a dead-letter topic (all it holds), or the topic they came from (wherever they lie). Id,
-    headers, group and priority stay. A refusal of the lane (QueueFull) ends it; what is back stays back.
-    """
-    archives = [lane for lane in store.stats() if lane.step == ARCHIVE and _waiting(lane)]
-    own = [lane for lane in archives if lane.topic == topic]
-    return sum([await _send_back(store, archive, None if own else topic) for archive in own or archives])
-
-
-async def _send_back(store: Store, archive: LaneStats, origin: str | None) -> int:
-    """Redrive each dead letter that lies in the archive now (and came from `origin`); returns how many.
-
-    By rounds, because a group keeps its order: its oldest goes first. Each letter goes once, because one that
-    fails again at once is back under the same id.
-    """
-    sent = 0
-    letters = store.waiting(archive.topic, step=ARCHIVE, limit=_waiting(archive))
-    left = {each.id for each in letters if origin is None or (each.dead and each.dead.topic == origin)}
-    while left:
-        found = store.waiting(archive.topic, step=ARCHIVE, limit=_waiting(archive))
-        newest_first = sorted((each for each in found if each.id in left), key=lambda each: -each.id)
-        heads = list({each.group or each.id: each for each in newest_first}.values())
-        left.difference_update(each.id for each in heads)
-        landed = sum([await _commit_each(store, map(_back, part)) for part in _chunks(heads)])
-        sent += landed
-        if not landed:
-            break
-    return sent
-
-
-def _chunks(messages: list[Waiting]) -> Iterator[list[Waiting]]:
-    return (messages[start : start + CHUNK] for start in range(0, len(messages), CHUNK))
-
-
 def _waiting(lane: LaneStats) -> int:
     return lane.ready + lane.later + lane.behind
-
-
-def _back(letter: Waiting) -> Txn:
-    assert letter.dead is not None, "an archive holds dead letters alone"
-    return Txn(
-        (
-            _discard(letter),
-            Enqueue(
-                topic=letter.dead.topic,
-                step=letter.dead.step,
-                payload=letter.payload,
-                priority=letter.priority,
-                group=letter.group,
-                headers=letter.headers,
-                id=letter.id,
-            ),
-        )
-    )
-
-
-async def purge(store: Store, topic: str) -> int:
-    """Remove what waits in every lane of a topic; returns how many.
-
-    A dead-letter topic's lanes hold the dead letters: name that topic to remove them.
-
-    What runs is left to end. At most as many go as were there at first, so that a producer that
-    keeps sending does not keep this from returning.
-    """
-    left = sum(_waiting(lane) for lane in store.stats() if lane.topic == topic)
-    removed = 0
-    states: Sequence[MessageState] = ("behind", "later", "ready")  # a group's head last: it lets the next go
-    for state in states:
-        while left > 0 and (found := store.waiting(topic, states=(state,), limit=min(CHUNK, left))):
-            gone = await _commit_each(store, (Txn((_discard(message),)) for message in found))
-            removed += gone
-            left -= gone
-            if not gone:
-                break
-    return removed
-
-
-def _discard(message: Waiting) -> Discard:
-    return Discard(
-        topic=message.topic,
-        step=message.step,
-        state=message.state,
-        priority=message.priority,
-        id=message.id,
-        due_ms=message.due_ms or 0,
-    )
-
-
-async def _commit_each(store: Store, txns: Iterable[Txn]) -> int:
-    """Commit each by itself, all at once; returns how many landed. Conflict: the message moved meanwhile."""
-    landed, refused = 0, None
-    for answer in await asyncio.gather(*map(store.commit, txns), return_exceptions=True):
-        if not isinstance(answer, BaseException):
-            landed += 1
-        elif not isinstance(answer, Conflict):
-            refused = answer
-    if refused is not None:
-        raise refused
-    return landed
-
-
-async def set_paused(store: Store, topic: str, paused: bool) -> list[str]:
-    """Pause or resume every lane of a topic, over all instances and restarts; returns their steps."""
-    lanes = store.stats()
-    steps = [lane.step for lane in lanes if lane.topic == topic and lane.step != ARCHIVE]
-    if not steps:
-        meant = nearest(topic, {lane.topic for lane in lanes})
-        hint = f'did you mean "{meant}"?' if meant else "`iii queue list` shows the known ones"
-        raise InputError(f'no topic "{topic}" in this store; {hint}')
-    await store.commit(Txn([Pause(topic, step, paused) for step in steps]))
-    return steps

@@ -1,6 +1,6 @@
 """Committing to a store that cannot take it yet: again and again, with longer and longer waits.
 
-Owns the waits. Which refusals are worth waiting for is the caller's decision.
+Owns the waits, and which errors may pass. Whether it waits for those is the caller's decision.
 """
 
 from __future__ import annotations
@@ -9,14 +9,20 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from iii.errors import IIIError, StoreError
+from iii.errors import IIIError, InputError, Refusal, StoreClosed, StoreDamaged, StoreError, StoreFull
 from iii.model import Committed
 
-__all__ = ["Sleep", "patiently"]
+__all__ = ["Sleep", "may_land", "patiently"]
 
 WAITS_MS = (50, 100, 250, 500, 1_000, 2_000, 5_000)
 
 Sleep: TypeAlias = Callable[[int], Awaitable[None]]
+
+
+def may_land(error: IIIError) -> bool:
+    """Whether the same Txn may land later: a full store, a commit that failed as a whole."""
+    hopeless = Refusal | StoreClosed | StoreDamaged | InputError
+    return isinstance(error, StoreFull) or not isinstance(error, hopeless)
 
 
 async def patiently(

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from iii.web.endpoint import Endpoint
-from iii.web.refused import Refused
+from iii.web.refused import Refused, body_too_large, body_too_slow
 from iii.web.request import Request
-from iii.web.stream import Stream, StreamBroken
+from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS, send_stream
+from iii.web.stream import Stream
 
 __all__ = ["AsgiApp", "app"]
 
@@ -25,9 +26,6 @@ Receive: TypeAlias = Callable[[], Awaitable[Event]]
 Send: TypeAlias = Callable[[Event], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Hook: TypeAlias = Callable[[], Awaitable[object]]
-
-LINGER_S = 1.0
-LINGER_BYTES_MAX = 8 << 20
 
 
 class _Left(Exception):
@@ -58,8 +56,9 @@ async def _serve_http(endpoint: Endpoint, scope: Scope, receive: Receive, send: 
     closing = False
     try:
         _check_head(request, endpoint.config.head_bytes_max)
+        _check_framing(request, scope.get("http_version", "1.1"))
         request.raw = await _read_body(request, receive, endpoint)
-        sent = await endpoint(request)
+        sent = await endpoint.answer(request)
     except Refused as refused:
         sent, closing = endpoint.refuse(request, refused), True
     except _Left:
@@ -113,19 +112,28 @@ def _check_head(request: Request, bytes_max: int) -> None:
         raise Refused(431, f"the request head has {size} bytes, at most {bytes_max} are allowed")
 
 
+def _check_framing(request: Request, version: str) -> None:
+    """Refuse a length beside a transfer coding, and a coding in HTTP/1.0: whoever sent that through a proxy
+    may mean another request to begin in it (RFC 9112 §6.1)."""
+    if b"transfer-encoding" in request.fields and (b"content-length" in request.fields or version == "1.0"):
+        raise Refused(
+            400, "the request is framed in two ways: send Content-Length or Transfer-Encoding, not both"
+        )
+
+
 async def _read_body(request: Request, receive: Receive, endpoint: Endpoint) -> bytes:
     """The whole body. Refused 413 as soon as it is known to be too large, 408 where it is too slow."""
     bytes_max = endpoint.config.body_bytes_max
     declared = request.fields.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > bytes_max:
-        raise _too_large(bytes_max)
+        raise body_too_large(bytes_max)
     try:
         async with asyncio.timeout(endpoint.config.timeout_ms / 1000) as limit:
             return await _receive_body(receive, bytes_max)
     except TimeoutError:
         if not limit.expired():
             raise
-    raise Refused(408, f"the request body did not arrive within {endpoint.config.timeout_ms} ms")
+    raise body_too_slow(endpoint.config.timeout_ms)
 
 
 async def _receive_body(receive: Receive, bytes_max: int) -> bytes:
@@ -139,14 +147,10 @@ async def _receive_body(receive: Receive, bytes_max: int) -> bytes:
         if chunk:
             size += len(chunk)
             if size > bytes_max:
-                raise _too_large(bytes_max)
+                raise body_too_large(bytes_max)
             chunks.append(chunk)
         if not event.get("more_body", False):
             return b"".join(chunks)
-
-
-def _too_large(bytes_max: int) -> Refused:
-    return Refused(413, f"the body is too large; at most {bytes_max} bytes are allowed")
 
 
 async def _linger(receive: Receive) -> None:
@@ -154,7 +158,7 @@ async def _linger(receive: Receive) -> None:
     connection, and it might never read why. (Hypercorn also hangs on a body that nobody takes.)"""
     size = 0
     with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_S):
+        async with asyncio.timeout(LINGER_MS / 1000):
             while size < LINGER_BYTES_MAX:
                 event = await receive()
                 size += len(event.get("body", b""))
@@ -166,38 +170,13 @@ async def _linger(receive: Receive) -> None:
 
 
 async def _send_stream(stream: Stream, drained: asyncio.Event, receive: Receive, send: Send) -> None:
-    """Send chunks until the stream ends, the client leaves or, for endless ones, the engine drains.
+    """A stream that broke is left without its end: the server then cuts it off."""
 
-    A stream that broke is left without its end: the server then cuts the connection.
-    """
-    pump = asyncio.ensure_future(_pump(stream, send))
-    watchers: list[asyncio.Future[Any]] = [asyncio.ensure_future(_until_left(receive))]
-    if stream.endless:
-        watchers.append(asyncio.ensure_future(drained.wait()))
-    try:
-        await asyncio.wait({pump, *watchers}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (pump, *watchers):
-            task.cancel()
-        await asyncio.wait({pump, *watchers})
-        await stream.aclose()
-    if pump.cancelled():
-        whole = stream.endless and drained.is_set()
-    else:
-        whole = pump.result()
-    if whole:
+    async def write(chunk: bytes) -> None:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    if await send_stream(stream, drained, write, _until_left(receive)):
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _pump(stream: Stream, send: Send) -> bool:
-    """Whether all of it was sent."""
-    try:
-        async for chunk in stream:
-            if chunk:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    except (StreamBroken, OSError):  # OSError: the client is gone
-        return False
-    return True
 
 
 async def _until_left(receive: Receive) -> None:

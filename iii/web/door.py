@@ -1,4 +1,4 @@
-"""The engine's HTTP door: its Endpoint, which exists before the engine has started and counts requests."""
+"""The engine's HTTP door: its Endpoint, which exists before the engine has started."""
 
 from __future__ import annotations
 
@@ -22,20 +22,12 @@ class Door(Endpoint):
     def __init__(self, steps: Sequence[Step], config: HttpConfig, answered: Callable[[], object]) -> None:
         self.config, self.drained = config, asyncio.Event()
         self.in_flight = 0
-        self._steps, self._answered = steps, answered
-        self._cors, self._is_open = None, False
+        self._steps, self._when_answered = steps, answered
+        self._cors, self.answer = None, _not_started
 
     def open(self, runner: Runner, store: Store) -> None:
-        super().__init__(runner, store, self._steps, self.config)
-        self._is_open = True
+        super().__init__(runner, store, self._steps, self.config, self._when_answered)
 
-    async def __call__(self, request: Request) -> Answer:
-        if not self._is_open:
-            return failure(503, "the engine is not started", headers=((b"retry-after", b"1"),))
-        self.in_flight += 1
-        try:
-            return await super().__call__(request)
-        finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._answered()
+
+async def _not_started(request: Request) -> Answer:
+    return failure(503, "the engine is not started", headers=((b"retry-after", b"1"),))

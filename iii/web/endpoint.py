@@ -1,4 +1,4 @@
-"""The one door for HTTP: `Endpoint(Request) -> Answer`. Knows routes and limits, no sockets and no ASGI.
+"""The one door for HTTP: `await endpoint.answer(Request)` is an Answer. Knows routes, no sockets and no ASGI.
 
 Transports (asgi.py) bring the head and the whole body, and send the Answer: by then everything the handler
 wrote is on disk. They end a streamed body by `Stream.aclose`, whatever happens to the connection.
@@ -7,7 +7,8 @@ wrote is on disk. They end a streamed body by `Stream.aclose`, whatever happens 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
 
 from iii.config import HttpConfig
 from iii.formats import codec
@@ -26,34 +27,42 @@ from iii.web.stream import Stream
 
 __all__ = ["HEALTH", "OPENAPI", "Endpoint"]
 
+Answers: TypeAlias = Callable[[Request], Coroutine[Any, Any, Answer]]
+
 HEALTH, OPENAPI = "/health", "/openapi.json"
 
 
 class Endpoint:
     """Answers requests to the steps' routes, and GET /health and /openapi.json where no step takes them.
 
-    After `drain()` requests are answered 503 with Retry-After, and event streams end.
+    After `drain()` event streams end and /health answers 503; requests that still arrive, on connections that
+    were open, are answered. After `shut()` they get 503 with Retry-After.
     """
 
-    def __init__(self, runner: Runner, store: Store, steps: Sequence[Step], config: HttpConfig) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        store: Store,
+        steps: Sequence[Step],
+        config: HttpConfig,
+        answered: Callable[[], object] | None = None,
+    ) -> None:
+        """`answered` is called whenever no request is being handled any more."""
         self.config = config
+        self.in_flight = 0
+        self._answered = answered
         self.drained = asyncio.Event()
-        """Set from `drain()` on."""
+        """Set from `drain()` on: transports end a connection with the answer to its next request."""
+        self._is_shut = False
         self._cors = Cors(config.cors) if config.cors is not None else None
         self._means = Means(
             runner=runner,
             kept=KeptAnswers(store, config.idempotency_ttl_ms),
             timeout_ms=config.timeout_ms,
         )
+        self.answer: Answers = self._answer if self._cors is None else self._answer_with_cors
         pages = BuiltIn(HEALTH, self._health), BuiltIn(OPENAPI, _once(lambda: self._openapi()))
         self.router = Router(steps, pages)
-
-    async def __call__(self, request: Request) -> Answer:
-        if self._cors is None:
-            return await self._answer(request)
-        sent = self._cors.preflight(request) or await self._answer(request)
-        self._cors.mark(request, sent)
-        return sent
 
     def refuse(self, request: Request, refused: Refused) -> Answer:
         """The answer of a transport that does not let `request` through."""
@@ -63,25 +72,42 @@ class Endpoint:
         return sent
 
     def drain(self) -> None:
+        """The engine stops soon."""
+        self.drained.set()
+
+    def shut(self) -> None:
         """Refuse what comes from now on; requests that have begun go on."""
+        self._is_shut = True
         self.drained.set()
 
     async def _answer(self, request: Request) -> Answer:
+        self.in_flight += 1
         try:
             match = self.router.match(request.method, request.raw_path)
+            if match is None:
+                sent = self._unrouted(request)
+            elif isinstance(match.route, BuiltIn):
+                sent = match.route.answer()
+            elif self._is_shut:
+                sent = failure(503, "shutting down", headers=((b"retry-after", b"1"),))
+            else:
+                request.path, request.path_params = match.path, dict(match.params)
+                sent = await Exchange(self._means, match.route, request).run()
+            if request.method == "HEAD":
+                await _leave_out_body(sent)
+            return sent
         except BadPath as error:
             return failure(400, str(error))
-        if match is None:
-            return self._unrouted(request)
-        request.path, request.path_params = match.path, match.params
-        if isinstance(match.route, BuiltIn):
-            sent = match.route.answer()
-        elif self.drained.is_set():
-            sent = failure(503, "shutting down", headers=((b"retry-after", b"1"),))
-        else:
-            sent = await Exchange(self._means, match.route, request).run()
-        if request.method == "HEAD":
-            await _leave_out_body(sent)
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight and self._answered is not None:
+                self._answered()
+
+    async def _answer_with_cors(self, request: Request) -> Answer:
+        cors = self._cors
+        assert cors is not None
+        sent = cors.preflight(request) or await self._answer(request)
+        cors.mark(request, sent)
         return sent
 
     def _unrouted(self, request: Request) -> Answer:

@@ -8,15 +8,26 @@ are answered as the table in model.py says.
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Sequence
+from time import perf_counter
 from typing import Any, cast
 
 from msgspec import Struct
 
-from iii import trace
-from iii.errors import Conflict, Detail, QueueFull, StepError, StoreClosed, StoreFull, ValidationError
+from iii.errors import (
+    Conflict,
+    Detail,
+    QueueFull,
+    StepError,
+    StoreClosed,
+    StoreDamaged,
+    StoreFull,
+    ValidationError,
+)
 from iii.handling.context import Context
+from iii.model import Op
+from iii.observe.capture import told_traceback
+from iii.running.invoke import Late, Waiting
 from iii.running.runner import Runner
 from iii.running.settler import describe
 from iii.step import Response
@@ -34,10 +45,6 @@ RETRY_AFTER = (b"retry-after", b"1")
 _ENGINE_MODULES = frozenset({"iii.web.exchange", "iii.running.runner", "iii.running.invoke"})
 
 
-class Late(Exception):
-    """The handler took longer than http.timeout."""
-
-
 class Means(Struct, frozen=True):
     """What all exchanges of an endpoint share."""
 
@@ -47,34 +54,67 @@ class Means(Struct, frozen=True):
 
 
 class Exchange:
-    __slots__ = (
-        *("_claim", "_ctx", "_kept", "_means", "_request", "_route", "_waiting"),
-        *("cancellations", "own_timeout"),
-    )
+    """`cancelled`: how often the handler cancelled its own task, which fails its request. A server that does
+    ends it. What is asked for while the handler runs is its own; while it waits, somebody else's."""
 
     _ctx: Context
+    _claim: Claim | None = None
+    _kept: KeptAnswer | None = None
+    _waiting = False  # for another request with the same Idempotency-Key
+    _error: BaseException | None = None
+    _is_recorded = False
+    cancelled = 0
 
     def __init__(self, means: Means, route: Route, request: Request) -> None:
         self._means, self._route, self._request = means, route, request
-        self._claim: Claim | None = None
-        self._kept: KeptAnswer | None = None
-        self.own_timeout: TimeoutError | None = None
-        self.cancellations = _OwnCancellations()
-        self._waiting = False  # for another request with the same Idempotency-Key
         request.step = route.step.name
         parent = request.fields.get(b"traceparent")
-        request.trace = trace.child({"traceparent": parent.decode("latin-1")}) if parent else trace.new()
+        sampler = means.runner.sampler
+        request.trace = sampler.child({"traceparent": parent.decode("latin-1")}) if parent else sampler.root()
+        self._began = perf_counter()
 
     async def run(self) -> Answer:
+        request, route = self._request, self._route
+        sent = self._refusal() if request.raw or request.query_string or route.is_checked else None
+        if sent is None:
+            ctx = self._ctx = self._means.runner.open(route.step, route.started_by, request.trace)
+            try:
+                value = self._begin()
+                if isinstance(value, Waiting):
+                    value = await self._in_time(value)
+                if self.cancelled:
+                    await self._take_back()
+                response = respond(value)
+                if self._kept is None and self._claim is None and not ctx.has_effects:
+                    sent = self._encode(response)
+                else:
+                    sent = await self._commit(response)
+            except GeneratorExit:
+                raise
+            except (
+                BaseException
+            ) as error:  # whatever a handler raises, SystemExit too, fails its request alone
+                sent = await self._failed(error)
+            finally:
+                if sent is None or not isinstance(sent.body, Stream):
+                    ctx.drop()
+                if self._claim is not None:
+                    self._means.kept.release(self._claim)
+            if not self._is_recorded:
+                self._record_apart(sent.status)
+        route.meter.add(sent.status, perf_counter() - self._began)
+        sent.headers.append((b"traceparent", request.trace.traceparent.encode()))
+        return sent
+
+    def _refusal(self) -> Answer | None:
+        """The answer to a request whose body or query is not what the schemas want; None where it is."""
         try:
             self._read()
-            sent = await self._handled()
         except ValidationError as error:
-            sent = failure(400, error.message, details=error.details)
+            return failure(400, error.message, details=error.details)
         except Refused as error:
-            sent = failure(error.status, error.message, details=error.details, headers=error.headers)
-        sent.headers.append((b"traceparent", self._request.trace.traceparent.encode()))
-        return sent
+            return _refusal(error)
+        return None
 
     def _read(self) -> None:
         """Body and query as their schemas want them. ValidationError or Refused."""
@@ -90,45 +130,47 @@ class Exchange:
         if request.raw or schemas.body is not None:
             request.body = read_body(request, schemas.body)
 
-    async def _handled(self) -> Answer:
-        request, means = self._request, self._means
-        ctx = self._ctx = means.runner.open(self._route.step, self._route.started_by, request.trace)
-        sent: Answer | None = None
-        try:
-            sent = await self._commit(await self._in_time())
-        except (Refused, GeneratorExit):
-            raise
-        except BaseException as error:  # whatever a handler raises, SystemExit too, fails its request alone
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise
-            sent = self._failed(error)
-        finally:
-            if sent is None or not isinstance(sent.body, Stream):
-                ctx.drop()
-            if self._claim is not None:
-                means.kept.release(self._claim)
-        return sent
-
     # ------------------------------------------------------------------------------ up to the response
 
-    async def _in_time(self) -> Response:
-        """What the handler answers, within http.timeout."""
+    def _begin(self) -> Any:
+        """What the handler returns, or a Waiting. What stands before it makes one chain with it."""
+        route, ctx, begin = self._route, self._ctx, self._means.runner.begin
+        try:
+            if route.is_direct and not self._has_key():
+                return begin(route.step.handler, (self._request, ctx)[: route.step.arity], ctx)
+            return begin(self.respond, (), ctx)
+        finally:  # nothing was awaited since the request was whole: nobody else can have cancelled it
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                self.cancelled = task.cancelling()
+
+    async def _in_time(self, waiting: Waiting) -> Any:
+        """What a handler that waits returns, within http.timeout."""
         means = self._means
         try:
-            within = await means.runner.call(_respond, self._ctx, (self,), timeout_ms=means.timeout_ms)
-            return cast(Response, within)
-        except TimeoutError as error:
-            if error is self.own_timeout:
-                raise
+            work = cast(Coroutine[Any, Any, Any], _Counted(self, waiting.work))
+            return await means.runner.finish(waiting._replace(work=work), means.timeout_ms)
+        except Late:
+            if self._waiting:
+                message = "the first request with this Idempotency-Key is still running; try again"
+                raise Refused(409, message, headers=(RETRY_AFTER,)) from None
+            self._ctx.logger.warning("No answer within http.timeout", timeout_ms=means.timeout_ms)
+            raise
+
+    async def _take_back(self) -> None:
+        """Take the handler's own cancellations back, but leave others' alone. CancelledError where it has not
+        met its own yet."""
+        task = asyncio.current_task()
+        assert task is not None
+        count, self.cancelled = self.cancelled, 0
+        try:
+            await asyncio.sleep(0)
         finally:
-            if self.cancellations.count:
-                await self.cancellations.take_back()
-        if self._waiting:
-            message = "the first request with this Idempotency-Key is still running; try again"
-            raise Refused(409, message, headers=(RETRY_AFTER,))
-        self._ctx.logger.warning("No answer within http.timeout", timeout_ms=means.timeout_ms)
-        raise Late
+            for _ in range(min(count, task.cancelling())):
+                task.uncancel()
+
+    def _has_key(self) -> bool:
+        return self._request.method == "POST" and KEY_HEADER in self._request.fields
 
     async def respond(self) -> Response:
         trigger, request, ctx = self._route.trigger, self._request, self._ctx
@@ -163,7 +205,7 @@ class Exchange:
         """The handler's value, or the answer kept for the Idempotency-Key: behind the middleware, which may
         be what checks who asks."""
         request, ctx = self._request, self._ctx
-        if request.method == "POST" and KEY_HEADER in request.fields:
+        if self._has_key():
             self._waiting = True
             found = await self._means.kept.claim(request)
             self._waiting = False
@@ -180,18 +222,27 @@ class Exchange:
         if self._kept is not None and response.status == self._kept.status:
             await self._ctx.settle()  # what the middleware wrote
             return self._kept.replay()
-        sent = answer(response)
-        if is_stream(response.body):
-            sent.body = self._stream(response.body, sent)
-        check_schema(self._route.schemas.responses, sent)
+        sent = self._encode(response)
         op = self._means.kept.op(self._claim, sent) if self._claim is not None else None
         try:
-            await self._ctx.settle(*([op] if op else ()), keep_open=isinstance(sent.body, Stream))
+            await self._ctx.settle(
+                *([op] if op else ()),
+                keep_open=isinstance(sent.body, Stream),
+                recorded=lambda buffered: self._recorded(buffered, sent.status),
+            )
         except Conflict:
             winner = self._means.kept.winner(self._claim) if self._claim is not None else None
             if winner is None:
                 raise
             return winner.replay()
+        return sent
+
+    def _encode(self, response: Response) -> Answer:
+        sent = answer(response)
+        if not sent.body and is_stream(response.body):
+            sent.body = self._stream(response.body, sent)
+        if self._route.schemas.responses:
+            check_schema(self._route.schemas.responses, sent)
         return sent
 
     def _stream(self, source: Any, sent: Answer) -> Stream:
@@ -207,27 +258,59 @@ class Exchange:
             logger=ctx.logger,
         )
 
-    def _failed(self, error: BaseException) -> Answer:
-        """What a client is told of an error; the log has the rest."""
+    def _recorded(self, buffered: Sequence[Op], status: int) -> tuple[Op, ...]:
+        """The record of this run, for the commit of its effects; nothing where it is not kept."""
+        self._is_recorded = True
+        recorder = self._means.runner.recorder
+        if not recorder.keeps or not (self._request.trace.sampled or status >= 500):
+            return ()
+        seconds = perf_counter() - self._began
+        return (recorder.of_request(self._ctx, buffered, seconds=seconds, status=status),)
+
+    def _record_apart(self, status: int) -> None:
+        """Of a run that commits nothing: it had no effects, or wrote none of them."""
+        recorder, error = self._means.runner.recorder, self._error
+        if not recorder.keeps or not (error or status >= 500 or self._request.trace.sampled):
+            return
+        record = recorder.of_request(
+            self._ctx,
+            (),
+            seconds=perf_counter() - self._began,
+            status=status,
+            failed=error is not None,
+            error=describe(error) if error else "",
+            traceback=told_traceback(_without_engine_frames(error)) if error else "",
+        )
+        recorder.later(record)
+
+    async def _failed(self, error: BaseException) -> Answer:
+        """What a client is told of an error; the log has the rest. Raises again what cancels the request."""
+        self._is_recorded = False
+        if self.cancelled:
+            try:
+                await self._take_back()
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise error
+        if isinstance(error, Refused):
+            return _refusal(error)
+        self._error = error
         at = self._request.trace
         if isinstance(error, Late):
             return failure(504, "the step took too long", trace=at)
         if isinstance(error, Conflict):
             return failure(409, "what this request builds on has changed; read it again and retry")
-        if isinstance(error, StoreFull | QueueFull | StoreClosed):
+        if isinstance(error, StoreFull | QueueFull | StoreClosed | StoreDamaged):
             self._ctx.logger.warning("Request refused", error=str(error))
             return failure(503, "no room for more work now; try again", headers=(RETRY_AFTER,), trace=at)
         self._ctx.logger.error(f"Request failed: {describe(error)}", exc_info=_without_engine_frames(error))
         return failure(500, "internal error", trace=at)
 
 
-async def _respond(exchange: Exchange) -> Response:
-    """What runs under the deadline. Remembers a TimeoutError of the handler's own, which is no 504."""
-    try:
-        return await exchange.cancellations.during(exchange.respond())
-    except TimeoutError as error:
-        exchange.own_timeout = error
-        raise
+def _refusal(error: Refused) -> Answer:
+    return failure(error.status, error.message, details=error.details, headers=error.headers)
 
 
 def _without_engine_frames(error: BaseException) -> BaseException:
@@ -238,46 +321,29 @@ def _without_engine_frames(error: BaseException) -> BaseException:
     return error.with_traceback(traceback) if traceback is not None else error
 
 
-class _OwnCancellations:
-    """Tells a handler that cancels its own task, which fails its request, from a server that cancels it.
+class _Counted:
+    """A handler's coroutine; counts how often it cancels its own task while it runs."""
 
-    What is asked for while the handler runs is the handler's; while it waits, somebody else's.
-    """
+    __slots__ = ("_exchange", "_task", "_work")
 
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    @types.coroutine
-    def during(self, work: Coroutine[Any, Any, Response]) -> Generator[Any, Any, Response]:
-        """Await `work`, counting."""
+    def __init__(self, exchange: Exchange, work: Coroutine[Any, Any, Any]) -> None:
+        self._exchange, self._work = exchange, work
         task = asyncio.current_task()
         assert task is not None
-        resume, value = cast(Any, work.send), cast(Any, None)
-        while True:
-            before = task.cancelling()
-            try:
-                awaited = resume(value)
-            except StopIteration as stop:
-                return cast(Response, stop.value)
-            finally:
-                self.count += max(0, task.cancelling() - before)
-            try:
-                value = yield awaited
-                resume = work.send
-            except GeneratorExit:
-                work.close()
-                raise
-            except BaseException as error:
-                resume, value = work.throw, error
+        self._task = task
 
-    async def take_back(self) -> None:
-        """Leave others' cancellations alone. CancelledError where the handler has not met its own."""
-        task = asyncio.current_task()
-        assert task is not None
+    def send(self, value: Any) -> Any:
+        return self._run(self._work.send, value)
+
+    def throw(self, error: BaseException) -> Any:
+        return self._run(self._work.throw, error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def _run(self, resume: Callable[[Any], Any], value: Any) -> Any:
+        before = self._task.cancelling()
         try:
-            await asyncio.sleep(0)
+            return resume(value)
         finally:
-            for _ in range(min(self.count, task.cancelling())):
-                task.uncancel()
+            self._exchange.cancelled += max(0, self._task.cancelling() - before)

@@ -50,11 +50,16 @@ class KeptAnswer(Struct, frozen=True):
 
     def response(self) -> Response:
         """What a middleware gets from `next` in a replay: as near as can be to what it got the first time."""
-        headers = {name: value for name, value in self.headers if name != "content-length"}
+        headers: dict[str, list[str]] = {}
+        for name, value in self.headers:
+            if name != "content-length":
+                headers.setdefault(name, []).append(value)
         body: object = self.body or None
-        if self.body and headers.get("content-type") == "application/json":
+        if self.body and headers.get("content-type") == ["application/json"]:
             body = codec.decode(self.body)
-        return Response(self.status, body, headers)
+        return Response(
+            self.status, body, {name: each if each[1:] else each[0] for name, each in headers.items()}
+        )
 
 
 class Claim:

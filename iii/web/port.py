@@ -11,26 +11,26 @@ from pathlib import Path
 
 from iii.errors import ConfigError
 
-__all__ = ["address_of", "listen", "who_has"]
+__all__ = ["address_of", "listen", "owners", "who_has"]
 
 BACKLOG = 2048
 _LISTENING = "0A"  # TCP_LISTEN, as /proc/net/tcp writes it
 
 
-def listen(host: str, port: int, *, field: str = "http.port", shared: bool = False) -> list[socket.socket]:
+def listen(host: str, port: int, *, file: str = "", field: str = "http.port") -> list[socket.socket]:
     """Listen on every address of `host`; port 0 takes a free one, the same for all of them.
 
-    shared: several processes may listen (SO_REUSEPORT). ConfigError names who has the port, or what is wrong.
+    ConfigError names who has the port, or what is wrong; `file` and `field` are where the port stands.
     """
     sockets: list[socket.socket] = []
     try:
-        for family, address in _addresses(host, port, field):
+        for family, address in _addresses(host, port, file, field):
             taken = sockets[0].getsockname()[1] if sockets and port == 0 else address[1]
-            sockets.append(_listen_on(family, (address[0], taken, *address[2:]), shared))
+            sockets.append(_listen_on(family, (address[0], taken, *address[2:])))
     except OSError as error:
         for each in sockets:
             each.close()
-        raise _explained(error, host, port, field) from None
+        raise _explained(error, host, port, file, field) from None
     return sockets
 
 
@@ -42,32 +42,34 @@ def address_of(sockets: list[socket.socket]) -> tuple[str, int]:
 
 def who_has(port: int) -> str:
     """The process that listens on `port`, as "process 71 (python app.py)"; "" where it may not be seen."""
+    pid = next(owners(port), None)
+    return "" if pid is None else f"process {pid}{_command(Path('/proc', str(pid)))}"
+
+
+def owners(port: int) -> Iterator[int]:
+    """The pids of the processes that listen on `port`: several, where they share a socket."""
     inodes = {f"socket:[{inode}]" for inode in _listeners(port)}
-    if not inodes:
-        return ""
-    for process in Path("/proc").iterdir():
+    for process in Path("/proc").iterdir() if inodes else ():
         if process.name.isdigit() and not inodes.isdisjoint(_open_files(process)):
-            return f"process {process.name}{_command(process)}"
-    return ""
+            yield int(process.name)
 
 
-def _addresses(host: str, port: int, field: str) -> list[tuple[int, tuple[str | int, ...]]]:
+def _addresses(host: str, port: int, file: str, field: str) -> list[tuple[int, tuple[str | int, ...]]]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise ConfigError(f"{host!r} is no address of this machine: {error}", field=_host(field)) from None
+        message = f"{host!r} is no address of this machine: {error}"
+        raise ConfigError(message, file=file, field=_host(field)) from None
     addresses: dict[tuple[int, tuple[str | int, ...]], None] = {}
     for family, _, _, _, address in found:
         addresses[family, tuple(part if isinstance(part, int) else str(part) for part in address)] = None
     return list(addresses)
 
 
-def _listen_on(family: int, address: tuple[str | int, ...], shared: bool) -> socket.socket:
+def _listen_on(family: int, address: tuple[str | int, ...]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -80,14 +82,15 @@ def _listen_on(family: int, address: tuple[str | int, ...], shared: bool) -> soc
     return listener
 
 
-def _explained(error: OSError, host: str, port: int, field: str) -> ConfigError:
+def _explained(error: OSError, host: str, port: int, file: str, field: str) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         owner = who_has(port) or "another process"
-        return ConfigError(f"{host}:{port} is taken by {owner}; stop it or choose another port", field=field)
-    if error.errno in (errno.EACCES, errno.EPERM):
+        message = f"{host}:{port} is taken by {owner}; stop it or choose another port"
+    elif error.errno in (errno.EACCES, errno.EPERM):
         message = f"this user may not listen on port {port}; choose one above 1023"
-        return ConfigError(message, field=field)
-    return ConfigError(f"cannot listen on {host}:{port}: {error.strerror}", field=_host(field))
+    else:
+        message, field = f"cannot listen on {host}:{port}: {error.strerror}", _host(field)
+    return ConfigError(message, file=file, field=field)
 
 
 def _host(field: str) -> str:

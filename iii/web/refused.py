@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from iii.errors import Detail, InputError
 
+__all__ = ["Refused", "body_too_large", "body_too_slow", "head_too_slow"]
+
 
 class Refused(InputError):
     """`status` 4xx, what is wrong in one sentence, the fields it is about, headers the answer needs."""
@@ -20,3 +22,15 @@ class Refused(InputError):
         super().__init__(message)
         self.status, self.message = status, message
         self.details, self.headers = tuple(details), tuple(headers)
+
+
+def body_too_large(bytes_max: int) -> Refused:
+    return Refused(413, f"the body is too large; at most {bytes_max} bytes are allowed")
+
+
+def body_too_slow(timeout_ms: int) -> Refused:
+    return Refused(408, f"the request body did not arrive within {timeout_ms} ms")
+
+
+def head_too_slow(timeout_ms: int) -> Refused:
+    return Refused(408, f"the request head did not arrive within {timeout_ms / 1000:g} s")

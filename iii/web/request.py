@@ -133,12 +133,16 @@ class Request:
         *,
         client: str | None = None,
         scheme: str = "http",
+        fields: dict[bytes, bytes] | None = None,
     ) -> None:
-        """method in upper case, raw_path percent-encoded and without query, header names in lower case."""
+        """method in upper case, raw_path percent-encoded and without query, header names in lower case.
+
+        fields: the headers as a dict, where there is one.
+        """
         self.method, self.raw_path, self.query_string = method, raw_path, query_string
         self.raw_headers, self.raw = headers, raw
         self.client, self.scheme = client, scheme
-        self.fields = dict(headers)
+        self.fields = dict(headers) if fields is None else fields
         """The last header of each name, as sent: what the endpoint itself looks up."""
         self.body: Any = None
         self._headers: Headers | None = None

@@ -32,6 +32,7 @@ __all__ = ["Answer", "answer", "check_schema", "failure", "is_json", "is_stream"
 RawHeaders = list[tuple[bytes, bytes]]
 
 JSON, TEXT, BYTES = b"application/json", b"text/plain; charset=utf-8", b"application/octet-stream"
+_JSON_HEADER, _JSON_TYPES = (b"content-type", JSON), (dict, list)
 NO_BODY = frozenset({204, 304})
 _WHOLE = (dict, list, str, bytes, int, float, type(None))  # asked first: an ABC takes a microsecond
 
@@ -63,6 +64,8 @@ class Answer:
 
 def respond(value: object) -> Response:
     """The Response a returned value means. StepError for what is none."""
+    if type(value) is dict and "status" not in value:  # most
+        return Response(200, value)
     if isinstance(value, Response):
         return _checked(value)
     if value is None:
@@ -98,8 +101,12 @@ def _checked(response: Response) -> Response:
 
 def answer(response: Response) -> Answer:
     """`response` with its body encoded; a streamed one is left to be wrapped. StepError: no such answer."""
-    headers = _headers(response.headers) if response.headers else []
     body = response.body
+    if response.headers is None and type(body) in _JSON_TYPES:  # most answers
+        encoded = codec.encode(body)
+        length = (b"content-length", b"%d" % len(encoded))
+        return Answer(response.status, [_JSON_HEADER, length], encoded)
+    headers = _headers(response.headers) if response.headers else []
     if isinstance(body, dict | list):
         encoded, kind = codec.encode(body), JSON
     elif body is None:

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from iii.errors import StepError
 from iii.handling.context import StartedBy
+from iii.observe.meters import RouteMeter
 from iii.step import HttpTrigger, Schemas, Step
 from iii.web.response import Answer
 
@@ -24,13 +25,20 @@ class BadPath(ValueError):
 
 
 class Route:
-    """One HTTP trigger of one step, with everything a request to it needs at hand."""
+    """One HTTP trigger of one step, with everything a request to it needs at hand.
 
-    __slots__ = ("schemas", "started_by", "step", "trigger")
+    is_checked: a request without body and query has to be checked too. is_direct: nothing stands before the
+    handler, and it is an `async def`.
+    """
+
+    __slots__ = ("is_checked", "is_direct", "meter", "schemas", "started_by", "step", "trigger")
 
     def __init__(self, step: Step, index: int, trigger: HttpTrigger, schemas: Schemas) -> None:
         self.step, self.trigger, self.schemas = step, trigger, schemas
+        self.meter = RouteMeter()
         self.started_by = StartedBy("http", index, method=trigger.method, path=trigger.path)
+        self.is_checked = schemas.body is not None or schemas.query is not None
+        self.is_direct = step.is_async and trigger.condition is None and not trigger.middleware
 
 
 class BuiltIn(NamedTuple):
@@ -41,6 +49,8 @@ class BuiltIn(NamedTuple):
 
 
 class Match(NamedTuple):
+    """`params` belongs to all requests for a fixed path: copy it."""
+
     route: Route | BuiltIn
     path: str
     params: dict[str, str]
@@ -63,7 +73,7 @@ class Router:
 
     def __init__(self, steps: Iterable[Step], built_in: Sequence[BuiltIn] = ()) -> None:
         self.routes: list[Route] = []
-        self._fixed: dict[str, dict[str, Route | BuiltIn]] = {}
+        self._fixed: dict[str, dict[str, Match]] = {}
         self._trees: dict[str, _Node] = {}
         for step in steps:
             for index, trigger in enumerate(step.triggers):
@@ -71,13 +81,13 @@ class Router:
                     self._add(Route(step, index, trigger, step.schemas[index]))
         for page in built_in:
             if self.match("GET", page.path) is None:
-                self._fixed.setdefault("GET", {})[page.path] = page
+                self._fixed.setdefault("GET", {})[page.path] = Match(page, page.path, {})
 
     def match(self, method: str, raw_path: str) -> Match | None:
         """The route for a percent-encoded path, or None. BadPath where it cannot be decoded."""
         fixed = self._fixed.get(method)
-        if fixed is not None and (route := fixed.get(raw_path)) is not None:
-            return Match(route, raw_path, {})
+        if fixed is not None and (match := fixed.get(raw_path)) is not None:
+            return match
         return self._search(method, raw_path)
 
     def allowed(self, raw_path: str) -> list[str]:
@@ -92,8 +102,8 @@ class Router:
         segments = decode_path(raw_path)
         path = "/".join(segments)
         literal = "%" not in raw_path or not any("/" in segment for segment in segments)
-        if literal and (route := self._fixed.get(method, {}).get(path)) is not None:
-            return Match(route, path, {})
+        if literal and (match := self._fixed.get(method, {}).get(path)) is not None:
+            return match
         tree = self._trees.get(method)
         if tree is not None and (leaf := _walk(tree, segments, 1)) is not None:
             node, values = leaf
@@ -105,7 +115,7 @@ class Router:
         method, path = route.trigger.method, route.trigger.path
         self.routes.append(route)
         if "{" not in path:
-            taken = self._fixed.setdefault(method, {}).setdefault(path, route)
+            taken = self._fixed.setdefault(method, {}).setdefault(path, Match(route, path, {})).route
         else:
             node = self._trees.setdefault(method, _Node())
             for segment in path.split("/")[1:]:

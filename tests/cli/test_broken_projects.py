@@ -20,14 +20,20 @@ BROKEN: dict[str, tuple[Callable[[Project], object], str]] = {
         lambda p: p.write_step(STEP.replace("0 0 2 *", "0 0 99 *")),
         "send_mail_step.py: triggers[2]",
     ),
-    "two of a name": (lambda p: p.write_step(name="b_step.py"), "SendMail"),
+    "two of a name": (
+        lambda p: p.write_step(STEP.replace('"/mails"', '"/letters"'), name="b_step.py"),
+        "SendMail",
+    ),
     "no handler": (
         lambda p: p.write_step(STEP.replace("def handler", "def work")),
         "send_mail_step.py: handler",
     ),
     "syntax": (lambda p: p.write_step("config = {\n"), "send_mail_step.py:1"),
     "import": (lambda p: p.write_step("import nowhere_to_be_found\n"), "send_mail_step.py:1"),
-    "trigger type": (lambda p: p.write_step('config = {"triggers": [{"type": "ftp"}]}'), "triggers[0].type"),
+    "trigger type": (
+        lambda p: p.write_step('config = {"triggers": [{"type": "ftp"}]}\ndef handler(): pass\n'),
+        "triggers[0].type",
+    ),
     "filter": (
         lambda p: p.write_step(
             'config = {"triggers": [{"type": "state", "filter": 3}]}\ndef handler(): pass\n'

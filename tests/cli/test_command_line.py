@@ -310,12 +310,40 @@ def test_check_is_content_with_a_good_project(iii: Project) -> None:
 
 
 def test_check_says_all_that_is_wrong(iii: Project) -> None:
+    iii.config.write_text(
+        "http: {prot: 1, timeout: soon}\nqueues: {a.b: {retries: 1, max_retries: -1}}\nlgo: {}\n"
+    )
     iii.write_step("config = {")
+    iii.write_step(name="b_step.py")
+    iii.write_step(name="c_step.py")
+    iii.write_step('config = {"name": "D", "triggers": [{"type": "ftp"}], "flows": 3}', "d_step.py")
     (iii.folder / "data").mkdir()
     (iii.folder / "data" / "data.mdb").write_bytes(b"\0" * 10_000)
     result = iii("check", "--json")
     assert result.exit_code == 1
     problems = json.loads(result.stdout)["problems"]
-    assert len(problems) == 2
-    assert "steps/send_mail_step.py" in problems[0]
-    assert "data.mdb" in problems[1]
+    for told in (
+        "iii-config.yaml:1: http.prot: unknown key",
+        "iii-config.yaml:1: http.timeout: ",
+        "iii-config.yaml:2: queues.a.b.retries: unknown key",
+        "iii-config.yaml:2: queues.a.b.max_retries: ",
+        "iii-config.yaml:3: lgo: unknown key",
+        "steps/send_mail_step.py:1: ",
+        "steps/d_step.py: triggers[0].type: ",
+        "steps/d_step.py: flows: ",
+        'steps/c_step.py: name: the name "SendMail" is already taken by steps/b_step.py',
+        "data.mdb is damaged",
+    ):
+        assert [told in problem for problem in problems].count(True) == 1, (told, problems)
+
+
+def test_check_relies_on_nothing_that_the_configuration_gets_wrong(iii: Project) -> None:
+    iii.config.write_text("store: {pth: data}\nsteps: 3\n")
+    (iii.folder / "data").mkdir()
+    (iii.folder / "data" / "data.mdb").write_bytes(b"\0" * 10_000)
+    problems = json.loads(iii("check", "--json").stdout)["problems"]
+    assert (
+        len(problems) == 2
+        and "steps" in problems[0] + problems[1]
+        and "store.pth" in problems[0] + problems[1]
+    )

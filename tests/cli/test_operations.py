@@ -11,10 +11,12 @@ import pytest
 from iii.clock import FakeClock
 from iii.errors import InputError, QueueFull
 from iii.model import ARCHIVE, Ack, DeadLetter, Enqueue, Lane, LanePolicy, Message, Op, Retry, Txn
+from iii.store import bulk
+from iii.store.bulk import set_paused
 from iii.store.contract import Store
 from iii.store.lmdb import LmdbStore
 from iii.store.memory import MemoryStore
-from iii.store.operations import MessageRow, QueueRow, iso, peek, purge, queue_rows, redrive, set_paused
+from iii.store.operations import MessageRow, QueueRow, iso, peek, queue_rows
 
 WORK = LanePolicy("mail", "SendMail")
 LANE = Lane("mail", "SendMail")
@@ -56,6 +58,14 @@ async def die(store: Store, message: Message, dead_letter_queue: str = "mail.fai
             dead=DeadLetter(message.topic, message.step, "no such host", 4, store.clock.wall_ms()),
         ),
     )
+
+
+async def redrive(store: Store, topic: str) -> int:
+    return await bulk.redrive(store, bulk.select(store, topic, dead=True))
+
+
+async def purge(store: Store, topic: str) -> int:
+    return await bulk.discard(store, bulk.select(store, topic))
 
 
 def row(store: Store, topic: str, step: str = "") -> QueueRow:

@@ -50,6 +50,7 @@ async def handler(mail, ctx):
 
 CONFIG = """
 http: {port: 0}
+console: {port: 0}
 store: {path: data}
 """
 
@@ -278,7 +279,7 @@ def test_a_blocking_handler_that_never_returns_does_not_keep_it_from_stopping(tm
     (tmp_path / "steps").mkdir()
     (tmp_path / "steps" / "hang_step.py").write_text(HANGING_STEP)
     (tmp_path / "iii-config.yaml").write_text("shutdown_timeout: 100ms\n")
-    running = Running(tmp_path, "--port", "0")
+    running = Running(tmp_path, "--port", "0", "--no-console")
     iii(tmp_path, "enqueue", "hang", "1")
     eventually((tmp_path / "hangs").exists, running.process)
     assert running.end() == 0, running.text()
@@ -299,7 +300,7 @@ def test_a_created_project_runs_and_its_own_test_passes(tmp_path: Path) -> None:
         timeout=60,
     )
     assert tested.returncode == 0, tested.stdout
-    running = Running(folder, "-c", "iii-config.yaml", "--port", "0")
+    running = Running(folder, "-c", "iii-config.yaml", "--port", "0", "--console-port", "0")
     assert running.post("/hello", {"name": "Ann"})["greeting"] == "Hello, Ann!"
     eventually(lambda: iii_json(folder, "state", "list", "greetings"), running.process)
     assert running.end() == 0, running.text()

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +26,16 @@ LOOK_S = 0.005
 HERE = Path(__file__).parent
 
 
-async def until(look: Callable[[], object], what: str, told: Callable[[], object] = str) -> None:
+async def until(
+    look: Callable[[], object],
+    what: str,
+    told: Callable[[], object] = str,
+    *,
+    deadline_s: float = DEADLINE_S,
+) -> None:
     """Look until it is true; at the deadline fail with what was awaited, and with what `told` says."""
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             while not look():
                 await asyncio.sleep(LOOK_S)
     except TimeoutError:
@@ -39,12 +45,15 @@ async def until(look: Callable[[], object], what: str, told: Callable[[], object
 class EngineProcess:
     """`iii run` in a process group of its own; what it prints goes to a file."""
 
-    def __init__(self, folder: Path, output: Path, *args: str) -> None:
+    def __init__(
+        self, folder: Path, output: Path, *args: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "iii", "run", "-c", "iii-config.yaml", *args],
                 cwd=folder,
+                env=environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -115,14 +124,18 @@ class Project:
         (folder / "gates").mkdir()
         (folder / "iii-config.yaml").write_text(config)
 
-    def start(self, *args: str) -> EngineProcess:
+    def start(self, *args: str, environment: Mapping[str, str] | None = None) -> EngineProcess:
         output = self.folder / f"engine-{len(self.engines)}.txt"
-        self.engines.append(EngineProcess(self.folder, output, *args))
+        self.engines.append(EngineProcess(self.folder, output, *args, environment=environment))
         return self.engines[-1]
 
     def clean_up(self) -> None:
         for engine in self.engines:
             engine.clean_up()
+
+    def said(self) -> str:
+        """What the last engines printed."""
+        return "\n".join(f"-- {engine.pid}\n{engine.text}" for engine in self.engines[-4:])
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[LmdbStore]:
@@ -174,8 +187,9 @@ def values(store: Store, namespace: str) -> dict[str, Any]:
     return found
 
 
-def free_port() -> int:
-    """A port that nobody has, below those the kernel gives out by itself: free between two engines too."""
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has, below those the kernel gives out by itself: free between two engines too."""
+    found: list[int] = []
     for port in _ports():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -183,8 +197,10 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
-    raise AssertionError("no port is free")
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"no {count} ports are free")
 
 
 def _ports() -> Iterator[int]:

@@ -19,6 +19,7 @@ from iii.store.contract import Store
 
 CONFIG = """
 http: {port: 0}
+console: {port: 0}
 log: {level: info}
 shutdown_timeout: 60s
 """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii.formats.filters import fires, matches, problem
+from iii.formats.filters import fires, matches, plain, problem
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -86,6 +87,21 @@ def test_without_a_filter_every_change_fires(old: object, new: object) -> None:
     assert fires(None, "enter", old, new)
 
 
+def contains_itself(container: Any) -> Any:
+    if isinstance(container, list):
+        container.append(container)
+    else:
+        container["self"] = container
+    return container
+
+
+def test_a_filter_keeps_nothing_of_what_it_was_made_of() -> None:
+    wanted = MappingProxyType({"a": MappingProxyType({"b": [MappingProxyType({"c": 1})]})})
+    assert problem(wanted) is None
+    made = plain(wanted)
+    assert made == {"a": {"b": [{"c": 1}]}} and type(made["a"]["b"][0]) is dict
+
+
 @pytest.mark.parametrize(
     ("filter", "where", "message"),
     [
@@ -96,7 +112,11 @@ def test_without_a_filter_every_change_fires(old: object, new: object) -> None:
         ({"a": {"b": object()}}, "a.b", "expected a JSON value, got object"),
         ({"a": [len]}, "a", "expected a JSON value"),
         ({"a": float("nan")}, "a", "expected a JSON value"),
-        ({"a": [{"b": float("inf")}]}, "a", "expected a JSON value"),
+        ({"a": [{"b": float("inf")}]}, "a.b", "expected a JSON value"),
+        ({"a": {"b": "\ud800"}}, "a.b", "is not valid Unicode (a lone surrogate)"),
+        ({"a": {"\ud800": 1}}, "a", "is not valid Unicode (a lone surrogate)"),
+        (contains_itself({}), "", "does it contain itself?"),
+        ({"a": contains_itself([])}, "", "does it contain itself?"),
     ],
 )
 def test_what_is_no_filter_is_named(filter: object, where: str, message: str) -> None:

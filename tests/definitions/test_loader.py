@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 from iii.config import Config, QueueConfig, StoreConfig
-from iii.definitions.loader import check_steps, load_steps
-from iii.errors import StepError
+from iii.definitions.loader import check_steps, each_step, load_steps
+from iii.errors import ConfigError, StepError
 from iii.step import Step
 
 GOOD = """\
 config = {"triggers": [{"type": "queue", "topic": "%s"}]}
 def handler(): return %s
+"""
+
+TICKING = """\
+from iii import cron
+config = {"triggers": [cron("* * * * *")]}
+def handler(): pass
 """
 
 
@@ -47,6 +53,14 @@ def result(step: Step) -> object:
 
 
 # ------------------------------------------------------------------------------------------ what works
+
+
+def test_what_is_wrong_comes_in_the_place_of_its_step_all_of_it(folder: Path) -> None:
+    write(folder, "a_step.py", GOOD % ("a", 1))
+    write(folder, "b_step.py", 'config = {"triggers": [{"type": "ftp"}], "flows": 3}\nhandler = 3\n')
+    write(folder, "c_step.py", GOOD % ("c", 1))
+    found = [each.name if isinstance(each, Step) else each.field for each in each_step(folder)]
+    assert found == ["A", "triggers[0].type", "handler", "flows", "C"]
 
 
 def test_steps_are_found_in_all_folders_in_order(folder: Path) -> None:
@@ -131,6 +145,13 @@ UNIMPORTABLE = [
     ("def f():\n  raise KeyError('k')\nf()\n", 2, "raised KeyError when it was imported: 'k'"),
     ("import json\njson.loads('{')\n", 2, "raised JSONDecodeError"),
     ("import sys\nsys.exit(3)\n", 2, "exits when it is imported"),
+    ("x = 1\nraise BaseException\n", 2, "raised BaseException when it was imported"),
+    ("x = 1\nraise KeyboardInterrupt\n", 2, "raised KeyboardInterrupt when it was imported"),
+    (
+        "import asyncio\nraise asyncio.CancelledError('x')\n",
+        2,
+        "raised CancelledError when it was imported: x",
+    ),
     (WORDS + "http('GET', '/', body_shema=1)\n", 2, 'did you mean "body_schema"?'),
     (WORDS + "StepConfig(trigers=[])\n", 2, 'did you mean "triggers"?'),
     (WORDS + "StepConfig(zzz=[])\n", 2, "known are name, description, triggers"),
@@ -175,6 +196,12 @@ def test_a_mistake_in_a_neighbour_names_the_neighbour(folder: Path) -> None:
     error = refusal(folder)
     assert error.file == "steps/wrong_of_test.py:3"
     assert "NameError" in error.message
+
+
+def test_ctrl_c_during_an_import_is_nobodys_mistake(folder: Path) -> None:
+    write(folder, "slow_step.py", "import signal\nsignal.raise_signal(signal.SIGINT)\nx = 1\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_steps(folder)
 
 
 def test_bytes_that_are_no_python_are_refused(folder: Path) -> None:
@@ -265,3 +292,21 @@ def test_steps_that_differ_may_share_topics_and_paths_of_other_methods(folder: P
     steps = load_steps(folder)
     check_steps(steps, PLAIN)
     assert [step.name for step in steps] == ["A", "B"]
+
+
+def test_knobs_for_a_trigger_that_no_step_has_are_refused(folder: Path) -> None:
+    write(folder, "tick_step.py", TICKING)
+    steps = load_steps(folder)
+    queues = {"$cron/Tick": QueueConfig(concurrency=1), "nobody.listens": QueueConfig(retention_ms=1)}
+    made = Config(folder, folder, StoreConfig(folder), queues=queues)
+    check_steps(steps, made)
+    queues["$state/Tick"] = QueueConfig(concurrency=1)
+    with pytest.raises(
+        ConfigError, match="no step has such a trigger; those with a state trigger: none"
+    ) as caught:
+        check_steps(steps, made)
+    assert caught.value.field == "queues.$state/Tick"
+    del queues["$state/Tick"]
+    queues["$cron/Tock"] = QueueConfig(concurrency=1)
+    with pytest.raises(ConfigError, match=r"those with a cron trigger: \$cron/Tick"):
+        check_steps(steps, made)

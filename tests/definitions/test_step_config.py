@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from iii.config import QueueConfig
-from iii.definitions.step_config import make_step
+from iii.definitions.step_config import make_step, read_step
 from iii.errors import StepError
 from iii.model import Lane
 from iii.step import (
@@ -226,6 +226,7 @@ def one(input: Any) -> None: ...
 def optional(input: Any, ctx: Any = None, more: int = 3) -> None: ...
 def variadic(*args: Any) -> None: ...
 async def three(extra: Any, input: Any, ctx: Any) -> None: ...
+async def four(request: Any, ctx: Any, next: Any, more: Any) -> None: ...
 def keyword_default(input: Any, *, x: int = 1) -> None: ...
 
 
@@ -331,7 +332,9 @@ BAD_TRIGGERS: list[tuple[object, str, str]] = [
     (QUEUE | {"config": {"maxRetrys": 1}}, "config.maxRetrys", '"max_retries"'),
     (QUEUE | {"config": {"concurrency": 0}}, "config.concurrency", "from 1 to 10000"),
     (QUEUE | {"config": {"dead_letter_queue": "t"}}, "config", "name another topic"),
-    (QUEUE | {"condition": True}, "condition", "expected a function (input, ctx)"),
+    (QUEUE | {"condition": True}, "condition", "expected a function, got boolean True"),
+    (QUEUE | {"condition": three}, "condition", "called with at most two arguments: (input, ctx)"),
+    (CRON | {"condition": keyword}, "condition", "requires (input, x)"),
     ({"type": "http", "path": "/a"}, "method", "is missing; expected one of GET, POST"),
     ({"type": "http", "method": "GET"}, "path", 'expected a path like "/orders/:id"'),
     (HTTP | {"method": "GTE"}, "method", "allowed are GET, POST, PUT, PATCH"),
@@ -345,7 +348,10 @@ BAD_TRIGGERS: list[tuple[object, str, str]] = [
     (HTTP | {"path": "/:1a"}, "path", 'has the segment "{1a}"'),
     (HTTP | {"path": "/:a/{a}"}, "path", "two parameters of one name"),
     (HTTP | {"middleware": handler}, "middleware", "expected a list of functions"),
-    (HTTP | {"middleware": [5]}, "middleware[0]", "(request, ctx, next), got number 5"),
+    (HTTP | {"middleware": [5]}, "middleware[0]", "got number 5; it is called with (request, ctx, next)"),
+    (HTTP | {"middleware": [three, four]}, "middleware[1]", "at most three arguments: (request, ctx, next)"),
+    (HTTP | {"middleware": [generator]}, "middleware[0]", "is a generator"),
+    (HTTP | {"condition": Callable_}, "condition", "is a class"),
     (HTTP | {"bodySchema": "x"}, "bodySchema", "cannot be used as a schema"),
     (HTTP | {"response_schema": {200: 5}}, "response_schema", "cannot be used"),
     (HTTP | {"query_params": [1]}, "query_params", "cannot be used as a schema"),
@@ -361,6 +367,8 @@ BAD_TRIGGERS: list[tuple[object, str, str]] = [
     (state_trigger(filter="done"), "filter", "expected a mapping like"),  # type: ignore[arg-type]
     (state_trigger(filter={"a": {"b": handler}}), "filter.a.b", "expected a JSON value"),
     (state_trigger(namespace="x" * 129), "namespace", "at most 128 bytes"),
+    (state_trigger(namespace="\ud800"), "namespace", "is not valid Unicode (a lone surrogate)"),
+    (state_trigger(filter={"a": "\ud800"}), "filter.a", "is not valid Unicode (a lone surrogate)"),
     ({"type": "state", "fire": "leave"}, "fire", "expected one of enter, every"),
     ({"type": "state", "namespce": "x"}, "namespce", 'did you mean "namespace"?'),
 ]
@@ -372,6 +380,16 @@ def test_a_mistake_is_named_with_file_field_and_remedy(config: object, field: st
     assert error.field == field
     assert message in error.message
     assert str(error).startswith(f"{FILE}: {field}: ")
+
+
+def test_all_that_is_wrong_is_found_and_each_field_named_once() -> None:
+    wrong = {"name": "no name", "trigers": [], "flows": 3, "on_error": "stop"}
+    assert isinstance(found := read_step(wrong, 3, FILE), list)
+    assert [error.field for error in found] == ["trigers", "handler", "name", "flows", "on_error"]
+    assert str(found[0]) == str(refusal(wrong, 3))
+    triggers = [queue("a.b"), {"type": "ftp"}, cron("* * *", timezone="Mars"), queue("a.b")]
+    assert isinstance(found := read_step({"triggers": triggers, "emits": []}, handler, FILE), list)
+    assert [error.field for error in found] == ["triggers[1].type", "triggers[2].timezone", "emits"]
 
 
 @pytest.mark.parametrize(("trigger", "field", "message"), BAD_TRIGGERS)

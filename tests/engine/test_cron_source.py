@@ -48,6 +48,13 @@ async def test_a_cron_fires_once_per_tick_at_its_time() -> None:
         assert all(tick.expression == "*/2 * * * * *" and not tick.manual for tick in seen)
 
 
+async def test_a_ticks_message_and_its_mark_are_one_commit() -> None:
+    async with running(hourly([])) as app:
+        start = len(app.store.txns)
+        await forward(app, HOUR)
+        assert app.store.kinds(start) == [["Mark", "Enqueue"], ["Ack"]]
+
+
 async def test_a_clock_set_back_repeats_no_tick() -> None:
     seen: list[Any] = []
     async with running(hourly(seen)) as app:

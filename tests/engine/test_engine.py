@@ -69,7 +69,7 @@ async def test_a_taken_port_is_told_before_anything_is_opened(project: Path) -> 
         address = first.report().address
         assert address is not None
         second = Engine.from_config(project, serve=True, port=int(address.rpartition(":")[2]))
-        with pytest.raises(ConfigError, match="is taken by"):
+        with pytest.raises(ConfigError, match=r"iii-config.yaml: http.port: .* is taken by"):
             await second.start()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from iii.observe.logs import HIDDEN, StepLogger, configure, log
+from iii.observe.logs import StepLogger, configure, log
+from iii.observe.redaction import HIDDEN
 
 
 class Terminal(io.StringIO):

@@ -311,7 +311,7 @@ async def test_failed_attempts_leave_a_run_record_in_the_same_commit() -> None:
     from iii.config import HistoryConfig
 
     work = step(handler, queue("in", config={"max_retries": 0}))
-    async with running(work, history=HistoryConfig()) as app:
+    async with running(work, history=HistoryConfig(traces_per_second=0)) as app:
         good, bad = await app.send("in", "good"), await app.send("in", "bad")
         await app.settle()
         (record,) = [runs.decode(content) for _, content in app.store.records("run")]

@@ -91,6 +91,14 @@ async def test_one_change_per_txn_and_key_and_its_trace_goes_on() -> None:
         assert app.waiting("$state/Reader") == []
 
 
+async def test_the_messages_of_a_change_and_their_marks_are_one_commit() -> None:
+    async with running(listener([], namespace="a")) as app:
+        start = len(app.store.txns)
+        await app.engine.state.set("a", "key", 1)
+        await app.settle()
+        assert app.store.kinds(start) == [["Put"], ["Mark", "Enqueue"], ["Ack"]]
+
+
 async def test_changes_of_a_key_run_in_order_even_when_one_fails_first() -> None:
     seen: list[Any] = []
 

@@ -35,6 +35,7 @@ from iii.store.lmdb import LmdbStore
 
 JOBS, NEXT = Lane("jobs", "Work"), Lane("next", "Then")
 PRODUCED = ("plain", "large", "flaky", "doomed", "snoozed", "grouped1", "grouped2")
+RUNS = [f"{name} Work" for name in PRODUCED] + ["plain Then"]
 DAY_MS = 24 * 3600 * 1000
 INCREMENT = orjson.dumps([{"type": "increment", "path": ""}])
 
@@ -135,3 +136,41 @@ def live_until(folder: Path, ledger: Path, stage: str, number: int) -> None:
         await store.close()
 
     asyncio.run(run())
+
+
+async def live_on(folder: Path) -> None:
+    """The next process: everything acknowledged so far holds, and so does everything after it."""
+    ledger = Ledger(folder / "ledger")
+    acknowledged = ledger.lines()
+    life = Life(folder / "data", ledger)
+    store = life.store()
+    await life.live(store)
+    require_promises(store, life, acknowledged)
+    await store.close()
+
+
+def require_promises(store: LmdbStore, life: Life, acknowledged: list[str]) -> None:
+    assert store.verify() == []
+    seen = {entry.key: orjson.loads(entry.value) for entry in store.scan("seen")}
+    assert seen == dict.fromkeys(RUNS, 1), "every message had its effects once, over both hops"
+    settled = {line.removeprefix("settled ") for line in acknowledged if line.startswith("settled ")}
+    assert not settled & set(life.handled), "what was acknowledged as settled ran again"
+    for line in acknowledged:
+        if line.startswith("enqueued "):
+            assert line in life.ledger.lines()[len(acknowledged) :], f"{line!r} was forgotten"
+    order = store.get("order", "g")
+    assert order is not None
+    assert orjson.loads(order.value) == {"all": ["grouped1", "grouped2"]}
+    assert store.mark("tick") == 1
+    letters = store.waiting("jobs.failed", step=ARCHIVE)
+    assert [(letter.payload, letter.dead and letter.dead.attempts) for letter in letters] == [(b"doomed", 2)]
+    _require_counts(store)
+
+
+def _require_counts(store: LmdbStore) -> None:
+    rows = {(row.topic, row.step): row for row in store.stats()}
+    jobs, then = rows[JOBS], rows[NEXT]
+    assert (jobs.done, jobs.failed, jobs.dead) == (len(PRODUCED) - 1, 3, 1)
+    assert (then.done, then.failed, then.dead) == (1, 0, 0)
+    waiting = [row.ready + row.later + row.behind + row.leased for row in (jobs, then)]
+    assert waiting == [0, 0]

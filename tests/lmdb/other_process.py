@@ -33,6 +33,22 @@ def hold(folder: Path, pipe: Connection) -> None:
     asyncio.run(run())
 
 
+def hold_its_own(folder: Path, pipe: Connection) -> None:
+    """Lease a message by the commit that enqueues it, so that it is never ready; wait to be killed."""
+
+    async def run() -> None:
+        store = LmdbStore(folder)
+        await store.open()
+        await store.open_session([LanePolicy(*JOBS)])
+        claim = store.ask({JOBS: 1})
+        await store.commit(Txn([Enqueue("jobs", b"x")]))
+        await claim
+        pipe.send(os.getpid())
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
 def commit(folder: Path, pipe: Connection) -> None:
     """Without a session, as a command line does."""
 

@@ -40,8 +40,8 @@ from iii.store.contract import Store
 from iii.store.lmdb import LmdbStore
 from iii.store.memory import MemoryStore
 
-A, B = Lane("t", "A"), Lane("t", "B")
-POLICIES = [LanePolicy(*A, max_depth=6), LanePolicy(*B, max_in_flight=3)]
+A, B, SOLE = Lane("t", "A"), Lane("t", "B"), Lane("sole", "S")
+POLICIES = [LanePolicy(*A, max_depth=6), LanePolicy(*B, max_in_flight=3), LanePolicy(*SOLE)]
 STARTING: list[Op] = [Enqueue("t", bytes([n]), group="g" if n % 2 else None) for n in range(4)]
 
 
@@ -72,7 +72,7 @@ class Settle:
 values = st.sampled_from([b"1", b'{"n":1}', b"[1]"])
 enqueues = st.builds(
     Enqueue,
-    topic=st.sampled_from(["t", "quiet"]),
+    topic=st.sampled_from(["t", "sole", "quiet"]),
     payload=st.sampled_from([b"", b"x", b"large".ljust(3000)]),
     priority=st.sampled_from([0, 128, 255]),
     delay_ms=st.sampled_from([0, 0, 0, 50]),
@@ -124,7 +124,7 @@ def _outcome(answer: object) -> object:
 def _everything(store: Store) -> list[object]:
     return [
         store.stats(),
-        [store.waiting(topic) for topic in ("t", "quiet", "t.failed")],
+        [store.waiting(topic) for topic in ("t", "sole", "quiet", "t.failed")],
         store.scan("ns"),
         store.namespaces(),
         store.version(),
@@ -145,7 +145,9 @@ async def _compare(wanted: list[list[Any]], folder: Path) -> None:
     try:
         assert answers[1] == answers[0]
         assert _everything(real) == _everything(model)
-        claimed = [[m.payload for m in await store.claim({A: 9, B: 9}, 0)] for store in (model, real)]
+        claimed = [
+            [m.payload for m in await store.claim({A: 9, B: 9, SOLE: 9}, 0)] for store in (model, real)
+        ]
         assert claimed[1] == claimed[0]
         assert await real.changes(0, 100, 0) == await model.changes(0, 100, 0)
         assert real.verify() == []
@@ -173,4 +175,14 @@ async def test_a_refused_txn_does_not_touch_its_neighbours(tmp_path: Path) -> No
     await third
     assert (entry := store.get("ns", "a")) is not None and (entry.value, entry.version) == (b"3", 2)
     assert "new-topic" not in {row.topic for row in store.stats()} and store.verify() == []
+    await store.close()
+
+
+async def test_a_key_deleted_earlier_in_the_group_is_absent_for_the_next_txn(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "data", clock=FakeClock())
+    await _begin(store)
+    txns = [Put("ns", "a", b"1"), Delete("ns", "a"), Put("ns", "a", b"2", if_version=0), Delete("ns", "a")]
+    await asyncio.gather(*(store.submit(Txn([op])) for op in txns))
+    assert store.get("ns", "a") is None and store.namespaces() == [] and store.verify() == []
+    assert [change.new for change in await store.changes(0, 9, 0)] == [b"1", None, b"2", None]
     await store.close()

@@ -13,6 +13,7 @@ from typing import Any
 
 import other_process
 import pytest
+from deadline import until
 
 from iii.errors import LeaseLost
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Put, Retry, Txn
@@ -73,6 +74,24 @@ async def test_a_killed_process_gives_back_what_it_leased(tmp_path: Path, store:
     await store.commit(Txn([Ack(message.lease) for message in [fourth, found[1], *again]]))
     assert store.unsettled() == 0
     child.end()
+
+
+async def test_an_idle_survivor_that_committed_nothing_since_the_other_came_buries_it(
+    tmp_path: Path, store: LmdbStore
+) -> None:
+    await store.open_session([LanePolicy("mail", "Send")])
+    claim = store.ask({Lane("mail", "Send"): 1})
+    child = Child(other_process.hold_its_own, tmp_path / "data")
+    await child.hears()
+    assert [lane.leased for lane in store.stats() if lane.topic == "jobs"] == [1]
+    child.end()
+
+    def given_back() -> bool:
+        return [lane.ready for lane in store.stats() if lane.topic == "jobs"] == [1]
+
+    await asyncio.to_thread(until, given_back, "the message of the killed process is ready")
+    assert [session.pid for session in store.sessions()] == [os.getpid()]
+    claim.cancel()
 
 
 async def test_a_commit_of_another_process_wakes_a_parked_claim_and_a_parked_reader(

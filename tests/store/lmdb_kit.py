@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iii.clock import FakeClock
+from store_kit import OpenStores
+
+from iii.errors import StoreClosed
+from iii.model import Txn
 from iii.store.contract import Limits, Store
-from iii.store.lmdb import LmdbStore
+from iii.store.lmdb import LmdbStore, sessions
+from iii.store.lmdb.worker import started_by
 
 
-class LmdbKit:
+class LmdbKit(OpenStores):
     def __init__(self, folder: Path) -> None:
-        self.clock = FakeClock()
-        self.stores: list[Store] = []
+        super().__init__()
         self._folder = folder / "data"
 
     async def make(self, limits: Limits | None = None) -> Store:
@@ -30,10 +33,20 @@ class LmdbKit:
             assert isinstance(peer, LmdbStore)
             await peer.recover_dead()
 
-    async def close(self, store: Store) -> None:
-        self.stores.remove(store)
-        await store.close()
+    async def kill_committing(self, store: Store, txn: Txn) -> bool:
+        """The writer may have been awake: then the Txn lands although its process dies at once."""
+        future = store.submit(txn)
+        await self.kill(store)
+        return not isinstance(future.exception(), StoreClosed)
 
-    async def close_all(self) -> None:
-        for store in tuple(self.stores):
-            await self.close(store)
+    async def kill_all(self) -> None:
+        for store in self.stores:
+            assert isinstance(store, LmdbStore)
+            await store.crash()
+        self.stores.clear()
+
+    async def bury(self, store: Store, peer: Store) -> None:
+        assert isinstance(peer, LmdbStore)
+        session = store.session
+        started = started_by(peer.path, session)
+        await peer.call(lambda applier: sessions.recover(applier, session, started))

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from iii.clock import FakeClock
-from iii.model import Enqueue, Lane, LanePolicy, LaneStats, Lease, Message, Op, Txn
+from iii.errors import Refusal
+from iii.model import (
+    ARCHIVE,
+    Ack,
+    DeadLetter,
+    Enqueue,
+    Lane,
+    LanePolicy,
+    LaneStats,
+    Lease,
+    Message,
+    Op,
+    Txn,
+)
 from iii.store.contract import Limits, Store
 from iii.store.memory import MemoryStore, MemoryTables
 
 JOBS = Lane("jobs", "Work")
+MAIL = Lane("jobs", "Mail")
+NOBODY = Lane("jobs", "")
+FAILED = Lane("jobs.failed", "Undertaker")
+ARCHIVED = Lane("jobs.failed", ARCHIVE)
 WAIT_S = 10.0
 
 
@@ -30,15 +48,44 @@ class StoreKit(Protocol):
         """The store's process dies: nothing is released. Peers may need a moment to notice."""
         ...
 
+    async def kill_committing(self, store: Store, txn: Txn) -> bool:
+        """As `kill`, with `txn` handed over and nobody told what became of it: whether it landed (or was
+        refused) before the process died."""
+        ...
+
+    async def kill_all(self) -> None:
+        """The machine stops: nobody is left to notice."""
+        ...
+
+    async def bury(self, store: Store, peer: Store) -> None:
+        """`peer` takes the store's session for dead although its process only stood still. The store finds
+        out with its next commit."""
+        ...
+
     async def close(self, store: Store) -> None: ...
 
     async def close_all(self) -> None: ...
 
 
-class MemoryKit:
-    def __init__(self, folder: Path) -> None:
+class OpenStores:
+    """The half of a kit that is the same for every store."""
+
+    def __init__(self) -> None:
         self.clock = FakeClock()
         self.stores: list[Store] = []
+
+    async def close(self, store: Store) -> None:
+        self.stores.remove(store)
+        await store.close()
+
+    async def close_all(self) -> None:
+        for store in tuple(self.stores):
+            await self.close(store)
+
+
+class MemoryKit(OpenStores):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._tables = MemoryTables()
 
     async def make(self, limits: Limits | None = None) -> Store:
@@ -52,13 +99,22 @@ class MemoryKit:
         self.stores.remove(store)
         store.crash()
 
-    async def close(self, store: Store) -> None:
-        self.stores.remove(store)
-        await store.close()
+    async def kill_committing(self, store: Store, txn: Txn) -> bool:
+        with contextlib.suppress(Refusal):
+            await store.submit(txn)
+        await self.kill(store)
+        return True
 
-    async def close_all(self) -> None:
-        for store in tuple(self.stores):
-            await self.close(store)
+    async def kill_all(self) -> None:
+        for store in self.stores:
+            assert isinstance(store, MemoryStore)
+            store.crash(unnoticed=True)
+        self.stores.clear()
+
+    async def bury(self, store: Store, peer: Store) -> None:
+        assert isinstance(peer, MemoryStore)
+        self._tables.dead_sessions.add(store.session)
+        peer.recover_dead()
 
 
 async def until(condition: Callable[[], Any], what: str = "") -> None:
@@ -111,3 +167,27 @@ def ids(messages: list[Message]) -> list[int]:
 
 def leases(messages: list[Message]) -> list[Lease]:
     return [message.lease for message in messages]
+
+
+def dead(message: Message, **options: Any) -> list[Op]:
+    """The ops of a message's death."""
+    origin = DeadLetter(message.topic, message.step, "it broke", message.attempt, 5)
+    letter = Enqueue(
+        "jobs.failed", message.payload, step=ARCHIVE, id=message.lease.id, dead=origin, **options
+    )
+    return [Ack(message.lease, failed=True), letter]
+
+
+async def kill(kit: StoreKit, store: Store, survivor: Store) -> None:
+    """Kill one of two processes and wait until the other has recovered its session."""
+    sessions = len(survivor.sessions())
+    await kit.kill(store)
+    await until(lambda: len(survivor.sessions()) == sessions - 1, "the survivor recovers the session")
+
+
+async def crash_with(kit: StoreKit, store: Store, messages: list[Message]) -> Store:
+    """The process dies while the handlers of `messages` run; the next one."""
+    for message in messages:
+        store.start(message.lease)
+    await kit.kill(store)
+    return await work(kit)

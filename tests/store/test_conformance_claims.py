@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from store_kit import (
+    ARCHIVED,
     JOBS,
+    MAIL,
     StoreKit,
     claim,
     claim_one,
     commit,
     counts,
+    dead,
     enqueue,
     ids,
     stats,
@@ -21,31 +23,7 @@ from store_kit import (
 )
 
 from iii.errors import InputError, StoreError
-from iii.model import (
-    ARCHIVE,
-    Ack,
-    DeadLetter,
-    Discard,
-    Enqueue,
-    Lane,
-    Message,
-    Release,
-    Retry,
-    Txn,
-)
-
-MAIL = Lane("jobs", "Mail")
-FAILED = Lane("jobs.failed", "Undertaker")
-ARCHIVED = Lane("jobs.failed", ARCHIVE)
-
-
-def dead(message: Message, **options: Any) -> list[Ack | Enqueue]:
-    """The ops of a message's death."""
-    origin = DeadLetter(message.topic, message.step, "it broke", message.attempt, 5)
-    letter = Enqueue(
-        "jobs.failed", message.payload, step=ARCHIVE, id=message.lease.id, dead=origin, **options
-    )
-    return [Ack(message.lease, failed=True), letter]
+from iii.model import Ack, Discard, Enqueue, Lane, Release, Retry, Txn
 
 
 async def test_04_a_message_is_leased_once_over_all_sessions(kit: StoreKit) -> None:

@@ -122,7 +122,7 @@ async def test_01_what_is_over_a_limit_is_refused_before_it_is_submitted(kit: St
 
 async def test_01_a_waiter_that_is_cancelled_does_not_cancel_its_txn(kit: StoreKit) -> None:
     store = await kit.make()
-    waiter = asyncio.create_task(store.commit(Txn((Put("ns", "k", b"1"),))))
+    waiter = asyncio.ensure_future(store.commit(Txn((Put("ns", "k", b"1"),))))
     await asyncio.sleep(0)
     waiter.cancel()
     await asyncio.gather(waiter, return_exceptions=True)

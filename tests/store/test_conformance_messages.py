@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from store_kit import (
+    ARCHIVED,
+    FAILED,
     JOBS,
+    MAIL,
     StoreKit,
     claim,
     claim_one,
     commit,
     counts,
+    dead,
     enqueue,
     ids,
     leases,
@@ -27,31 +31,17 @@ from iii.model import (
     DeadLetter,
     Discard,
     Enqueue,
-    Lane,
     LanePolicy,
     Lease,
-    Message,
     Op,
     Pause,
     Put,
     Release,
     Retry,
+    Txn,
     Unique,
 )
 from iii.store.contract import Store
-
-MAIL = Lane("jobs", "Mail")
-FAILED = Lane("jobs.failed", "Undertaker")
-ARCHIVED = Lane("jobs.failed", ARCHIVE)
-
-
-def dead(message: Message, **options: Any) -> list[Ack | Enqueue]:
-    """The ops of a message's death."""
-    origin = DeadLetter(message.topic, message.step, "it broke", message.attempt, 5)
-    letter = Enqueue(
-        "jobs.failed", message.payload, step=ARCHIVE, id=message.lease.id, dead=origin, **options
-    )
-    return [Ack(message.lease, failed=True), letter]
 
 
 async def test_11_the_store_gives_up_on_no_message(kit: StoreKit) -> None:
@@ -187,6 +177,13 @@ async def test_14_an_equal_unique_key_is_not_enqueued_again_while_it_is_known(ki
     kit.clock.advance(1)
     assert await enqueue(store, b"later", unique=unique) == [3]
     assert await enqueue(store, unique=unique) == [3]
+
+
+async def test_14_of_two_txns_in_one_commit_the_second_knows_the_key_of_the_first(kit: StoreKit) -> None:
+    store = await work(kit)
+    once = Txn([Enqueue("jobs", b"", unique=Unique("once", 1000))])
+    first, second = store.submit(once), store.submit(once)
+    assert (await first).ids == (await second).ids == [[1]]
 
 
 async def test_14_an_exclusive_key_refuses_the_whole_txn(kit: StoreKit) -> None:

@@ -8,13 +8,17 @@ import os
 import pytest
 from store_kit import (
     JOBS,
+    MAIL,
+    NOBODY,
     StoreKit,
     claim,
     claim_one,
     commit,
     counts,
+    crash_with,
     enqueue,
     ids,
+    kill,
     stats,
     until,
     work,
@@ -30,7 +34,6 @@ from iii.model import (
     Hold,
     Lane,
     LanePolicy,
-    Message,
     Put,
     Release,
     Retry,
@@ -39,24 +42,7 @@ from iii.model import (
 )
 from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS, Store
 
-MAIL = Lane("jobs", "Mail")
-NOBODY = Lane("jobs", "")
 OTHER = Lane("other", "Step")
-
-
-async def kill(kit: StoreKit, store: Store, survivor: Store) -> None:
-    """Kill one of two processes and wait until the other has recovered its session."""
-    sessions = len(survivor.sessions())
-    await kit.kill(store)
-    await until(lambda: len(survivor.sessions()) == sessions - 1, "the survivor recovers the session")
-
-
-async def crash_with(kit: StoreKit, store: Store, messages: list[Message]) -> Store:
-    """The process dies while the handlers of `messages` run; the next one."""
-    for message in messages:
-        store.start(message.lease)
-    await kit.kill(store)
-    return await work(kit)
 
 
 async def test_10_a_dead_sessions_leases_return_to_ready_in_a_survivor(kit: StoreKit) -> None:

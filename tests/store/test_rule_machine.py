@@ -24,7 +24,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from intents import TOPICS, Rest, Settle, demands, intents, policies, workers
+from intents import LANES, Rest, Settle, demands, intents, policies, workers
+from readable import readable, seen
 from store_kit import MemoryKit, StoreKit, until
 from store_kits import KITS
 
@@ -45,7 +46,6 @@ from iii.model import (
     Release,
     Retry,
     Txn,
-    Waiting,
 )
 from iii.store.contract import Store
 
@@ -148,6 +148,21 @@ class StoreMachine(RuleBasedStateMachine):
             self.run(asyncio.sleep(0))
         self.answer_parked()
 
+    @rule(worker=workers, lane=st.sampled_from(LANES), begun=st.lists(st.booleans(), min_size=1, max_size=4))
+    def work(self, worker: int, lane: Lane, begun: list[bool]) -> None:
+        """A worker is handed messages and begins some of them: there is something to lose when it dies."""
+        if worker == self.parked_by:
+            return
+        self.open_session(worker, [LanePolicy(*lane)])
+        enqueue = Txn([Enqueue(lane.topic, b"work", step=lane.step) for _ in begun])
+        self.same(lambda world: world.tool.commit(enqueue))
+        self.answer_parked()
+        held = len(self.held)
+        self.claim(worker, {lane: len(begun)})
+        for number, begins in zip(range(held, len(self.held)), begun, strict=False):
+            if begins:
+                self.start(number)
+
     @precondition(lambda self: self.held)
     @rule(number=st.integers(0, 9))
     def start(self, number: int) -> None:
@@ -167,9 +182,7 @@ class StoreMachine(RuleBasedStateMachine):
             await world.kit.close(world.workers.pop(worker))
 
         self.same(act)
-        self.sessions = {session: at for session, at in self.sessions.items() if at != worker}
-        self.end_parked(worker)
-        self.answer_parked()
+        self.forget(worker)
 
     @precondition(lambda self: self.model.workers)
     @rule(worker=workers)
@@ -179,13 +192,64 @@ class StoreMachine(RuleBasedStateMachine):
 
         async def act(world: World) -> None:
             await world.kit.kill(world.workers.pop(worker))
-            if world.workers:
-                await until(lambda: len(world.tool.sessions()) == len(world.workers), "the dead is recovered")
 
         self.same(act)
+        self.forget(worker)
+
+    @precondition(lambda self: self.model.workers)
+    @rule(worker=workers, wanted=st.lists(intents, min_size=1, max_size=3), hears=st.booleans())
+    def kill_committing(self, worker: int, wanted: list[Any], hears: bool) -> None:
+        """Killed before its commit landed, or right after: what the store says of it the model does too."""
+        if worker not in self.model.workers:
+            return
+        for_model, txn = (Txn([op for each in wanted for op in self.ops(each, side)]) for side in (0, 1))
+        real = self.real.workers.pop(worker)
+        if hears:
+            self.run(_outcome(real.commit(txn)))
+            self.run(self.real.kit.kill(real))
+        landed = hears or self.run(self.real.kit.kill_committing(real, txn))
+        model = self.model.workers.pop(worker)
+        if landed:
+            self.run(self.model.kit.kill_committing(model, for_model))
+        else:
+            self.run(self.model.kit.kill(model))
+        self.forget(worker)
+
+    @precondition(lambda self: len(self.model.workers) > 1)
+    @rule(worker=workers)
+    def bury(self, worker: int) -> None:
+        """A worker that stood still is taken for dead; with its next commit it goes on as a new session."""
+        if worker not in self.model.workers:
+            return
+        peer = min(self.model.workers.keys() - {worker})
+        tick = self.model.tool.mark("tick")
+
+        async def act(world: World) -> int:
+            store = world.workers[worker]
+            session = store.session
+            await world.kit.bury(store, world.workers[peer])
+            await store.commit(Txn((Mark("tick", (tick or 0) + 1, tick),)))
+            await until(lambda: store.session not in (0, session), "the buried goes on")
+            await until(lambda: len(world.tool.sessions()) == len(world.workers), "it is on record")
+            return store.session
+
         self.sessions = {session: at for session, at in self.sessions.items() if at != worker}
-        self.end_parked(worker)
+        self.sessions[self.same(act)] = worker
         self.answer_parked()
+
+    @rule()
+    def stop_the_machine(self) -> None:
+        """Everybody is killed at once, and the store opened anew."""
+
+        async def act(world: World) -> None:
+            await world.kit.kill_all()
+            world.workers.clear()
+            await world.open()
+
+        self.same(act)
+        for worker in set(self.sessions.values()):
+            self.end_parked(worker)
+        self.sessions.clear()
 
     @rule(ms=st.sampled_from([1, 10, 50, 100, 200, 1000, 8 * 24 * 3600 * 1000, 31 * 24 * 3600 * 1000]))
     def advance(self, ms: int) -> None:
@@ -197,6 +261,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.answer_parked()
 
     # -- what the rules are made of
+
+    def forget(self, worker: int) -> None:
+        """The worker is gone; whoever is left takes back what it held."""
+        for world in (self.model, self.real):
+            if world.workers:
+                self.run(_recovered(world))
+        self.sessions = {session: at for session, at in self.sessions.items() if at != worker}
+        self.end_parked(worker)
+        self.answer_parked()
 
     def ops(self, wanted: Any, side: int) -> list[Op]:
         """The ops an intent stands for in the model (0) or the store under test (1)."""
@@ -238,7 +311,7 @@ class StoreMachine(RuleBasedStateMachine):
         return [discard, Enqueue(one.dead.topic, one.payload, step=one.dead.step, id=one.id)]
 
     def hold(self, expected: list[Message], found: list[Message]) -> None:
-        assert list(map(_seen, found)) == list(map(_seen, expected))
+        assert list(map(seen, found)) == list(map(seen, expected))
         for model, real in zip(expected, found, strict=True):
             self.held.append(Held(model, (model.lease, real.lease)))
 
@@ -264,7 +337,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def both_show_the_same(self) -> None:
-        assert self.run(_readable(self.real.tool)) == self.run(_readable(self.model.tool))
+        assert self.run(readable(self.real.tool)) == self.run(readable(self.model.tool))
         if self.real.parked is not None:
             assert not self.real.parked.done()
 
@@ -291,38 +364,12 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> T | type[Refusal]:
         return type(refusal)
 
 
+async def _recovered(world: World) -> None:
+    await until(lambda: len(world.tool.sessions()) == len(world.workers), "the dead are recovered")
+
+
 async def _ended(task: asyncio.Task[Any]) -> None:
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _seen(message: Message) -> tuple[Any, ...]:
-    """All of a message but the token, which counts commits and grants in each store's own way."""
-    return (
-        message.lease[:2],
-        (message.topic, message.step, message.payload, message.priority, message.attempt, message.crashes),
-        (message.group, message.headers, message.enqueued_ms, message.error, message.dead),
-    )
-
-
-async def _readable(store: Store) -> dict[str, Any]:
-    def by_age(one: Waiting) -> tuple[str, str, int]:
-        return one.state, one.step, one.id
-
-    lanes = [Lane(row.topic, row.step) for row in store.stats()]
-    return {
-        "version": store.version(),
-        "state": [(name, store.scan(name)) for name in ("ns", "ns2", "$own")],
-        "namespaces": store.namespaces(),
-        "stats": store.stats(),
-        "waiting": {topic: sorted(store.waiting(topic, limit=1000), key=by_age) for topic in TOPICS},
-        "claim order": {lane: store.waiting(lane.topic, step=lane.step, states=["ready"]) for lane in lanes},
-        "known": [store.known(*lane, key) for lane in lanes for key in ("one", "two")],
-        "marks": store.marks(""),
-        "history": [store.records("run"), store.records("audit")],
-        "changes": await store.changes(0, 1000, 0),
-        "sessions": [(row.id, sorted(map(tuple, row.lanes))) for row in store.sessions()],
-        "unsettled": store.unsettled(),
-    }
 
 
 @pytest.mark.parametrize("name", KITS)

@@ -20,7 +20,8 @@ COSTS = {
         "click",
         "msgspec",
     ],
-    "from iii import Engine": ["hypercorn", "lmdb", "click", "rich", "jsonschema", "pydantic"],
+    "from iii import Engine": ["hypercorn", "lmdb", "click", "rich", "jsonschema", "pydantic", "starlette"],
+    "import iii.console.server": ["hypercorn", "starlette", "anyio", "click"],
     "import iii.store.memory": HEAVY,
     "import iii.cli": [*HEAVY, "asyncio", "msgspec", "orjson"],
 }

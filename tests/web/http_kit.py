@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import structs
 from web_kit import Site, get, post, site
 
 from iii.config import HttpConfig
 from iii.step import Step
-from iii.web.asgi import app
+from iii.web.endpoint import Endpoint
 from iii.web.port import address_of, listen
 from iii.web.server import serve
 
@@ -40,6 +41,12 @@ class Serving:
 
     async def connect(self) -> Wire:
         return Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+
+
+class Serve(Protocol):
+    def __call__(
+        self, *steps: Step, config: HttpConfig | None = None, drain_ms: int = 10_000
+    ) -> AbstractAsyncContextManager[Serving]: ...
 
 
 class Wire:
@@ -71,15 +78,18 @@ class Wire:
 
 @asynccontextmanager
 async def serving(
-    *steps: Step, config: HttpConfig | None = None, drain_ms: int = 10_000
+    *steps: Step,
+    config: HttpConfig | None = None,
+    drain_ms: int = 10_000,
+    lane: bool = True,
+    around: Callable[[Endpoint], Endpoint] = lambda endpoint: endpoint,
 ) -> AsyncIterator[Serving]:
-    config = config or HttpConfig(port=0)
+    """`around`: what to serve in place of the site's endpoint."""
+    config = structs.replace(config or HttpConfig(port=0), lane=lane)
     async with site(*(steps or STEPS), config=config) as running:
         sockets = listen("127.0.0.1", 0)
         shutdown = asyncio.Event()
-        server = asyncio.ensure_future(
-            serve(app(running.endpoint), config, sockets, shutdown, drain_ms=drain_ms)
-        )
+        server = asyncio.ensure_future(serve(around(running.endpoint), sockets, shutdown, drain_ms=drain_ms))
         try:
             yield Serving(running, address_of(sockets)[1], server, shutdown)
         finally:

@@ -39,7 +39,7 @@ async def test_what_is_returned_commits_whatever_the_status(status: int) -> None
 
 async def test_the_commit_is_there_before_the_answer() -> None:
     async with site(post("/", writes)) as running:
-        sent = await running.endpoint(running.request("POST", "/"))
+        sent = await running.endpoint.answer(running.request("POST", "/"))
         assert sent.status == 204
         assert running.store.get("orders", "a") is not None
 
@@ -319,7 +319,7 @@ async def test_a_cancelled_request_writes_nothing() -> None:
         assert running.is_untouched
 
 
-async def test_a_drained_endpoint_finishes_what_runs_and_refuses_the_rest() -> None:
+async def test_an_endpoint_answers_while_it_drains_and_refuses_once_it_is_shut() -> None:
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def handler(request: Any, ctx: Any) -> Any:
@@ -327,10 +327,12 @@ async def test_a_drained_endpoint_finishes_what_runs_and_refuses_the_rest() -> N
         await go.wait()
         return "done"
 
-    async with site(post("/", handler)) as running:
+    async with site(post("/", handler), get("/quick", lambda: "quick")) as running:
         first = asyncio.ensure_future(running.send("POST", "/"))
         await begun.wait()
         running.endpoint.drain()
+        assert (await running.send("GET", "/quick")).body == b"quick"
+        running.endpoint.shut()
         reply = await running.send("POST", "/")
         assert (reply.status, reply.header("retry-after")) == (503, "1")
         go.set()

@@ -14,14 +14,14 @@ import h2.connection
 import h2.events
 import httpx
 import pytest
-from http_kit import serving
+from http_kit import Serve
 from web_kit import get, post
 
 from iii.config import HttpConfig
 from iii.step import Response
 
 
-async def test_requests_of_every_kind_over_one_connection() -> None:
+async def test_requests_of_every_kind_over_one_connection(serving: Serve) -> None:
     async with serving() as running, httpx.AsyncClient(base_url=running.url) as client:
         reply = await client.post("/texts", json={"text": "a"})
         assert (reply.status_code, reply.json()) == (200, {"ok": True})
@@ -51,7 +51,7 @@ BAD: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-async def test_bad_requests_are_refused_with_the_reason_and_the_server_goes_on() -> None:
+async def test_bad_requests_are_refused_with_the_reason_and_the_server_goes_on(serving: Serve) -> None:
     async with serving() as running, httpx.AsyncClient(base_url=running.url) as client:
         for name, (request, status) in BAD.items():
             reply = await client.post("/texts", **request)
@@ -60,7 +60,7 @@ async def test_bad_requests_are_refused_with_the_reason_and_the_server_goes_on()
         assert (await client.post("/texts", json={"text": "a"})).status_code == 200
 
 
-async def test_a_chunked_body_over_the_limit_is_413() -> None:
+async def test_a_chunked_body_over_the_limit_is_413(serving: Serve) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield b"x" * (64 << 10)
@@ -69,7 +69,7 @@ async def test_a_chunked_body_over_the_limit_is_413() -> None:
         assert (await client.post("/raw", content=endless())).status_code == 413
 
 
-async def test_a_declared_gigabyte_is_413_at_once_and_the_connection_closes() -> None:
+async def test_a_declared_gigabyte_is_413_at_once_and_the_connection_closes(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("POST /raw HTTP/1.1", "Host: a", f"Content-Length: {1 << 30}")
@@ -79,7 +79,7 @@ async def test_a_declared_gigabyte_is_413_at_once_and_the_connection_closes() ->
         assert await wire.end() == b""
 
 
-async def test_a_refused_client_that_keeps_sending_still_reads_why() -> None:
+async def test_a_refused_client_that_keeps_sending_still_reads_why(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("POST /raw HTTP/1.1", "Host: a", f"Content-Length: {4 << 20}")
@@ -90,7 +90,7 @@ async def test_a_refused_client_that_keeps_sending_still_reads_why() -> None:
         await wire.end()
 
 
-async def test_a_refused_client_that_never_stops_sending_is_cut_off() -> None:
+async def test_a_refused_client_that_never_stops_sending_is_cut_off(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("POST /raw HTTP/1.1", "Host: a", f"Content-Length: {1 << 40}")
@@ -106,7 +106,7 @@ async def test_a_refused_client_that_never_stops_sending_is_cut_off() -> None:
         wire.writer.close()
 
 
-async def test_expect_100_continue() -> None:
+async def test_expect_100_continue(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("POST /raw HTTP/1.1", "Host: a", "Content-Length: 3", "Expect: 100-continue")
@@ -116,7 +116,9 @@ async def test_expect_100_continue() -> None:
         wire.writer.close()
 
 
-async def test_a_head_a_little_over_the_limit_is_431_in_json_and_a_huge_one_is_431_too() -> None:
+async def test_a_head_a_little_over_the_limit_is_431_in_json_and_a_huge_one_is_431_too(
+    serving: Serve,
+) -> None:
     config = HttpConfig(head_bytes_max=2_000)
     async with serving(config=config) as running:
         wire = await running.connect()
@@ -140,7 +142,9 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("lines", SMUGGLED.values(), ids=SMUGGLED)
-async def test_a_malformed_head_is_refused_and_the_connection_closed(lines: list[str]) -> None:
+async def test_a_malformed_head_is_refused_and_the_connection_closed(
+    serving: Serve, lines: list[str]
+) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("POST /raw HTTP/1.1", "Host: a", *lines, body=b"abcd")
@@ -149,7 +153,7 @@ async def test_a_malformed_head_is_refused_and_the_connection_closed(lines: list
         assert running.site.is_untouched
 
 
-async def test_a_head_that_arrives_too_slowly_is_408() -> None:
+async def test_a_head_that_arrives_too_slowly_is_408(serving: Serve) -> None:
     async with serving(config=HttpConfig(head_timeout_ms=100)) as running:
         wire = await running.connect()
         wire.writer.write(b"GET /hello/a HTTP/1.1\r\nHost")
@@ -159,7 +163,7 @@ async def test_a_head_that_arrives_too_slowly_is_408() -> None:
         assert await wire.end() == b""
 
 
-async def test_a_slow_head_after_a_first_request_is_408_too() -> None:
+async def test_a_slow_head_after_a_first_request_is_408_too(serving: Serve) -> None:
     async with serving(config=HttpConfig(head_timeout_ms=100)) as running:
         wire = await running.connect()
         wire.writer.write(b"GET /hello/a HTTP/1.1\r\nHost: a\r\n\r\nGET /hello/b HTTP/1.1\r\nHo")
@@ -168,7 +172,7 @@ async def test_a_slow_head_after_a_first_request_is_408_too() -> None:
         await wire.end()
 
 
-async def test_an_idle_connection_is_not_slow() -> None:
+async def test_an_idle_connection_is_not_slow(serving: Serve) -> None:
     async with serving(config=HttpConfig(head_timeout_ms=100, keep_alive_ms=60_000)) as running:
         idle, slow = await running.connect(), await running.connect()
         idle.send("GET /hello/a HTTP/1.1", "Host: a")
@@ -181,7 +185,7 @@ async def test_an_idle_connection_is_not_slow() -> None:
         slow.writer.close()
 
 
-async def test_an_idle_connection_is_closed_in_the_end() -> None:
+async def test_an_idle_connection_is_closed_in_the_end(serving: Serve) -> None:
     async with serving(config=HttpConfig(keep_alive_ms=50)) as running:
         wire = await running.connect()
         wire.send("GET /hello/a HTTP/1.1", "Host: a")
@@ -189,7 +193,7 @@ async def test_an_idle_connection_is_closed_in_the_end() -> None:
         assert await wire.end() == b""
 
 
-async def test_pipelined_requests_are_answered_in_order() -> None:
+async def test_pipelined_requests_are_answered_in_order(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         for number in range(20):
@@ -199,7 +203,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         wire.writer.close()
 
 
-async def test_a_client_that_closes_its_half_still_gets_its_answer() -> None:
+async def test_a_client_that_closes_its_half_still_gets_its_answer(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("GET /hello/a HTTP/1.1", "Host: a")
@@ -208,7 +212,7 @@ async def test_a_client_that_closes_its_half_still_gets_its_answer() -> None:
         await wire.end()
 
 
-async def test_a_connection_whose_client_left_is_closed_at_once() -> None:
+async def test_a_connection_whose_client_left_is_closed_at_once(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("GET /hello/a HTTP/1.1", "Host: a")
@@ -228,7 +232,7 @@ def _open_sockets() -> int:
     return count
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_writes_nothing() -> None:
+async def test_a_client_that_leaves_in_the_middle_of_its_body_writes_nothing(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         wire.send("POST /texts HTTP/1.1", "Host: a", "Content-Length: 100", body=b'{"text": "a"}')
@@ -239,7 +243,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_writes_nothing() -
         assert running.site.is_untouched
 
 
-async def test_a_client_that_leaves_does_not_stop_its_handler() -> None:
+async def test_a_client_that_leaves_does_not_stop_its_handler(serving: Serve) -> None:
     begun, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def handler(request: Any, ctx: Any) -> None:
@@ -259,7 +263,7 @@ async def test_a_client_that_leaves_does_not_stop_its_handler() -> None:
     assert running.site.value("texts", "a") == 1
 
 
-async def test_http_2_without_tls() -> None:
+async def test_http_2_without_tls(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
@@ -278,7 +282,7 @@ async def test_http_2_without_tls() -> None:
         wire.writer.close()
 
 
-async def test_a_websocket_is_refused() -> None:
+async def test_a_websocket_is_refused(serving: Serve) -> None:
     async with serving() as running:
         wire = await running.connect()
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
@@ -288,7 +292,7 @@ async def test_a_websocket_is_refused() -> None:
         await wire.end()
 
 
-async def test_a_streamed_body_arrives_chunk_by_chunk() -> None:
+async def test_a_streamed_body_arrives_chunk_by_chunk(serving: Serve) -> None:
     go = asyncio.Event()
 
     async def parts() -> AsyncIterator[str]:
@@ -311,7 +315,7 @@ async def test_a_streamed_body_arrives_chunk_by_chunk() -> None:
         assert [chunk async for chunk in chunks] == []
 
 
-async def test_a_stream_that_breaks_is_not_taken_for_whole() -> None:
+async def test_a_stream_that_breaks_is_not_taken_for_whole(serving: Serve) -> None:
     async def parts() -> AsyncIterator[str]:
         yield "one"
         raise RuntimeError

@@ -219,6 +219,36 @@ async def test_a_middleware_that_turns_the_replay_away_has_the_last_word() -> No
         assert (await running.send("POST", "/", headers=KEY)).json() == {"run": 1}
 
 
+async def test_headers_that_repeat_are_replayed_as_often_as_they_were_sent() -> None:
+    async def handler() -> Response:
+        return Response(201, {}, {"Set-Cookie": ["a=1", "b=2"], "X-A": "1"})
+
+    async def passes_on(request: Any, ctx: Any, next: Any) -> Any:
+        return await next()
+
+    for middleware in ([], [passes_on]):
+        async with site(post("/", handler, middleware=middleware)) as running:
+            first, again = [await running.send("POST", "/", headers=KEY) for _ in range(2)]
+            assert again.header("idempotency-replayed") == "true"
+            for reply in (first, again):
+                assert reply.headers("set-cookie") == ["a=1", "b=2"]
+                assert reply.header("x-a") == "1"
+
+
+async def test_a_middleware_that_changes_a_replay_keeps_headers_that_repeat() -> None:
+    async def handler() -> Response:
+        return Response(201, {}, {"Set-Cookie": ["a=1", "b=2"]})
+
+    async def teapot(request: Any, ctx: Any, next: Any) -> Any:
+        response = await next()
+        return Response(418, response.body, response.headers) if "x-tea" in request.headers else response
+
+    async with site(post("/", handler, middleware=[teapot])) as running:
+        await running.send("POST", "/", headers=KEY)
+        changed = await running.send("POST", "/", headers=KEY | {"x-tea": "1"})
+        assert (changed.status, changed.headers("set-cookie")) == (418, ["a=1", "b=2"])
+
+
 async def _raced(one: Site, other: Site, first: Counting, second: Counting) -> tuple[Reply, Reply]:
     """Both instances run their handler for one key; `first` commits first."""
     asked = [asyncio.ensure_future(each.send("POST", "/", headers=KEY)) for each in (one, other)]

@@ -54,20 +54,13 @@ def test_a_port_in_use_names_the_process_that_has_it() -> None:
         holder.communicate()
 
 
-def test_the_field_of_another_server_is_named() -> None:
+def test_the_file_and_field_of_another_server_are_named() -> None:
     (held,) = listen("127.0.0.1", 0)
     with pytest.raises(ConfigError) as refused:
-        listen("127.0.0.1", held.getsockname()[1], field="console.port")
-    assert refused.value.field == "console.port"
+        listen("127.0.0.1", held.getsockname()[1], file="iii-config.yaml", field="console.port")
+    assert (refused.value.file, refused.value.field) == ("iii-config.yaml", "console.port")
     assert f"process {os.getpid()}" in refused.value.message
     held.close()
-
-
-def test_several_processes_may_share_a_port_on_purpose() -> None:
-    (one,) = listen("127.0.0.1", 0, shared=True)
-    (two,) = listen("127.0.0.1", one.getsockname()[1], shared=True)
-    one.close()
-    two.close()
 
 
 def test_a_free_port_belongs_to_nobody() -> None:

@@ -117,7 +117,7 @@ async def test_effects_commit_before_the_first_chunk_and_later_ones_by_flush() -
         return parts()
 
     async with site(post("/", handler)) as running:
-        sent = await running.endpoint(running.request("POST", "/"))
+        sent = await running.endpoint.answer(running.request("POST", "/"))
         assert running.value("jobs", "a") == "begun"
         assert isinstance(sent.body, Stream)
         assert await anext(sent.body) == b"half"
@@ -152,7 +152,7 @@ async def test_a_stream_that_fails_is_broken_off_and_logged(caplog: pytest.LogCa
         return parts()
 
     async with site(get("/", handler)) as running:
-        sent = await running.endpoint(running.request("GET", "/"))
+        sent = await running.endpoint.answer(running.request("GET", "/"))
         assert isinstance(sent.body, Stream)
         assert await anext(sent.body) == b"a"
         with pytest.raises(StreamBroken):
@@ -183,7 +183,7 @@ async def test_closing_a_stream_runs_its_finally_blocks_once() -> None:
 
     for source in (parts, blocking):
         async with site(get("/", functools.partial(_made_by, source))) as running:
-            sent = await running.endpoint(running.request("GET", "/"))
+            sent = await running.endpoint.answer(running.request("GET", "/"))
             assert isinstance(sent.body, Stream)
             assert await anext(sent.body) == b"a"
             await sent.body.aclose()
@@ -205,7 +205,7 @@ async def test_a_thread_that_is_making_a_chunk_ends_before_its_stream_is_closed(
             ended.append("yes")
 
     async with site(get("/", lambda: parts())) as running:
-        sent = await running.endpoint(running.request("GET", "/"))
+        sent = await running.endpoint.answer(running.request("GET", "/"))
         assert isinstance(sent.body, Stream)
         pulling = asyncio.ensure_future(anext(sent.body))
         await making.wait()

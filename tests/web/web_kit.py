@@ -70,7 +70,7 @@ class Site:
         return Request(method, path, query.encode(), encoded, raw)
 
     async def send(self, method: str, target: str, **options: Any) -> Reply:
-        sent = await self.endpoint(self.request(method, target, **options))
+        sent = await self.endpoint.answer(self.request(method, target, **options))
         if not isinstance(sent.body, Stream):
             return Reply(sent, [sent.body])
         chunks = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from iii.errors import Conflict, LeaseLost, QueueFull, Refusal
+from iii.errors import Conflict, QueueFull, Refusal
 from iii.model import (
     ARCHIVE,
     Ack,
@@ -18,7 +18,6 @@ from iii.model import (
     Discard,
     Enqueue,
     Hold,
-    Lease,
     Mark,
     Merge,
     Pause,
@@ -41,12 +40,18 @@ from iii.store.lmdb.keys import (
     hash16,
     u64,
 )
-from iii.store.lmdb.moves import Held, Moves
-from iii.store.lmdb.rows import Row, decode_row
+from iii.store.lmdb.moves import Moves
+from iii.store.lmdb.rows import Row
 from iii.store.lmdb.state import StateWrites
 
 Pair = tuple[bytes, bytes]
-Handler = Callable[[Any], None]
+Handler = Callable[[Any], list[int] | None]
+"""Applies an op; an Enqueue's says which ids its copies have."""
+
+_WAITING = frozenset({Put, Merge, Delete, Hold})
+"""Nothing of these is written before the last op of their Txn has passed."""
+
+_tuple = tuple.__new__  # a NamedTuple's own constructor costs twice as much
 
 
 class Applier(Moves):
@@ -57,7 +62,7 @@ class Applier(Moves):
         self.state = StateWrites(self, limits)
         self.runs: list[Pair] = []
         self.audits: list[Pair] = []
-        self._ids: list[list[int]] = []
+        self._nothing = Committed(0, [])  # the answer to most Acks: one for all that see the same version
         self._handlers: dict[type, Handler] = {
             Put: self.state.put, Merge: self.state.merge, Delete: self.state.delete, Enqueue: self._enqueue,
             Ack: self._ack, Retry: self._retry, Release: self._release, Hold: self._hold,
@@ -66,72 +71,68 @@ class Applier(Moves):
 
     def begin(self, txn: Any, now_ms: int, wall_ms: int) -> None:
         self.begin_moves(txn, now_ms, wall_ms)
-        self.state.changes.clear()
+        self.state.begin()
         self.runs.clear()
         self.audits.clear()
 
     def run(self, txn: Txn) -> Committed | Refusal:
         """All of the Txn, or the refusal and nothing of it."""
-        ops, handlers = txn.ops, self._handlers
+        ops, handlers, state = txn.ops, self._handlers, self.state
         ids: list[list[int]] = []
-        self._ids = ids
-        counters = self.catalog.counters
-        if len(ops) == 1:
-            try:
-                handlers[type(ops[0])](ops[0])
-            except Refusal as refusal:
-                self.state.drop()
-                return refusal
-            self.state.land(txn.headers)
-            return Committed(counters.version, ids)
-        numbers = counters.numbers()
-        self.undo = []
-        self.freed.clear()
+        if len(ops) > 1 and not _WAITING.issuperset(map(type, ops[:-1])):
+            self.record_undo()
         try:
             for op in ops:
-                handlers[type(op)](op)
+                made = handlers[type(op)](op)
+                if made is not None:
+                    ids.append(made)
         except Refusal as refusal:
             self.take_back()
-            del self.runs[len(self.runs) - (counters.run - numbers[6]) :]
-            del self.audits[len(self.audits) - (counters.audit - numbers[7]) :]
-            counters.set(numbers)
-            self.state.drop()
+            state.drop()
             return refusal
         self.undo = None
-        self.state.land(txn.headers)
-        return Committed(counters.version, ids)
+        if state.written:
+            state.land(txn.headers)
+        version = self.catalog.counters.version
+        if ids:
+            return _tuple(Committed, (version, ids))
+        if self._nothing.version != version:
+            self._nothing = Committed(version, [])
+        return self._nothing
 
     def _record(self, op: Record) -> None:
         counters = self.catalog.counters
         self.wrote = True
         if op.kind == "run":
             counters.run += 1
-            self.runs.append((u64.pack(counters.run), op.content))
+            number, rows = counters.run, self.runs
         else:
             counters.audit += 1
-            self.audits.append((u64.pack(counters.audit), op.content))
+            number, rows = counters.audit, self.audits
+        rows.append((u64.pack(number), op.content))
+        if self.undo is not None:
+            self.undo.append((rows.pop,))
 
     # -- messages
 
-    def _enqueue(self, op: Enqueue) -> None:
-        lanes = self.catalog.subscribers.get(op.topic) if op.step is None else None
-        if lanes is not None and len(lanes) == 1 and _is_plain(op) and lanes[0].max_depth is None:
-            self._enqueue_plain(op, lanes[0])
-        elif self.undo is not None:
-            self._ids.append(self._copies(op))
-        elif op.step is None and len(self.catalog.subscribers.get(op.topic, ())) < 2:
-            self._ids.append([self._copy(op, self._lanes(op)[0], None)])
-        else:
-            self._ids.append(self._copies_alone(op))
-
-    def _enqueue_plain(self, op: Enqueue, lane: LaneEntry) -> None:
-        """What most Enqueues are: small, for one subscriber, due now, and nothing can refuse it."""
-        counters = self.catalog.counters
-        self.touch(lane)
-        counters.id = id = counters.id + 1
-        lane.ready += 1
-        lane.fresh.append((255 - op.priority, id, Row(op.payload, op.headers, None, self.wall_ms)))
-        self._ids.append([id])
+    def _enqueue(self, op: Enqueue) -> list[int]:
+        catalog = self.catalog
+        lane = catalog.sole.get(op.topic) if op.step is None else None
+        if (
+            lane is not None and op.group is None and op.unique is None
+            and not op.delay_ms and len(op.payload) <= BODY_BYTES_MIN
+        ):  # fmt: skip
+            # What most Enqueues are: small, for one subscriber, due now, and nothing can refuse it.
+            self.touch(lane)
+            catalog.counters.id = id = catalog.counters.id + 1
+            lane.ready += 1
+            lane.fresh.append((255 - op.priority, id, Row(op.payload, op.headers, None, self.wall_ms)))
+            return [id]
+        if self.undo is not None:
+            return self._copies(op)
+        if op.step is None and len(catalog.subscribers.get(op.topic, ())) < 2:
+            return [self._copy(op, self._lanes(op)[0], None)]
+        return self._copies_alone(op)
 
     def _lanes(self, op: Enqueue) -> tuple[LaneEntry, ...]:
         """Where the copies go; a dead letter's archive first, then who subscribed to its topic.
@@ -152,14 +153,11 @@ class Applier(Moves):
 
     def _copies_alone(self, op: Enqueue) -> list[int]:
         """A lone Enqueue that can be refused after it wrote: by its second lane, or in a lane it made."""
-        numbers = self.catalog.counters.numbers()
-        self.undo = []
-        self.freed.clear()
+        self.record_undo()
         try:
             return self._copies(op)
         except Refusal:
             self.take_back()
-            self.catalog.counters.set(numbers)
             raise
         finally:
             self.undo = None
@@ -178,6 +176,8 @@ class Applier(Moves):
         else:
             self._require_freed(id)
         row = Row(op.payload, op.headers, op.group, self.wall_ms)
+        if op.delay_ms:
+            row.due_ms = self.wall_ms + op.delay_ms
         if lane.expires:
             row.expires_ms = self.now_ms + lane.life_ms()
         if len(op.payload) > BODY_BYTES_MIN:
@@ -233,45 +233,35 @@ class Applier(Moves):
         if old is not None:
             stale = EXPIRY_HEAD.pack(UNIQUE_VALUE.unpack(old)[1], EXPIRES_UNIQUE) + key
             self.delete(self.tables.expiry, stale)
-        self.put(self.tables.unique, key, UNIQUE_VALUE.pack(id, until_ms))
+        self.put(self.tables.unique, key, UNIQUE_VALUE.pack(id, until_ms), old)
         self.put(self.tables.expiry, EXPIRY_HEAD.pack(until_ms, EXPIRES_UNIQUE) + key, b"")
 
-    def _take(self, lease: Lease) -> Held:
-        held = self.take_lease(lease.session, lease.id, lease.token)
-        if held is None:
-            raise _lost(lease)
-        return held
-
     def _ack(self, op: Ack) -> None:
-        lease = op.lease
-        held = self.take_lease(*lease)
-        if held is None:
-            raise _lost(lease)
-        lane, row = held[1], held[3]
+        _, lane, _, row = self.take_lease(op.lease)
         if op.failed:
             lane.failed += 1
         else:
             lane.done += 1
         if self.undo is not None or row.group is not None or row.large:
-            self.left(lane, lease.id, row)
+            self.left(lane, op.lease.id, row)
 
     def _retry(self, op: Retry) -> None:
-        _, lane, priority, row = self._take(op.lease)
+        _, lane, priority, row = self.take_lease(op.lease)
         lane.failed += 1
         again = _again(row)
         again.attempts += 1
         again.error = op.error
+        again.due_ms = self.wall_ms + op.delay_ms
         self.rest(lane, op.lease.id, priority, again, self.now_ms + op.delay_ms)
 
     def _release(self, op: Release) -> None:
-        _, lane, priority, row = self._take(op.lease)
-        self.rest(lane, op.lease.id, priority, _again(row), self.now_ms + op.delay_ms)
+        _, lane, priority, row = self.take_lease(op.lease)
+        again = _again(row)
+        again.due_ms = self.wall_ms + op.delay_ms
+        self.rest(lane, op.lease.id, priority, again, self.now_ms + op.delay_ms)
 
     def _hold(self, op: Hold) -> None:
-        session, id, token = op.lease
-        held = self.live.get(id) if session == self.session else self.find_foreign(session, id)
-        if held is None or held[0] != token:
-            raise _lost(op.lease)
+        self.find_lease(op.lease)
 
     def _pause(self, op: Pause) -> None:
         lane = self.lane(op.topic, op.step)
@@ -301,19 +291,8 @@ class Applier(Moves):
             return self.take_ready(lane, 255 - op.priority, op.id)
         if op.state == "later" and 0 <= op.due_ms < 1 << 64:
             taken = self.take_later(lane, op.due_ms, op.id)
-            return None if taken is None else decode_row(taken[1])
+            return None if taken is None else taken[1]
         return self.take_behind(lane, op.id) if op.state == "behind" else None
-
-
-def _is_plain(op: Enqueue) -> bool:
-    return (
-        op.group is None
-        and op.unique is None
-        and not op.delay_ms
-        and op.id is None
-        and op.dead is None
-        and len(op.payload) <= BODY_BYTES_MIN
-    )
 
 
 def _again(row: Row) -> Row:
@@ -322,7 +301,3 @@ def _again(row: Row) -> Row:
         row.payload, row.headers, row.group, row.enqueued_ms, row.expires_ms,
         attempts=row.attempts, error=row.error, dead=row.dead,
     )  # fmt: skip
-
-
-def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(f"message {lease.id} is no longer leased to this attempt (session {lease.session})")

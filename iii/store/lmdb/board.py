@@ -10,7 +10,12 @@
     8      supervised: 1 = its supervisor ends it, no handler is to blame
     9      unlisted: messages that run although every slot was taken
     10     number of slots
+    11     messages settled so far
+    12     health: 0 starting, 1 ready, 2 draining
+    13     HTTP requests being answered, as of the last beat
+    14     lanes served
     16..   the slots: id of a message whose handler has started, 0 = free
+    then   the pace: (CLOCK_BOOTTIME in ms, messages settled by then) of each of the last beats
 
 Only the owner writes, `supervised` aside. A board of an earlier boot says nothing.
 """
@@ -19,8 +24,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
+from iii.store.contract import HEALTHS, Health
 from iii.store.lmdb import machine
 from iii.store.lmdb.mapping import WORD_BYTES, SharedWords, reserve
 
@@ -28,9 +35,11 @@ __all__ = ["SLOTS", "Board"]
 
 SLOTS = 4096
 _MAGIC = int.from_bytes(b"iiiboar1", "little")
-(_PID, _START, _NAMESPACE, _BOOT, _HEARTBEAT, _PARKED, _SUPERVISED, _UNLISTED, _COUNT, _HEADER) = (
-    1, 2, 3, 4, 6, 7, 8, 9, 10, 16,
+(_PID, _START, _NAMESPACE, _BOOT, _HEARTBEAT, _PARKED, _SUPERVISED, _UNLISTED, _COUNT) = (
+    1, 2, 3, 4, 6, 7, 8, 9, 10,
 )  # fmt: skip
+_SETTLED, _HEALTH, _REQUESTS, _LANES, _HEADER = 11, 12, 13, 14, 16
+_PACE_BEATS: Final = 41
 
 
 class Board:
@@ -42,7 +51,7 @@ class Board:
     @classmethod
     def create(cls, path: Path, slots: int) -> Board:
         """The file appears whole, under a new inode: whoever still maps an older one keeps that."""
-        fresh, count = path.with_suffix(".fresh"), _HEADER + slots
+        fresh, count = path.with_suffix(".fresh"), _HEADER + slots + 2 * _PACE_BEATS
         fresh.unlink(missing_ok=True)
         fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -66,12 +75,12 @@ class Board:
             return None
         try:
             count = os.fstat(fd).st_size // WORD_BYTES
-            if count < _HEADER:
+            if count < _HEADER + 2 * _PACE_BEATS:
                 return None
             shared = SharedWords(fd, count)
         finally:
             os.close(fd)
-        if shared.words[0] != _MAGIC or shared.words[_COUNT] > count - _HEADER:
+        if shared.words[0] != _MAGIC or shared.words[_COUNT] > count - _HEADER - 2 * _PACE_BEATS:
             shared.close()
             return None
         return cls(shared)
@@ -126,8 +135,53 @@ class Board:
     def slots(self) -> int:
         return self._shared.words[_COUNT]
 
-    def beat(self) -> None:
-        self._shared.words[_HEARTBEAT] += 1
+    @property
+    def settled(self) -> int:
+        return self._shared.words[_SETTLED]
+
+    @settled.setter
+    def settled(self, count: int) -> None:
+        self._shared.words[_SETTLED] = count
+
+    @property
+    def health(self) -> Health:
+        return HEALTHS[self._shared.words[_HEALTH] % len(HEALTHS)]
+
+    @health.setter
+    def health(self, health: Health) -> None:
+        self._shared.words[_HEALTH] = HEALTHS.index(health)
+
+    @property
+    def requests(self) -> int:
+        return self._shared.words[_REQUESTS]
+
+    @requests.setter
+    def requests(self, count: int) -> None:
+        self._shared.words[_REQUESTS] = count
+
+    @property
+    def lanes(self) -> int:
+        return self._shared.words[_LANES]
+
+    @lanes.setter
+    def lanes(self, count: int) -> None:
+        self._shared.words[_LANES] = count
+
+    def beat(self, boot_ms: int) -> None:
+        """One more, at this reading of CLOCK_BOOTTIME."""
+        words = self._shared.words
+        words[_HEARTBEAT] += 1
+        at = self._pace_at() + 2 * (words[_HEARTBEAT] % _PACE_BEATS)
+        words[at], words[at + 1] = boot_ms, words[_SETTLED]
+
+    def pace(self) -> list[tuple[int, int]]:
+        """(CLOCK_BOOTTIME in ms, messages settled by then) of the last beats, the oldest first."""
+        at = self._pace_at()
+        words = self._shared.words[at : at + 2 * _PACE_BEATS].tolist()
+        return sorted(pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0])
+
+    def _pace_at(self) -> int:
+        return _HEADER + self._shared.words[_COUNT]
 
     def write(self, slot: int, message_id: int) -> None:
         self._shared.words[_HEADER + slot] = message_id

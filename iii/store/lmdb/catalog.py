@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from iii.store.lmdb.environment import Tables
 
-Fresh = tuple[int, int, Row | bytes]
-"""(rank, id, row or its record): a ready message of this group that no table holds yet."""
+Fresh = tuple[int, int, Row]
+"""(rank, id, row): a ready message of this group that no table holds yet. In claim order; each id once."""
 
 
 class LaneEntry:
@@ -99,6 +99,7 @@ class Catalog:
         self.lanes: dict[tuple[str, str], LaneEntry] = {}
         self.by_number: dict[int, LaneEntry] = {}
         self.subscribers: dict[str, tuple[LaneEntry, ...]] = {}
+        self.sole: dict[str, LaneEntry] = {}
         self.sessions: dict[int, SessionEntry] = {}
         self.namespace_counts: dict[str, int] = {}
         self.dirty: set[LaneEntry] = set()
@@ -116,6 +117,10 @@ class Catalog:
             self._load_lanes(txn)
         self._load_counts(txn)
         return True
+
+    def is_outdated(self, txn: lmdb.Transaction[bytes]) -> bool:
+        """Whether lanes or sessions came, went or changed since the last group of this process."""
+        return Counters(txn.get(COUNTERS_KEY, db=self._tables.counter)).catalog != self._generation
 
     def forget(self) -> None:
         """The transaction was aborted: nothing here is true any more."""
@@ -169,6 +174,12 @@ class Catalog:
         self.namespace_counts.clear()
         self._raw, self._generation = raw, self.counters.catalog
 
+    def concerns_others(self) -> bool:
+        """Whether this group leaves other processes something: waiting messages, other lanes or sessions."""
+        return self.counters.catalog != self._generation or any(
+            lane.ready or lane.later for lane in self.dirty
+        )
+
     # -- lanes
 
     def new_lane(self, topic: str, step: str) -> LaneEntry:
@@ -200,13 +211,21 @@ class Catalog:
         }
 
     def find_subscribers(self) -> None:
-        """Which lanes a copy of an Enqueue goes to, by topic, in order of their steps."""
+        """Which lanes a copy of an Enqueue goes to, by topic, in order of their steps.
+
+        `sole`: the one lane of the topics that have but one, which can never be full.
+        """
         found: dict[str, list[LaneEntry]] = {}
         for lane in self.lanes.values():
             if lane.served:
                 found.setdefault(lane.topic, []).append(lane)
         self.subscribers = {
             topic: tuple(sorted(entries, key=lambda entry: entry.step)) for topic, entries in found.items()
+        }
+        self.sole = {
+            topic: lanes[0]
+            for topic, lanes in self.subscribers.items()
+            if len(lanes) == 1 and lanes[0].max_depth is None
         }
 
     # -- namespaces

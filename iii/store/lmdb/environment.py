@@ -1,13 +1,20 @@
 """The LMDB environment of a store folder: opened once per process, checked before anybody uses it.
 
-Owns the file's identity (format number, creation), the map, the free room, and the copy. Two stores of one
-process share one environment, as LMDB demands; a forked child may use none of it.
+Owns the file's identity (format number, creation), the free room, and the copy; a new file is made by
+creation.py. Two stores of one process share one environment, as LMDB demands; a forked child may use none of
+it. A file is refused unchanged where it is of another format, cut off, or where its pages contradict each
+other (all of them are looked at in a file of up to CHECKED_BYTES_MAX, and by verify.py in any).
+
+The map is as large as the largest that any process has asked for, which LMDB keeps in the file: where
+another one asks for more later and the file outgrows this map, it follows (`adopt_map`). How much of it new
+work may use is each process's own `map_bytes`.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +24,10 @@ import lmdb
 import msgspec
 
 from iii.clock import SystemClock
-from iii.errors import StoreDamaged, StoreError, StoreIncompatible
+from iii.errors import StoreBusy, StoreDamaged, StoreError, StoreIncompatible
+from iii.store.lmdb import creation
+from iii.store.lmdb.creation import sync
+from iii.store.lmdb.damage import damaged, explained, explaining, page_findings
 from iii.store.lmdb.keys import FORMAT, TABLES, u64
 from iii.store.lmdb.machine import Anchor, BootClock, anchor, boot_id
 
@@ -25,14 +35,18 @@ Fsync = Literal["commit", "meta", "interval"]
 
 FILE = "data.mdb"
 MAP_BYTES = 64 << 30
-MAP_USED_MAX = 0.95
-FREE_BYTES_MIN = 64 << 20
 READERS_MAX = 512
+CHECKED_BYTES_MAX = 8 << 20
+PAGE_BYTES_MIN = 4096
+MAP_RESERVE_BYTES = 4 << 20
+TIGHT_BYTES = 128 << 20
+"""Twice what may be pending: nearer to its end, what of the file is used is counted, and each Txn weighed."""
+FOLLOW_MAP_S = 10.0
 
-_FORMAT: Final = b"format"
-_CREATED: Final = b"created_ms"
-_CLOCK: Final = b"clock"
-_decode_anchor = msgspec.msgpack.Decoder(Anchor).decode
+FORMAT_KEY: Final = b"format"
+CREATED: Final = b"created_ms"
+CLOCK: Final = b"clock"
+decode_anchor = msgspec.msgpack.Decoder(Anchor).decode
 
 
 class Tables(NamedTuple):
@@ -60,10 +74,14 @@ class Tables(NamedTuple):
 class Environment:
     """An open store file. `acquire` and `release` count its users within this process."""
 
-    def __init__(self, path: Path, fsync: Fsync, map_bytes: int, writes: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, fsync: Fsync, map_bytes: int, writes: Callable[[], None], checked_bytes_max: int
+    ) -> None:
         self.path, self.fsync = path, fsync
         self.users = 0
-        fresh = _require_sound_file(path / FILE)
+        self.file = path / FILE
+        self.writing = threading.Lock()  # around transactions off the loop: the map stays where it is
+        self._identity = _made(self.file, map_bytes)
         try:
             self.env = lmdb.open(
                 str(path),
@@ -77,30 +95,76 @@ class Environment:
                 mode=0o600,
             )
         except lmdb.Error as error:
-            raise _explained(error, path) from error
+            raise _cannot_open(error, self.file) from error
         try:
-            _require_whole_file(self.env, path)
-            self.map_bytes, self._page_bytes = self.env.info()["map_size"], self.env.stat()["psize"]
-            self.tables = self._tables(fresh, writes)
+            self._page_bytes = self.env.stat()["psize"]
+            self._require_whole_pages(checked_bytes_max)
+            self._fit_map(map_bytes)
+            self.tables = self._tables(writes)
         except BaseException:
             self.env.close()
             raise
 
-    def _tables(self, fresh: bool, writes: Callable[[], None]) -> Tables:
-        """The handles; a new file gets its identity in the transaction that makes the tables."""
+    def _fit_map(self, map_bytes: int) -> None:
+        """A file that is larger than what is asked for still gets pages to settle its messages with."""
+        self.map_bytes = map_bytes
+        self.env.set_mapsize(0)  # what the file says
+        recorded = self.env.info()["map_size"]
+        self.env.set_mapsize(max(map_bytes, recorded, self._file_bytes() + MAP_RESERVE_BYTES))
+
+    def adopt_map(self) -> None:
+        """Another process let the file grow beyond this map. On the loop, and with no read going on there."""
+        with self.writing, explaining(self.file):
+            self.env.set_mapsize(0)
+
+    def follow_map(self, loop: AbstractEventLoop) -> None:
+        """adopt_map on the loop, where the reads are; waits for it. Any other thread."""
+        done = threading.Event()
+
+        def follow() -> None:
+            try:
+                self.adopt_map()
+            finally:
+                done.set()
+
+        loop.call_soon_threadsafe(follow)
+        done.wait(FOLLOW_MAP_S)
+
+    def _tables(self, writes: Callable[[], None]) -> Tables:
         try:
-            if not fresh:
-                self._require_known_format()
+            self._require_known_format()
             self.env.reader_check()
             writes()
             with self.env.begin(write=True) as txn:
-                tables = Tables(*(self.env.open_db(name.encode(), txn=txn) for name in TABLES))
-                if txn.get(_FORMAT, db=tables.meta) is None:
-                    txn.put(_FORMAT, u64.pack(FORMAT), db=tables.meta)
-                    txn.put(_CREATED, u64.pack(SystemClock().wall_ms()), db=tables.meta)
-            return tables
+                self._require_no_other_file()
+                return _tables(self.env, txn)
         except lmdb.Error as error:
-            raise _explained(error, self.path) from error
+            raise _cannot_open(error, self.file) from error
+
+    def _require_no_other_file(self) -> None:
+        """`iii compact` puts another file in place while it holds the write lock."""
+        if self._identity != _identity(self.file):
+            raise StoreBusy(f"{self.file} was compacted just now: try again")
+
+    def _require_whole_pages(self, checked_bytes_max: int) -> None:
+        """A page beyond the file's end is a SIGBUS when it is touched; only free ones may lie there."""
+        size = self.file.stat().st_size
+        if self._file_bytes() > size:
+            self._require_sound_pages("it is cut off: ")
+        elif size <= checked_bytes_max:
+            self._require_sound_pages()
+
+    def _require_sound_pages(self, what: str = "") -> None:
+        with self.env.begin():
+            findings = page_findings(self.file)
+        if findings:
+            more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+            raise damaged(self.file, f"{what}{findings[0]}{more}")
+
+    def _file_bytes(self) -> int:
+        """What the file has grown to, free pages included."""
+        last: int = self.env.info()["last_pgno"]
+        return (last + 1) * self._page_bytes
 
     def _require_known_format(self) -> None:
         with self.env.begin() as txn:
@@ -108,48 +172,72 @@ class Environment:
                 meta = self.env.open_db(b"meta", txn=txn, create=False)
             except lmdb.NotFoundError:
                 if txn.stat()["entries"]:
+                    self._require_sound_pages()
                     raise StoreIncompatible(
-                        f"{self.path / FILE} is an LMDB file of another program; name another folder"
+                        f"{self.file} is an LMDB file of another program; name another folder"
                     ) from None
                 return
-            raw = txn.get(_FORMAT, db=meta)
+            raw = txn.get(FORMAT_KEY, db=meta)
         number = u64.unpack(raw)[0] if raw and len(raw) == u64.size else 0
         if number > FORMAT:
             raise StoreIncompatible(
-                f"{self.path / FILE} has format {number}, this version reads up to {FORMAT}: "
+                f"{self.file} has format {number}, this version reads up to {FORMAT}: "
                 "run the newer version of iii that wrote it"
             )
         if number < 1:
-            raise StoreDamaged(f"{self.path / FILE} names no format: restore a backup")
+            raise damaged(self.file, "it names no format")
+
+    def begin_read(self) -> lmdb.Transaction[bytes]:
+        """A read transaction, which the caller ends before the next one. On the loop only."""
+        try:
+            return self.env.begin()
+        except lmdb.MapResizedError:
+            self.adopt_map()
+            return self.env.begin()
+        except lmdb.Error as error:
+            raise explained(error, self.file) or error from error
 
     def anchored_clock(self) -> BootClock:
         """The delay clock of this store: CLOCK_BOOTTIME, carried on over reboots, equal in all instances."""
         now, boot = SystemClock(), boot_id()
-        with self.env.begin(write=True) as txn:
-            raw = txn.get(_CLOCK, db=self.tables.meta)
-            stored = _decode_anchor(raw) if raw else None
+        with explaining(self.file), self.writing, self.env.begin(write=True) as txn:
+            raw = txn.get(CLOCK, db=self.tables.meta)
+            stored = decode_anchor(raw) if raw else None
             offset_ms = anchor(boot, stored, now.delay_ms(), now.wall_ms())
             if stored is None or stored.boot_id != boot:
                 reading = Anchor(boot, offset_ms, now.delay_ms() + offset_ms, now.wall_ms())
-                txn.put(_CLOCK, msgspec.msgpack.encode(reading), db=self.tables.meta)
+                txn.put(CLOCK, msgspec.msgpack.encode(reading), db=self.tables.meta)
         return BootClock(offset_ms)
 
-    def full(self) -> str | None:
-        """Why new work has no room, None while it has."""
+    def left(self, used_max: float, free_bytes_min: int) -> tuple[int, str]:
+        """Bytes until so much of the map is used or so little of the disk is free, and what to do then."""
         stat = os.statvfs(self.path)
         free = stat.f_bavail * stat.f_frsize
-        if free < FREE_BYTES_MIN:
-            return (
-                f"{free >> 20} MiB free on the disk of {self.path}, at least {FREE_BYTES_MIN >> 20} are kept"
-            )
-        most = MAP_USED_MAX * self.map_bytes
-        if self.env.info()["last_pgno"] * self._page_bytes < most or self.used_bytes() < most:
-            return None
-        return f"{MAP_USED_MAX:.0%} of the map of {self.map_bytes} bytes are used: raise store.map_size"
+        of_disk, used = free - free_bytes_min, self._file_bytes()
+        most = int(used_max * self.map_bytes)
+        if most - used < TIGHT_BYTES:
+            used = self.used_bytes()
+        of_map = most - used
+        if of_disk < of_map:
+            kept = f"{free_bytes_min >> 20} are kept: free some disk space"
+            return of_disk, f"{free >> 20} MiB free on the disk of {self.path}, {kept}"
+        return of_map, (
+            f"{used} of {self.map_bytes} bytes of the map are used, of which {used_max:.0%} may be: "
+            "raise store.map_size"
+        )
+
+    def require_same_file(self) -> None:
+        """StoreDamaged where it was removed or replaced: what is committed to it ends with this process."""
+        try:
+            identity = _identity(self.file)
+        except OSError as error:
+            raise damaged(self.file, f"it was removed while in use: {error.strerror}") from error
+        if identity != self._identity:
+            raise damaged(self.file, "it was replaced while in use")
 
     def used_bytes(self) -> int:
         """Bytes of all pages that hold something, those that a delete gave back left out."""
-        with self.env.begin() as txn:
+        with self.writing, self.env.begin() as txn:
             stats = [txn.stat(db) for db in self.tables]
         return sum(
             (each["branch_pages"] + each["leaf_pages"] + each["overflow_pages"]) * each["psize"]
@@ -167,13 +255,12 @@ class Environment:
             self.env.copy(str(dest), compact=True)
             (dest / FILE).chmod(0o600)  # as the original: payloads are nobody else's business
         except lmdb.Error as error:
+            found = explained(error, self.file)
+            if isinstance(found, StoreDamaged):
+                raise found from error
             raise StoreError(f"the copy into {dest} failed: {error}") from error
         for path in (dest / FILE, dest, dest.parent):
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync(path)
 
 
 # ------------------------------------------------------------------------------- one per process and file
@@ -183,10 +270,15 @@ _lock = threading.Lock()
 
 
 def acquire(
-    path: Path, fsync: Fsync, map_bytes: int, writes: Callable[[], None] = lambda: None
+    path: Path,
+    fsync: Fsync,
+    map_bytes: int,
+    writes: Callable[[], None] = lambda: None,
+    checked_bytes_max: int = CHECKED_BYTES_MAX,
 ) -> Environment:
     """The environment of this folder, opened if this process has not opened it yet.
 
+    The pages of a file of up to `checked_bytes_max` are looked at, each of them, before anything uses them.
     `writes` is called when the file has passed its checks, before the first write transaction is asked for.
     """
     with _lock:
@@ -194,11 +286,11 @@ def acquire(
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             stat = path.stat()
         except OSError as error:
-            raise StoreError(f"cannot use {path} as the store's folder: {error.strerror}") from error
+            raise no_access(path, error.strerror or str(error)) from error
         identity = (stat.st_dev, stat.st_ino)
         environment = _open.get(identity)
         if environment is None:
-            environment = _open[identity] = Environment(path, fsync, map_bytes, writes)
+            environment = _open[identity] = Environment(path, fsync, map_bytes, writes, checked_bytes_max)
         environment.users += 1
         return environment
 
@@ -227,44 +319,50 @@ def _forget_after_fork() -> None:
 os.register_at_fork(after_in_child=_forget_after_fork)
 
 
-def _require_sound_file(file: Path) -> bool:
-    """Whether the file is new; StoreDamaged where it is there and cannot be one (LMDB would make it anew)."""
+def _identity(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _made(file: Path, map_bytes: int) -> tuple[int, int]:
+    """The identity of the file, which is made where there is none; its name is on disk from here on."""
     try:
-        size = file.stat().st_size
-    except FileNotFoundError:
-        return True
+        if not file.exists():
+            creation.make(file, map_bytes, len(TABLES), _fill)
+        stat = file.stat()
+        if stat.st_size < 2 * PAGE_BYTES_MIN:  # LMDB would make it anew
+            raise damaged(file, f"it is cut off at {stat.st_size} bytes")
+        sync(file.parent)
+    except lmdb.Error as error:
+        raise _cannot_open(error, file) from error
     except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror}") from error
-    if size < 2 * 4096:
-        raise StoreDamaged(f"{file} is cut off at {size} bytes: restore a backup")
-    return False
+        raise no_access(Path(error.filename or file), error.strerror or str(error)) from error
+    return stat.st_dev, stat.st_ino
 
 
-def _require_whole_file(env: lmdb.Environment, path: Path) -> None:
-    """To touch a page beyond the file's end is a SIGBUS. Only free pages, never written, may lie there."""
-    file, page_bytes = path / FILE, env.stat()["psize"]
-    if (env.info()["last_pgno"] + 1) * page_bytes <= file.stat().st_size:
-        return
-    findings = _damages(file)
-    if findings:
-        raise StoreDamaged(f"{file} is cut off ({findings[0]}): restore a backup")
+def _fill(env: lmdb.Environment) -> None:
+    with env.begin(write=True) as txn:
+        _tables(env, txn)
 
 
-def _damages(file: Path) -> list[str]:
-    from lmdb import verify  # 40 ms to import, hardly ever needed
+def _tables(env: lmdb.Environment, txn: lmdb.Transaction[bytes]) -> Tables:
+    """The handles; a new file gets its identity in the transaction that makes the tables."""
+    tables = Tables(*(env.open_db(name.encode(), txn=txn) for name in TABLES))
+    if txn.get(FORMAT_KEY, db=tables.meta) is None:
+        txn.put(FORMAT_KEY, u64.pack(FORMAT), db=tables.meta)
+        txn.put(CREATED, u64.pack(SystemClock().wall_ms()), db=tables.meta)
+    return tables
 
-    try:
-        findings: list[str] = verify.verify(str(file))  # type: ignore[no-untyped-call]
-    except verify.VerifyError as error:
-        return [str(error)]
-    return findings
 
-
-def _explained(error: lmdb.Error, path: Path) -> StoreError:
+def _cannot_open(error: lmdb.Error, file: Path) -> StoreError:
     """The error of the tree that fits what LMDB said."""
-    file = path / FILE
     if isinstance(error, lmdb.VersionMismatchError | lmdb.IncompatibleError):
         return StoreIncompatible(f"{file} is of another LMDB format ({error}): open it with what wrote it")
-    if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError):
-        return StoreDamaged(f"{file} is damaged ({error}): restore a backup")
-    return StoreError(f"cannot open {file}: {error}")
+    told = explained(error, file)
+    return told if isinstance(told, StoreDamaged) else no_access(file, str(error))
+
+
+def no_access(path: Path, reason: str) -> StoreError:
+    return StoreError(
+        f"cannot use {path}: {reason}; the store needs a folder that this user may read and write"
+    )

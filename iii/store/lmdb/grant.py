@@ -12,7 +12,7 @@ from iii.model import Lane, Lease, Message
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import Fresh, LaneEntry
 from iii.store.lmdb.keys import LEASE, LEASE_HEAD, READY, u32
-from iii.store.lmdb.rows import Row
+from iii.store.lmdb.rows import Row, decode_row
 
 Chosen = tuple[int, int, Row, bytes]
 """(rank, id, row, record) of a message about to be leased."""
@@ -34,7 +34,7 @@ class Granting:
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self._token = applier.catalog.counters.commit + 1
+        self._token, self._session = applier.catalog.counters.commit + 1, applier.session
         self._suspect = any(held[3].crashes for held in applier.live.values())
         self.rows: list[tuple[bytes, bytes]] = []
         self._messages: list[Message] = []
@@ -62,21 +62,16 @@ class Granting:
 
     def _grant_fresh(self, lane: LaneEntry, wanted: int) -> None:
         """Every ready row of the lane is this group's own."""
-        row_of, fresh = self._applier.row, lane.fresh
-        if len(fresh) > 1:
-            fresh.sort(key=_order)
+        fresh = lane.fresh
+        fresh.sort()
         chosen: list[Chosen] = []
         left: list[Fresh] = []
         for at, each in enumerate(fresh):
-            rank, id, content = each
-            if isinstance(content, Row):
-                candidate = (rank, id, content, content.record())
-            else:
-                candidate = (rank, id, row_of(lane, id, content), content)
-            if candidate[2].crashes and not self._may_suspect():
+            rank, id, row = each
+            if row.crashes and not self._may_suspect():
                 left.append(each)
                 continue
-            chosen.append(candidate)
+            chosen.append((rank, id, row, row.record()))
             if len(chosen) == wanted:
                 left += fresh[at + 1 :]
                 break
@@ -89,22 +84,19 @@ class Granting:
         applier.spill(lane)
         cursor = applier.txn.cursor(applier.tables.ready)
         prefix = u32.pack(lane.number)
-        chosen: list[Chosen] = []
-        taken: list[bytes] = []
         cursor.set_range(prefix)
-        for key, record in cursor.iternext():
+        chosen: list[Chosen] = []
+        while len(chosen) < wanted:
+            key, record = cursor.item()  # empty beyond the last one
             if key[:4] != prefix:
                 break
-            _, rank, id = READY.unpack(key)
-            row = applier.row(lane, id, record)
+            row = decode_row(record)
             if row.crashes and not self._may_suspect():
+                cursor.next()
                 continue
+            _, rank, id = READY.unpack(key)
             chosen.append((rank, id, row, record))
-            taken.append(key)
-            if len(taken) == wanted:
-                break
-        for key in taken:
-            applier.txn.delete(key, db=applier.tables.ready)
+            cursor.delete()  # and on to the next one
         self._lease(lane, chosen)
 
     def _may_suspect(self) -> bool:
@@ -115,27 +107,33 @@ class Granting:
         return True
 
     def _lease(self, lane: LaneEntry, chosen: list[Chosen]) -> None:
-        applier, token, number = self._applier, self._token, lane.number
-        session, topic, step = applier.session, lane.topic, lane.step
-        live, rows, messages = applier.live, self.rows, self._messages
+        applier, token, session, topic, step = (
+            self._applier,
+            self._token,
+            self._session,
+            lane.topic,
+            lane.step,
+        )
+        live, rows, messages, key = applier.live, self.rows, self._messages, LEASE.pack
+        head, head_rank = b"", -1
         for rank, id, row, record in chosen:
-            if row.payload is None:
+            payload = row.payload
+            if payload is None:
                 row = applier.row(lane, id, record)
+                payload = row.payload or b""
             priority = 255 - rank
+            if rank != head_rank:
+                head, head_rank = LEASE_HEAD.pack(token, lane.number, priority), rank
             live[id] = (token, lane, priority, row)
-            rows.append((LEASE.pack(session, id), LEASE_HEAD.pack(token, number, priority) + record))
+            rows.append((key(session, id), head + record))
             messages.append(
                 Message(
-                    _tuple(Lease, (session, id, token)), topic, step, row.payload or b"", priority,
+                    _tuple(Lease, (session, id, token)), topic, step, payload, priority,
                     row.attempts + 1, row.crashes, row.group, row.headers, row.enqueued_ms,
-                    row.error, row.dead,
+                    row.error, row.dead, row.due_ms,
                 )
             )  # fmt: skip
         if chosen:
             applier.touch(lane)
             lane.ready -= len(chosen)
             lane.leased += len(chosen)
-
-
-def _order(fresh: Fresh) -> tuple[int, int]:
-    return fresh[:2]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from asyncio import Future
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from iii.model import Lane, Message, Txn
+from iii.errors import StoreDamaged
+from iii.model import Enqueue, Lane, Merge, Message, Put, Record, Txn
+from iii.store.contract import Answer
 from iii.store.lmdb.apply import Applier
 
 Probe: TypeAlias = Callable[[str, int], None]
 """Called with ("before" | "applied" | "after", number of the commit) on the writer's thread."""
+
+OP_BYTES = 256
+"""What an op counts against the pending bytes, beside what it holds."""
+
+_CONTENT: dict[type, str] = {Enqueue: "payload", Put: "value", Merge: "patch", Record: "content"}
 
 
 class Claim:
@@ -23,6 +31,11 @@ class Claim:
     def __init__(self, demand: Mapping[Lane, int], future: Future[list[Message]], once: bool) -> None:
         self.demand, self.future, self.once = demand, future, once
         self.dropped = False
+
+    def wants(self, messages: list[Message]) -> bool:
+        """Whether it still waits and asks for all of these."""
+        counts = Counter((message.topic, message.step) for message in messages)
+        return not self.future.done() and counts <= Counter(self.demand)
 
     def drop(self) -> None:
         """Answer it with nothing."""
@@ -40,16 +53,17 @@ class Call:
         self.apply, self.future = apply, future
 
 
-Item: TypeAlias = "tuple[Txn, Future[Any]] | Claim | Call"
+Item: TypeAlias = "tuple[Txn, Answer] | Claim | Call"
 
 
 class Group(Struct):
     """What one group led to, told to the loop at once."""
 
-    answers: list[tuple[Future[Any], Any]]
+    answers: list[tuple[Answer | Future[Any], Any]]
     granted: list[tuple[Claim, list[Message]]] = []
     ended: list[int] = []  # leases that were settled
     changed: bool = False
+    concerns_others: bool = False  # other processes that wait are to look
     committed: bool = False
     session_lost: int = 0  # this store's session, which others have buried
     sessions: list[int] | None = None  # those on record, where they may have changed
@@ -72,9 +86,18 @@ class Owner(Protocol):
     def deliver(self, group: Group) -> None:
         """Runs on the loop."""
 
+    def damaged(self, error: StoreDamaged) -> None:
+        """The file is found to be damaged: nothing is committed any more."""
+
     def landed(self, session_ids: Iterable[int]) -> None:
-        """Runs on the writer's thread after each commit: the sessions on record may want to know."""
+        """Runs on the writer's thread after a commit that concerns others: the sessions on record."""
 
 
-def future_of(item: Item) -> Future[Any]:
+def answer_of(item: Item) -> Answer | Future[Any]:
     return item[1] if isinstance(item, tuple) else item.future
+
+
+def weight(txn: Txn) -> int:
+    """About how much memory a pending Txn takes."""
+    content = sum(len(getattr(op, name)) for op in txn.ops if (name := _CONTENT.get(type(op))))
+    return content + OP_BYTES * len(txn.ops)

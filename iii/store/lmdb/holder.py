@@ -184,6 +184,15 @@ class Holder:
             if pidfd is not None:
                 os.close(pidfd)
 
+    def others(self) -> list[int]:
+        """The pids of those that have the store open beside this holder, whatever their PID namespace."""
+        own = self._at // _SLOT_WORDS - 1
+        return [
+            self._read(_SLOT_WORDS * (1 + slot)).pid
+            for slot in range(SLOTS)
+            if slot != own and _is_taken(self._fd, slot)
+        ]
+
     # ------------------------------------------------------------------------------------------ the slots
 
     def _sign(self) -> None:
@@ -232,6 +241,12 @@ def _take_slot(fd: int, folder: Path) -> int:
             continue
         return slot
     raise StoreBusy(f"{folder}: {SLOTS} processes have the store open, and no more can")
+
+
+def _is_taken(fd: int, slot: int) -> bool:
+    asked = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, slot, 1, 0))
+    kind: int = _FLOCK.unpack(asked)[0]
+    return kind != fcntl.F_UNLCK
 
 
 def _now_ms() -> int:

@@ -17,7 +17,8 @@ claim order. hash16 = blake2b-128 of a group or unique key.
     lease    u32 session, u64 id                  u64 token, u32 lane, u8 priority, record
     body     u32 lane, u64 id                     payload over BODY_BYTES_MIN, so that moves stay cheap
     unique   u32 lane, hash16                     u64 id, u64 until_ms
-    expiry   u64 until_ms, u8 kind, rest          - (EXPIRES_READY: a ready key, EXPIRES_UNIQUE: a unique key)
+    expiry   u64 until_ms, u8 kind, rest          - (EXPIRES_READY: a ready key, EXPIRES_UNIQUE: a
+                                                  unique key, EXPIRES_RUNS: u64, the runs up to it)
     state    namespace, 00, key                   u64 version, u64 updated_ms, value
     change   u64 version                          rows.ChangeRow
     session  u32 session                          rows.SessionEntry
@@ -33,6 +34,7 @@ at the end of a row needs none of it: older rows decode.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from hashlib import blake2b
 
 FORMAT = 1
@@ -65,8 +67,10 @@ EXPIRY_HEAD = struct.Struct(">QB")
 
 EXPIRES_READY = 0
 EXPIRES_UNIQUE = 1
+EXPIRES_RUNS = 2
 
 
+@lru_cache(maxsize=4096)
 def hash16(text: str) -> bytes:
     """What stands for a group or unique key: 128 bits do not collide by accident."""
     return blake2b(text.encode(), digest_size=16).digest()

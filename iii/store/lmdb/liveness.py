@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from iii.clock import SystemClock
 from iii.errors import StoreIncompatible
+from iii.store.contract import Health
 from iii.store.lmdb import machine, session_lock
 from iii.store.lmdb.board import SLOTS, Board
 from iii.store.lmdb.mapping import poison_after_fork
@@ -89,11 +91,18 @@ class OwnSession:
         self._slot_of: dict[int, int] = {}
         self._unlisted: dict[int, None] = {}  # oldest first
         self._closed = False
+        self._clock = SystemClock()
         poison_after_fork(self)
+        self.beat()
 
-    def beat(self) -> None:
-        """Bump the heartbeat."""
-        self._board.beat()
+    def beat(self, requests: int = 0) -> None:
+        """Bump the heartbeat, and note how many HTTP requests are being answered."""
+        self._board.requests = requests
+        self._board.beat(self._clock.delay_ms())
+
+    def show(self, health: Health, lanes: int) -> None:
+        """For whoever lists the instances (roster.py)."""
+        self._board.health, self._board.lanes = health, lanes
 
     def park(self) -> None:
         """Ask to be rung. Call it inside the write transaction that found nothing: later ones see it."""
@@ -107,10 +116,18 @@ class OwnSession:
         if message_id in self._slot_of:
             return
         if self._free:
-            self._list(message_id, self._free.pop())
+            slot = self._slot_of[message_id] = self._free.pop()
+            self._board.write(slot, message_id)
         else:
             self._unlisted[message_id] = None
             self._board.unlisted = len(self._unlisted)
+
+    def settled(self, message_ids: Sequence[int]) -> None:
+        """These messages are settled, whether they had started or not."""
+        end = self.end
+        for message_id in message_ids:
+            end(message_id)
+        self._board.settled += len(message_ids)
 
     def end(self, message_id: int) -> None:
         """The message is settled; nothing happens where it never started."""
@@ -167,47 +184,47 @@ class Peer:
     @property
     def process(self) -> tuple[int, int] | None:
         """(pid, start time), None where it has no board."""
-        board = self._board()
+        board = self.board()
         return None if board is None else (board.pid, board.start)
 
     @property
     def heartbeat(self) -> int:
-        board = self._board()
+        board = self.board()
         return 0 if board is None else board.heartbeat
 
     @property
     def parked(self) -> bool:
         """It wants the doorbell rung."""
-        board = self._board()
+        board = self.board()
         return board is not None and board.parked
 
     @property
     def supervised(self) -> bool:
         """Its supervisor ends it: no handler is to blame for its death."""
-        board = self._board()
+        board = self.board()
         return board is not None and board.supervised
 
     @property
     def unlisted(self) -> int:
         """How many messages it runs that found no slot on its board."""
-        board = self._board()
+        board = self.board()
         return 0 if board is None else board.unlisted
 
     def running_ids(self) -> list[int]:
         """The messages its death counts against: none after a reboot or where its supervisor ended it."""
-        board = self._board()
+        board = self.board()
         if board is None or board.supervised or not board.of_this_boot:
             return []
         return board.running()
 
     def same_namespace(self) -> bool:
         """Its pids mean the same here; also True where it has no board to tell."""
-        board = self._board()
+        board = self.board()
         return board is None or board.namespace == machine.pid_namespace()
 
     def mark_supervised(self) -> None:
         """Its death from now on counts against no message."""
-        board = self._board()
+        board = self.board()
         if board is not None:
             board.supervised = True
 
@@ -217,7 +234,8 @@ class Peer:
         if board is not None:
             board.close()
 
-    def _board(self) -> Board | None:
+    def board(self) -> Board | None:
+        """Its board as it is now, None where it has none."""
         if self._mapped is None:
             self._mapped = Board.open(session_file(self.folder, self.session_id, "board"))
         return self._mapped

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from iii.clock import Clock
-from iii.errors import StoreClosed, StoreError
+from iii.errors import StoreClosed, StoreDamaged, StoreError
 from iii.model import LanePolicy, SessionRow
+from iii.store.contract import Health
 from iii.store.lmdb import sessions
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.doorbell import Ringer
@@ -52,6 +53,8 @@ class Membership:
     def __init__(self, host: Host, holder: Holder, ringer: Ringer) -> None:
         self._host, self._holder, self._ringer = host, holder, ringer
         self._policies: list[LanePolicy] = []
+        self._health: Health = "starting"
+        self._requests: Callable[[], int] = int
         self._tasks: set[asyncio.Task[None]] = set()
         self.worker: Worker | None = None
 
@@ -70,11 +73,19 @@ class Membership:
             await self.recover_dead()
             entry = SessionEntry(os.getpid(), host.clock.wall_ms(), self._policies)
             await host.call(lambda applier: sessions.open_session(applier, session, entry))
+            self.show(self._health, self._requests)
         except BaseException:
             self.worker = None
             worker.close()
             raise
         return session
+
+    def show(self, health: Health, requests: Callable[[], int]) -> None:
+        """What the board says of this process, in this session and the next."""
+        self._health, self._requests = health, requests
+        if self.worker is not None:
+            lanes = sum(1 for policy in self._policies if policy.step)
+            self.worker.show(health, lanes, requests)
 
     async def leave(self) -> None:
         """Give back the leases and go. Idempotent."""
@@ -86,11 +97,11 @@ class Membership:
         finally:
             worker.close()
 
-    def drop(self) -> None:
-        """Go as a killed process does: files and leases stay."""
+    def drop(self, *, remove: bool = False) -> None:
+        """Go as a killed process does: the leases stay, and the files too unless `remove`."""
         worker, self.worker = self.worker, None
         if worker is not None:
-            worker.close(remove=False)
+            worker.close(remove=remove)
 
     async def cancel(self) -> None:
         """End what still runs here; the store closes."""
@@ -121,7 +132,7 @@ class Membership:
             try:
                 session = await self._enter()
                 break
-            except StoreClosed:
+            except (StoreClosed, StoreDamaged):
                 return
             except StoreError as error:
                 _log.warning("no new session yet, trying again: %s", error)
@@ -151,6 +162,9 @@ class Membership:
             remove_files(path, session)  # only where nobody holds its lock
 
     def _gone(self, session: int, verdict: Literal["dead", "stale"]) -> None:
+        if all(row.id != session for row in self._host.sessions()):  # it left, or others were faster
+            self._ringer.forget(session)
+            return
         _log.warning("session %d is %s: its messages are taken back", session, verdict)
         self._spawn(self._recover(session))
 
@@ -169,6 +183,8 @@ class Membership:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None or isinstance(error, StoreClosed):
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, StoreClosed | StoreDamaged):
             return
         _log.error("%s: care for the sessions failed", self._host.path, exc_info=error)

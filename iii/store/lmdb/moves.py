@@ -2,7 +2,7 @@
 
 Owns what the transaction has not written yet: each lane's fresh ready rows (the grant may lease them without
 their ever touching `ready`) and the lease rows to delete. A Txn that is refused is taken back by `undo`,
-in reverse order; without one (a Txn of one op checks before it writes) nothing is recorded.
+in reverse order; without one (an op alone checks before it writes) nothing is recorded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 import lmdb
 
-from iii.model import ARCHIVE
+from iii.errors import LeaseLost
+from iii.model import ARCHIVE, Lease
 from iii.store.lmdb.catalog import Catalog, LaneEntry
 from iii.store.lmdb.environment import Tables
 from iii.store.lmdb.keys import (
@@ -44,6 +45,7 @@ class Moves:
 
     def __init__(self, tables: Tables, catalog: Catalog) -> None:
         self.tables, self.catalog = tables, catalog
+        self._dirty = catalog.dirty
         self.now_ms = self.wall_ms = 0
         self.session = 0
         self.live: dict[int, Held] = {}  # this session's leases
@@ -51,15 +53,16 @@ class Moves:
         self.undo: list[tuple[Any, ...]] | None = None
         self.wrote = False
         self.freed: set[int] = set()  # ids that left the store in the running Txn
+        self._touched: set[LaneEntry] = set()  # lanes whose counts the running Txn's undo log holds
 
     # -- writing with a way back
 
-    def put(self, db: lmdb._Database, key: bytes, value: bytes) -> None:
+    def put(self, db: lmdb._Database, key: bytes, value: bytes, old: bytes | None = None) -> None:
+        """`old`: what lies there, None = nothing yet."""
         self.wrote = True
-        if self.undo is None:
-            self.txn.put(key, value, db=db)
-        else:
-            self.undo.append((self._restore, db, key, self.txn.replace(key, value, db=db)))
+        self.txn.put(key, value, db=db)
+        if self.undo is not None:
+            self.undo.append((self._restore, db, key, old))
 
     def delete(self, db: lmdb._Database, key: bytes) -> bytes | None:
         """Returns what was there."""
@@ -75,8 +78,15 @@ class Moves:
         else:
             self.txn.put(key, old, db=db)
 
+    def record_undo(self) -> None:
+        """From here on every move is recorded, so that it can be taken back."""
+        counters = self.catalog.counters
+        self.undo = [(counters.set, counters.numbers())]
+        self.freed.clear()
+        self._touched.clear()
+
     def take_back(self) -> None:
-        """Undo everything since `undo` was set."""
+        """Undo everything since `record_undo`, if that was called."""
         undo, self.undo = self.undo or [], None
         for back in reversed(undo):
             back[0](*back[1:])
@@ -84,8 +94,9 @@ class Moves:
     def touch(self, lane: LaneEntry) -> None:
         """The counts or the fresh rows of this lane are about to change."""
         self.wrote = True
-        self.catalog.dirty.add(lane)
-        if self.undo is not None:
+        self._dirty.add(lane)
+        if self.undo is not None and lane not in self._touched:
+            self._touched.add(lane)
             self.undo.append((self._restore_lane, lane, lane.counts(), len(lane.fresh)))
 
     def _restore_lane(self, lane: LaneEntry, counts: tuple[int, ...], fresh: int) -> None:
@@ -139,13 +150,12 @@ class Moves:
         else:
             self.ready(lane, 255 - priority, id, row)
 
-    def ready(self, lane: LaneEntry, rank: int, id: int, row: Row | bytes) -> None:
+    def ready(self, lane: LaneEntry, rank: int, id: int, row: Row) -> None:
         """To ready, in memory until `spill` or the grant. The lane has been touched."""
         lane.ready += 1
         lane.fresh.append((rank, id, row))
         if lane.expires:
-            expires_ms = row.expires_ms if isinstance(row, Row) else decode_row(row).expires_ms
-            self.put(self.tables.expiry, expiry_key(lane, rank, id, expires_ms), b"")
+            self.put(self.tables.expiry, expiry_key(lane, rank, id, row.expires_ms), b"")
 
     def spill(self, lane: LaneEntry) -> None:
         """Write the fresh rows, so that `ready` holds all of the lane's ready messages."""
@@ -153,10 +163,7 @@ class Moves:
             return
         fresh, lane.fresh = lane.fresh, []  # undo cuts it at a length: it keeps its order
         number = lane.number
-        rows = [
-            (_ready_key(number, rank, id), row if type(row) is bytes else row.record())  # type: ignore[union-attr]
-            for rank, id, row in sorted(fresh, key=_order)
-        ]
+        rows = [(_ready_key(number, rank, id), row.record()) for rank, id, row in sorted(fresh)]
         self.txn.cursor(self.tables.ready).putmulti(rows)
         self.wrote = True
         if self.undo is not None:
@@ -169,27 +176,35 @@ class Moves:
 
     # -- out of a table
 
-    def take_lease(self, session: int, id: int, token: int) -> Held | None:
-        """End a lease; None where it is not live (any more). The message is in no table then."""
-        if session != self.session:
-            return self._take_foreign(session, id, token)
-        held = self.live.get(id)
+    def find_lease(self, lease: Lease) -> Held:
+        """LeaseLost where it is not live (any more)."""
+        session, id, token = lease
+        held = self.live.get(id) if session == self.session else self._find_foreign(session, id)
         if held is None or held[0] != token:
-            return None
+            raise LeaseLost(f"message {id} is no longer leased to this attempt (session {session})")
+        return held
+
+    def take_lease(self, lease: Lease) -> Held:
+        """End a lease: the message is in no table then. LeaseLost where it is not live (any more)."""
+        held = self.find_lease(lease)
+        session, id, _ = lease
         lane = held[1]
         self.touch(lane)
+        lane.leased -= 1
+        if session != self.session:
+            self.delete(self.tables.lease, LEASE.pack(session, id))
+            return held
         del self.live[id]
         self.settled.append(id)
         if self.undo is not None:
             self.undo.append((self._restore_live, id, held))
-        lane.leased -= 1
         return held
 
     def _restore_live(self, id: int, held: Held) -> None:
         self.live[id] = held
         self.settled.pop()
 
-    def find_foreign(self, session: int, id: int) -> Held | None:
+    def _find_foreign(self, session: int, id: int) -> Held | None:
         """The lease of another session of this store."""
         if not 0 < session < 1 << 32 or not 0 < id < 1 << 64:
             return None
@@ -199,15 +214,6 @@ class Moves:
         token, number, priority = LEASE_HEAD.unpack_from(value)
         lane = self.catalog.by_number[number]
         return (token, lane, priority, self.row(lane, id, value[LEASE_HEAD.size :]))
-
-    def _take_foreign(self, session: int, id: int, token: int) -> Held | None:
-        held = self.find_foreign(session, id)
-        if held is None or held[0] != token:
-            return None
-        self.touch(held[1])
-        held[1].leased -= 1
-        self.delete(self.tables.lease, LEASE.pack(session, id))
-        return held
 
     def take_ready(self, lane: LaneEntry, rank: int, id: int) -> Row | None:
         """A ready message out of `ready`; None where it is not there."""
@@ -226,14 +232,14 @@ class Moves:
         if lane.expires:
             self.delete(self.tables.expiry, expiry_key(lane, rank, id, row.expires_ms))
 
-    def take_later(self, lane: LaneEntry, due_ms: int, id: int) -> tuple[int, bytes] | None:
-        """(priority, record) out of `later`."""
+    def take_later(self, lane: LaneEntry, due_ms: int, id: int) -> tuple[int, Row] | None:
+        """(priority, row) out of `later`."""
         value = self.delete(self.tables.later, LATER.pack(due_ms, id, lane.number))
         if value is None:
             return None
         self.touch(lane)
         lane.later -= 1
-        return value[0], value[1:]
+        return value[0], decode_row(value[1:])
 
     def take_behind(self, lane: LaneEntry, id: int) -> Row | None:
         cursor = self.txn.cursor(self.tables.behind)
@@ -260,9 +266,9 @@ class Moves:
             self.touch(origin)
             origin.dead -= 1
         if head and row.group is not None:
-            self._come_forward(lane, hash16(row.group))
+            self._come_forward(lane, hash16(row.group), u64.pack(id))
 
-    def _come_forward(self, lane: LaneEntry, group: bytes) -> None:
+    def _come_forward(self, lane: LaneEntry, group: bytes, head: bytes) -> None:
         """The oldest behind becomes the head; without one the group is no more."""
         key = GROUP.pack(lane.number, group)
         cursor = self.txn.cursor(self.tables.behind)
@@ -275,17 +281,13 @@ class Moves:
         self.delete(self.tables.behind, behind_key)
         self.touch(lane)
         lane.behind -= 1
-        self.put(self.tables.group, key, u64.pack(id))
+        self.put(self.tables.group, key, u64.pack(id), head)
         self.rest(lane, id, priority, self.row(lane, id, value[BEHIND_HEAD.size :]), due_ms)
 
     def begin_moves(self, txn: lmdb.Transaction[bytes], now_ms: int, wall_ms: int) -> None:
         self.txn, self.now_ms, self.wall_ms = txn, now_ms, wall_ms
         self.undo, self.wrote = None, False
         self.settled.clear()
-
-
-def _order(fresh: tuple[int, int, Row | bytes]) -> tuple[int, int]:
-    return fresh[:2]
 
 
 def expiry_key(lane: LaneEntry, rank: int, id: int, expires_ms: int) -> bytes:

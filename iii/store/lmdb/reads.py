@@ -6,15 +6,19 @@ Reads take no lock and see the last commit of any process; they hold nothing ope
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
+from types import TracebackType
 from typing import Literal, TypeAlias, get_args
 
 import lmdb
 
 from iii.clock import Clock
+from iii.errors import StoreDamaged
 from iii.model import Change, Entry, Lane, LaneStats, MessageState, SessionRow, Waiting
-from iii.store.lmdb.environment import Tables
+from iii.store.lmdb.damage import explained
+from iii.store.lmdb.environment import Environment, Tables
 from iii.store.lmdb.keys import (
     BEHIND,
     BEHIND_HEAD,
@@ -42,20 +46,46 @@ OLDEST_ROWS_MAX = 64
 Txn: TypeAlias = "lmdb.Transaction[bytes]"
 
 
+class Snapshot:
+    """A read transaction. What LMDB or a row's decoder raises within it leaves as an error of the tree."""
+
+    __slots__ = ("_file", "_found", "_txn")
+
+    def __init__(self, txn: Txn, file: Path, found: Callable[[StoreDamaged], object]) -> None:
+        self._txn, self._file, self._found = txn, file, found
+
+    def __enter__(self) -> Txn:
+        return self._txn
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._txn.abort()
+        if isinstance(error, Exception) and (told := explained(error, self._file)) is not None:
+            if isinstance(told, StoreDamaged):
+                self._found(told)
+            raise told from error
+
+
 class Reads(ABC):
-    """The reading half of the Store protocol. `_env` and `_tables` are there while the store is open."""
+    """The reading half of the Store protocol. `_opened` and `_tables` are there while the store is open."""
 
     clock: Clock
-    _env: lmdb.Environment
+    _opened: Environment
     _tables: Tables
 
     @abstractmethod
     def _require_open(self) -> None:
-        """StoreClosed unless the store is open."""
+        """StoreClosed unless the store is open, StoreDamaged once it was found to be."""
 
-    def _read(self) -> Txn:
+    @abstractmethod
+    def damaged(self, error: StoreDamaged) -> None:
+        """The file is found to be damaged; any thread."""
+
+    def _read(self) -> Snapshot:
         self._require_open()
-        return self._env.begin()
+        opened = self._opened
+        return Snapshot(opened.begin_read(), opened.file, self.damaged)
 
     # -- state
 
@@ -69,14 +99,14 @@ class Reads(ABC):
         wanted = base + prefix.encode()
         start = max(wanted, base + after.encode() + b"\0") if after else wanted
         with self._read() as txn:
-            rows = _under(txn, self._tables.state, wanted, start)
+            rows = under(txn, self._tables.state, wanted, start)
             return [_entry(namespace, key[len(base) :].decode(), raw) for key, raw in islice(rows, limit)]
 
     def namespaces(self) -> list[tuple[str, int]]:
         with self._read() as txn:
             return [
                 (key[1:].decode(), u64.unpack(raw)[0])
-                for key, raw in _under(txn, self._tables.counter, b"n")
+                for key, raw in under(txn, self._tables.counter, b"n")
                 if key[1:2] != b"$"
             ]
 
@@ -88,7 +118,7 @@ class Reads(ABC):
     def _changes(self, after: int, limit: int) -> list[Change]:
         found = []
         with self._read() as txn:
-            for key, raw in islice(_under(txn, self._tables.change, b"", u64.pack(after + 1)), limit):
+            for key, raw in islice(under(txn, self._tables.change, b"", u64.pack(after + 1)), limit):
                 row = decode_change(raw)
                 version = u64.unpack(key)[0]
                 found.append(Change(version, row.namespace, row.key, row.old, row.new, row.headers))
@@ -101,7 +131,7 @@ class Reads(ABC):
 
     def marks(self, prefix: str) -> dict[str, int]:
         with self._read() as txn:
-            rows = _under(txn, self._tables.mark, prefix.encode())
+            rows = under(txn, self._tables.mark, prefix.encode())
             return {key.decode(): u64.unpack(raw)[0] for key, raw in rows}
 
     def records(
@@ -140,12 +170,12 @@ class Reads(ABC):
         oldest: int | None = None
         rank = 0
         while rank < 256:
-            rows = _under(txn, self._tables.ready, u32.pack(number), READY.pack(number, rank, 0))
+            rows = under(txn, self._tables.ready, u32.pack(number), READY.pack(number, rank, 0))
             first = next(rows, None)
             if first is None:
                 break
             rank = READY.unpack(first[0])[1]
-            same = _under(txn, self._tables.ready, READY.pack(number, rank, 0)[:5])
+            same = under(txn, self._tables.ready, READY.pack(number, rank, 0)[:5])
             for _, record in islice(same, OLDEST_ROWS_MAX):
                 enqueued_ms = decode_row(record).enqueued_ms
                 oldest = enqueued_ms if oldest is None else min(oldest, enqueued_ms)
@@ -172,17 +202,17 @@ class Reads(ABC):
         """The messages of a state in these lanes, as Store.waiting orders them."""
         if state == "ready":
             for number, lane in lanes.items():
-                for key, record in _under(txn, self._tables.ready, u32.pack(number)):
+                for key, record in under(txn, self._tables.ready, u32.pack(number)):
                     _, rank, id = READY.unpack(key)
                     yield self._waiting(txn, number, lane, id, "ready", 255 - rank, record)
         elif state == "later":
-            for key, value in _under(txn, self._tables.later, b""):
+            for key, value in under(txn, self._tables.later, b""):
                 due_ms, id, number = LATER.unpack(key)
                 if number in lanes:
                     yield self._waiting(txn, number, lanes[number], id, "later", value[0], value[1:], due_ms)
         elif state == "behind":
             for number, lane in lanes.items():
-                rows = _under(txn, self._tables.behind, u32.pack(number))
+                rows = under(txn, self._tables.behind, u32.pack(number))
                 for id, value in sorted((BEHIND.unpack(key)[2], value) for key, value in rows):
                     _, priority = BEHIND_HEAD.unpack_from(value)
                     record = value[BEHIND_HEAD.size :]
@@ -191,18 +221,21 @@ class Reads(ABC):
             yield from self._leased(txn, lanes)
 
     def _leased(self, txn: Txn, lanes: dict[int, LaneRow]) -> Iterator[Waiting]:
-        leased: dict[int, list[tuple[int, int, bytes]]] = {number: [] for number in lanes}
-        for key, value in _under(txn, self._tables.lease, b""):
+        leased: dict[int, list[tuple[int, int, int, bytes]]] = {number: [] for number in lanes}
+        for key, value in under(txn, self._tables.lease, b""):
             _, number, priority = LEASE_HEAD.unpack_from(value)
             if number in leased:
-                leased[number].append((LEASE.unpack(key)[1], priority, value[LEASE_HEAD.size :]))
+                session, id = LEASE.unpack(key)
+                leased[number].append((id, session, priority, value[LEASE_HEAD.size :]))
         for number, rows in leased.items():
-            for id, priority, record in sorted(rows):
-                yield self._waiting(txn, number, lanes[number], id, "leased", priority, record)
+            for id, session, priority, record in sorted(rows):
+                yield self._waiting(
+                    txn, number, lanes[number], id, "leased", priority, record, session=session
+                )
 
     def _waiting(
         self, txn: Txn, number: int, lane: LaneRow, id: int, state: MessageState, priority: int,
-        record: bytes, due_ms: int | None = None,
+        record: bytes, due_ms: int | None = None, session: int = 0,
     ) -> Waiting:  # fmt: skip
         row = decode_row(record)
         payload = row.payload
@@ -210,7 +243,7 @@ class Reads(ABC):
             payload = txn.get(BODY.pack(number, id), db=self._tables.body) or b""
         return Waiting(
             id, lane.topic, lane.step, state, priority, row.attempts, payload, row.headers, row.group,
-            row.enqueued_ms, due_ms, row.error, row.crashes, row.dead,
+            row.enqueued_ms, due_ms, row.error, row.crashes, row.dead, session,
         )  # fmt: skip
 
     def known(self, topic: str, step: str, unique_key: str) -> Waiting | None:
@@ -234,7 +267,7 @@ class Reads(ABC):
         with self._read() as txn:
             rows = [
                 (u32.unpack(key)[0], decode_session(raw))
-                for key, raw in _under(txn, self._tables.session, b"")
+                for key, raw in under(txn, self._tables.session, b"")
             ]
         return [
             SessionRow(
@@ -245,6 +278,10 @@ class Reads(ABC):
             )
             for id, entry in rows
         ]
+
+    def _is_on_record(self, session: int) -> bool:
+        with self._read() as txn:
+            return txn.get(u32.pack(session), db=self._tables.session) is not None
 
     def unsettled(self, lanes: Iterable[Lane] | None = None) -> int:
         asked = None if lanes is None else {tuple(lane) for lane in lanes}
@@ -261,7 +298,7 @@ class Reads(ABC):
             yield u32.unpack(key)[0], decode_lane(raw)
 
 
-def _under(txn: Txn, db: lmdb._Database, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+def under(txn: Txn, db: lmdb._Database, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
     """Rows whose key begins with `prefix`, from `start` on."""
     cursor = txn.cursor(db)
     placed = cursor.set_range(start or prefix) if start or prefix else cursor.first()

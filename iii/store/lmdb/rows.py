@@ -24,6 +24,7 @@ class Row(Struct, array_like=True, gc=False):
     crashes: int = 0
     error: str | None = None
     dead: DeadLetter | None = None
+    due_ms: int = 0  # wall clock, after a delay or a retry
 
     @property
     def large(self) -> bool:
@@ -33,9 +34,9 @@ class Row(Struct, array_like=True, gc=False):
     def record(self) -> bytes:
         """The bytes a table holds: a large payload is left out."""
         payload = self.payload
-        if payload is not None and len(payload) > BODY_BYTES_MIN:
-            return encode(msgspec.structs.replace(self, payload=None))
-        return encode(self)
+        if payload is None or len(payload) <= BODY_BYTES_MIN:
+            return encode(self)
+        return encode(msgspec.structs.replace(self, payload=None))
 
 
 class LaneRow(Struct, array_like=True, frozen=True):

@@ -6,7 +6,9 @@ Must not know how a death is noticed (liveness.py does); `started` says which ha
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 
+from iii.errors import LeaseLost
 from iii.model import LanePolicy, Lease
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import LaneEntry
@@ -86,9 +88,8 @@ def end_session(applier: Applier, session: int) -> None:
 def give_back_leases(applier: Applier, leases: Iterable[Lease]) -> None:
     """Leases nobody saw: the messages rest again as they were, whatever they were suspected of."""
     for lease in leases:
-        held = applier.take_lease(lease.session, lease.id, lease.token)
-        if held is not None:
-            _, lane, priority, row = held
+        with suppress(LeaseLost):
+            _, lane, priority, row = applier.take_lease(lease)
             applier.rest(lane, lease.id, priority, row, 0)
 
 
@@ -194,7 +195,7 @@ def _take_later(applier: Applier, source: LaneEntry) -> list[Moved]:
         if number == source.number:
             found = applier.take_later(source, due_ms, id)
             assert found is not None
-            taken.append((id, found[0], decode_row(found[1]), due_ms))
+            taken.append((id, *found, due_ms))
     return taken
 
 

@@ -1,6 +1,7 @@
 """The state ops of a Txn: values, versions, change rows and marks, inside the open write transaction.
 
 A Txn makes one change per key whatever it did on the way there: its writes wait until its last op has passed.
+What Txns have landed waits in memory for the end of the group, which writes each key once.
 """
 
 from __future__ import annotations
@@ -13,22 +14,35 @@ from iii.store.lmdb.keys import STATE_HEAD, state_key, u64
 from iii.store.lmdb.moves import Moves
 from iii.store.lmdb.rows import ChangeRow, encode
 
+Stored = tuple[bytes | None, int, int]
+"""What is there of a key: value (None: nothing), version, wall clock of the write in ms."""
+
+_ABSENT: Stored = (None, 0, 0)
+
 
 class Written:
     """A key this Txn touched: what was there before it, at which version, and what is there now."""
 
-    __slots__ = ("now", "old", "version")
+    __slots__ = ("now", "old", "row_key", "version")
 
-    def __init__(self, old: bytes | None, version: int) -> None:
-        self.old = self.now = old
-        self.version = version
+    def __init__(self, row_key: bytes, stored: Stored) -> None:
+        self.row_key = row_key
+        self.old, self.version, _ = stored
+        self.now = self.old
 
 
 class StateWrites:
     def __init__(self, moves: Moves, limits: Limits) -> None:
         self._moves, self._limits = moves, limits
-        self._written: dict[tuple[str, str], Written] = {}
+        self.written: dict[tuple[str, str], Written] = {}
         self.changes: list[tuple[bytes, bytes]] = []  # rows of the group, to be appended before its commit
+        self._landed: dict[
+            bytes, Stored
+        ] = {}  # by row key: what the group's Txns left, to be written with them
+
+    def begin(self) -> None:
+        self.changes.clear()
+        self._landed.clear()
 
     def put(self, op: Put) -> None:
         self._seen_at(op).now = op.value
@@ -54,16 +68,16 @@ class StateWrites:
         return written
 
     def _seen(self, namespace: str, key: str) -> Written:
-        written = self._written.get((namespace, key))
+        written = self.written.get((namespace, key))
         if written is None:
-            moves = self._moves
-            raw = moves.txn.get(state_key(namespace, key), db=moves.tables.state)
-            if raw is None:
-                written = Written(None, 0)
-            else:
-                written = Written(raw[STATE_HEAD.size :], STATE_HEAD.unpack_from(raw)[0])
-            self._written[namespace, key] = written
+            row_key = state_key(namespace, key)
+            stored = self._landed.get(row_key) or self._stored(row_key)
+            written = self.written[namespace, key] = Written(row_key, stored)
         return written
+
+    def _stored(self, row_key: bytes) -> Stored:
+        raw = self._moves.txn.get(row_key, None, self._moves.tables.state)
+        return (raw[STATE_HEAD.size :], *STATE_HEAD.unpack_from(raw)) if raw is not None else _ABSENT
 
     def mark(self, op: Mark) -> None:
         moves, key = self._moves, op.name.encode()
@@ -72,33 +86,38 @@ class StateWrites:
         if found != op.expected:
             raise Conflict(f"mark {op.name} is {found}, expected {op.expected}")
         if found != op.value:
-            moves.put(moves.tables.mark, key, u64.pack(op.value))
+            moves.put(moves.tables.mark, key, u64.pack(op.value), raw)
 
     def land(self, headers: dict[str, str]) -> None:
         """The Txn has passed: one version and one change row per key that differs now."""
-        if not self._written:
-            return
         moves = self._moves
-        txn, catalog, table = moves.txn, moves.catalog, moves.tables.state
-        for (namespace, key), written in self._written.items():
+        catalog = moves.catalog
+        for (namespace, key), written in self.written.items():
             old, new = written.old, written.now
             if old == new:
                 continue
             moves.wrote = True
             catalog.counters.version = version = catalog.counters.version + 1
-            row_key = state_key(namespace, key)
-            if new is None:
-                txn.delete(row_key, db=table)
-                catalog.count_key(txn, namespace, -1)
-            else:
-                txn.put(row_key, STATE_HEAD.pack(version, moves.wall_ms) + new, db=table)
-                if old is None:
-                    catalog.count_key(txn, namespace, 1)
+            self._landed[written.row_key] = _ABSENT if new is None else (new, version, moves.wall_ms)
+            if old is None or new is None:
+                catalog.count_key(moves.txn, namespace, 1 if old is None else -1)
             if namespace[0] != "$":
                 change = ChangeRow(namespace, key, old, new, headers)
                 self.changes.append((u64.pack(version), encode(change)))
-        self._written.clear()
+        self.written.clear()
+
+    def flush(self) -> None:
+        """Write what the group's Txns left of each key."""
+        txn, table, pack = self._moves.txn, self._moves.tables.state, STATE_HEAD.pack
+        rows = []
+        for row_key, (value, version, updated_ms) in sorted(self._landed.items()):
+            if value is None:
+                txn.delete(row_key, b"", table)
+            else:
+                rows.append((row_key, pack(version, updated_ms) + value))
+        if rows:
+            txn.cursor(table).putmulti(rows)
 
     def drop(self) -> None:
         """The Txn was refused."""
-        self._written.clear()
+        self.written.clear()

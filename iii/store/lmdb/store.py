@@ -9,57 +9,46 @@ Must not know how rows lie (keys.py) or what ops mean (apply.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from iii.clock import Clock
 from iii.core import BatchFull
-from iii.errors import InputError, StoreClosed, StoreError, StoreFull
+from iii.errors import StoreClosed, StoreDamaged, StoreError, StoreFull
 from iii.model import (
-    ARCHIVE,
-    Change,
     Committed,
-    Enqueue,
     Lane,
     LanePolicy,
     Lease,
-    Merge,
     Message,
-    Put,
-    Record,
     Txn,
 )
-from iii.store.contract import Limits
-from iii.store.limits import check, check_lane
+from iii.store.contract import Answer, Limits
+from iii.store.limits import check, check_demand, check_policies
 from iii.store.lmdb import environment, sessions
 from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.damage import explaining
 from iii.store.lmdb.doorbell import Ringer
-from iii.store.lmdb.environment import MAP_BYTES, Environment, Fsync
-from iii.store.lmdb.group import Call, Claim, Group, Meter, Probe
+from iii.store.lmdb.environment import CHECKED_BYTES_MAX, MAP_BYTES, Environment, Fsync, no_access
+from iii.store.lmdb.following import Following
+from iii.store.lmdb.group import OP_BYTES, Call, Claim, Group, Meter, Probe
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.liveness import Heartbeat, refuse_foreign
 from iii.store.lmdb.machine import refuse_network_filesystem
 from iii.store.lmdb.mapping import FORKED, poison_after_fork
 from iii.store.lmdb.membership import Membership
-from iii.store.lmdb.reads import Reads
 from iii.store.lmdb.verify import verify
 from iii.store.lmdb.waiting import Deadline, Waiters
 from iii.store.lmdb.writer import Writer
 
-OP_BYTES = 256
-"""What an op without content counts against the pending bytes."""
-
-_CONTENT: dict[type, str] = {Enqueue: "payload", Put: "value", Merge: "patch", Record: "content"}
-
-LOOK_S = 0.05
-"""How often a reader looks for other processes' commits where there is no session, so nothing to ring."""
-
 _NOT_OPEN = "the store is not open"
 
 
-class LmdbStore(Reads):
-    """`map_bytes`: how large the file may become; it is sparse.
+class LmdbStore(Following):
+    """`map_bytes`: how large the file may become; it is sparse. `checked_bytes_max`: a file of up to that is
+    looked at page by page before it is used (100 MB a second).
 
     `fsync`: "commit" survives a power cut, "meta" may lose the last commits in one, "interval" may corrupt
     the file in one. `probe(stage, commit number)` is called on the writer's thread before, inside ("applied")
@@ -76,11 +65,14 @@ class LmdbStore(Reads):
         limits: Limits | None = None,
         fsync: Fsync = "commit",
         map_bytes: int = MAP_BYTES,
+        checked_bytes_max: int = CHECKED_BYTES_MAX,
         probe: Probe | None = None,
     ) -> None:
         self.path, self.limits = Path(path).absolute(), limits or Limits()
         self._given_clock, self._fsync, self._map_bytes, self._probe = clock, fsync, map_bytes, probe
-        self._closed: str | None = _NOT_OPEN
+        self._checked_bytes_max = checked_bytes_max
+        self._closed: str | StoreDamaged | None = _NOT_OPEN
+        self._damage_listeners: list[Callable[[StoreDamaged], object]] = []
         self._environment: Environment | None = None
         self._rescue: Heartbeat | None = None
         self._claim: Claim | None = None
@@ -92,25 +84,29 @@ class LmdbStore(Reads):
     async def open(self) -> None:
         if self._environment is not None:
             raise StoreError("the store is open already")
-        refuse_network_filesystem(self.path)
-        refuse_foreign(self.path)
         opened = None
         try:
-            opened = environment.acquire(self.path, self._fsync, self._map_bytes, self._begin_rescue)
+            refuse_network_filesystem(self.path)
+            refuse_foreign(self.path)
+            opened = environment.acquire(
+                self.path, self._fsync, self._map_bytes, self._begin_rescue, self._checked_bytes_max
+            )
             self._begin_rescue()
             self.clock = self._given_clock or opened.anchored_clock()
-        except BaseException:
+        except BaseException as error:
             self._end_rescue()
             if opened is not None:
                 environment.release(opened)
+            if isinstance(error, OSError):
+                raise no_access(Path(error.filename or self.path), error.strerror or str(error)) from error
             raise
         self._holder.leave()
         self._environment = opened
         self._loop = asyncio.get_running_loop()
-        self._env, self._tables = opened.env, opened.tables
+        self._opened, self._tables = opened, opened.tables
         self._ringer = Ringer(self.path)
         self._membership = Membership(self, self._holder, self._ringer)
-        self._readers: Waiters[Change] = Waiters(self.clock)
+        self._readers = Waiters(self.clock)
         self._writer = Writer(opened, self, self._holder, self._loop, self.clock, self.limits, self._probe)
         self._undo_jump = self.clock.on_jump(self._jumped)
         self._closed = None
@@ -168,38 +164,76 @@ class LmdbStore(Reads):
         self._closed = FORKED
 
     def _require_open(self) -> None:
-        if self._closed is not None:
-            raise StoreClosed(self._closed)
+        closed = self._closed
+        if closed is not None:
+            raise StoreDamaged(str(closed)) if isinstance(closed, StoreDamaged) else StoreClosed(closed)
+
+    # -- damage
+
+    def on_damage(self, call: Callable[[StoreDamaged], object]) -> None:
+        self._damage_listeners.append(call)
+
+    def damaged(self, error: StoreDamaged) -> None:
+        """From now on nothing is read or written; who waits hears why. Any thread."""
+        if self._closed is None:
+            self._closed = error
+            self._writer.give_up(error)
+            self._loop.call_soon_threadsafe(self._tell_of_damage, error)
+
+    def _tell_of_damage(self, error: StoreDamaged) -> None:
+        if self._claim is not None and not self._claim.future.done():
+            self._claim.future.set_exception(error)
+        self._readers.look()
+        self._make_room()
+        for call in self._damage_listeners:
+            call(error)
 
     # -- writing
 
     def submit(self, txn: Txn) -> asyncio.Future[Committed]:
+        self._require_open()
+        future: asyncio.Future[Committed] = self._loop.create_future()
+        self.post(txn, future)
+        return future
+
+    def post(self, txn: Txn, answer: Answer) -> None:
         try:
-            return self._submit(txn)
+            self._post(txn, answer)
         except BatchFull as full:
             raise StoreFull(
                 f"too much is waiting for the disk ({full}): slow down, or use commit()"
             ) from None
 
-    async def commit(self, txn: Txn) -> Committed:
-        while True:
-            try:
-                return await self._submit(txn)
-            except BatchFull:
-                room: asyncio.Future[None] = self._loop.create_future()
-                self._room.append(room)
-                await room
-
-    def _submit(self, txn: Txn) -> asyncio.Future[Committed]:
-        if self._closed is not None:
-            raise StoreClosed(self._closed)
-        check(txn, self.limits)
+    def commit(self, txn: Txn) -> Awaitable[Committed]:
+        self._require_open()
         future: asyncio.Future[Committed] = self._loop.create_future()
-        if txn.ops:
-            self._writer.submit((txn, future), _weight(txn))
-        else:
-            future.set_result(Committed(self.version(), []))
+        try:
+            self._post(txn, future)
+        except BatchFull:
+            return self._commit_when_there_is_room(txn)
         return future
+
+    async def _commit_when_there_is_room(self, txn: Txn) -> Committed:
+        while True:
+            room: asyncio.Future[None] = self._loop.create_future()
+            self._room.append(room)
+            await room
+            self._require_open()
+            future: asyncio.Future[Committed] = self._loop.create_future()
+            try:
+                self._post(txn, future)
+            except BatchFull:
+                continue
+            return await future
+
+    def _post(self, txn: Txn, answer: Answer) -> None:
+        if self._closed is not None:
+            self._require_open()
+        size = check(txn, self.limits)
+        if txn.ops:
+            self._writer.submit((txn, answer), size + OP_BYTES * len(txn.ops))
+        else:
+            answer.set_result(Committed(self.version(), []))
 
     # -- what the writer tells
 
@@ -212,12 +246,10 @@ class LmdbStore(Reads):
                     future.set_exception(answer)
         worker = self._membership.worker
         if worker is not None:
-            end = worker.own.end
-            for id in group.ended:
-                end(id)
+            worker.own.settled(group.ended)
         for claim, messages in group.granted:
             self._answer_claim(claim, messages)
-        if group.changed:
+        if group.changed or group.sessions is not None:
             self._readers.look()
         if self._room:
             self._make_room()
@@ -237,11 +269,15 @@ class LmdbStore(Reads):
         self._ringer.ring(session for session in session_ids if session != own)
 
     def _answer_claim(self, claim: Claim, messages: list[Message]) -> None:
+        """One that was replaced meanwhile leaves what it was granted to its successor."""
+        successor = self._claim
+        if claim.future.done() and successor is not None and successor.wants(messages):
+            claim = successor
+            claim.dropped = True
         if not claim.future.done():
             claim.future.set_result(messages)
         elif messages:
-            leases = [message.lease for message in messages]
-            self._give_back(leases)
+            self._give_back([message.lease for message in messages])
 
     def _give_back(self, leases: list[Lease]) -> None:
         """Nobody saw these messages: they return as they were."""
@@ -253,18 +289,15 @@ class LmdbStore(Reads):
 
     async def open_session(self, policies: Sequence[LanePolicy]) -> int:
         self._require_open()
-        for policy in policies:
-            check_lane(policy.topic, policy.step, self.limits.name_bytes_max)
-            if policy.step == ARCHIVE:
-                raise InputError(
-                    f"nobody subscribes to an archive: redrive it, or subscribe to {policy.topic}"
-                )
+        check_policies(policies, self.limits)
         return await self._membership.enter(policies)
 
     async def close_session(self) -> None:
         self._drop_claim()
         if self._closed is None:
             await self._membership.leave()
+        elif isinstance(self._closed, StoreDamaged):
+            self._membership.drop(remove=True)  # its leases stay; whoever takes them back counts no crash
 
     @property
     def meter(self) -> Meter:
@@ -283,7 +316,8 @@ class LmdbStore(Reads):
         return await future
 
     def check_readers(self) -> None:
-        self._env.reader_check()
+        with explaining(self._opened.file):
+            self._opened.env.reader_check()
 
     def rung(self) -> None:
         """Somebody committed: look what there is for whoever waits here."""
@@ -304,31 +338,39 @@ class LmdbStore(Reads):
     # -- working
 
     async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
-        self._require_open()
-        if self._membership.worker is None:
-            raise StoreError("only a session claims: open_session() first")
-        for lane in demand:
-            if lane.step in ("", ARCHIVE):
-                raise InputError(f"nobody claims from lane {lane}: subscribe a step to {lane.topic}")
-        self._drop_claim()
-        future: asyncio.Future[list[Message]] = self._loop.create_future()
-        claim = Claim(dict(demand), future, once=wait_ms == 0)
-        self._writer.submit(claim, 0)
-        if wait_ms != 0:
-            self._claim = claim
+        claim = self._submit_claim(demand, once=wait_ms == 0)
         if wait_ms:
             self._claim_deadline = Deadline(self.clock, wait_ms, claim.drop)
+        future = claim.future
         try:
             return await future
         except asyncio.CancelledError:
-            claim.dropped = True
             if future.done() and not future.cancelled():
                 self._give_back([message.lease for message in future.result()])
             raise
-        finally:
-            if self._claim is claim:
-                self._claim = None
-                self._cancel_deadline()
+
+    def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
+        return self._submit_claim(demand, once=False).future
+
+    def _submit_claim(self, demand: Mapping[Lane, int], *, once: bool) -> Claim:
+        self._require_open()
+        if self._membership.worker is None:
+            raise StoreError("only a session claims: open_session() first")
+        check_demand(demand)
+        self._drop_claim()
+        claim = Claim(dict(demand), self._loop.create_future(), once=once)
+        self._writer.submit(claim, 0)
+        if not once:
+            self._claim = claim
+        claim.future.add_done_callback(partial(self._claim_ended, claim))
+        return claim
+
+    def _claim_ended(self, claim: Claim, future: asyncio.Future[list[Message]]) -> None:
+        if future.cancelled():
+            claim.dropped = True
+        if self._claim is claim:
+            self._claim = None
+            self._cancel_deadline()
 
     def _drop_claim(self) -> None:
         if self._claim is not None:
@@ -346,35 +388,13 @@ class LmdbStore(Reads):
         if worker is not None and lease.session == worker.session:
             worker.own.start(lease.id)
 
-    # -- following
-
-    async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
-        self._require_open()
-        found = self._changes(after, limit)
-        if found or wait_ms == 0:
-            return found
-        look_s = None if self._membership.worker is not None else LOOK_S
-        return await self._readers.wait(lambda: self._changes(after, limit), wait_ms, look_s)
-
     # -- care
 
     def verify(self) -> list[str]:
-        self._require_open()
-        assert self._environment is not None
-        return verify(self._environment)
+        if not isinstance(self._closed, StoreDamaged):
+            self._require_open()
+        return verify(self._opened)
 
     async def backup(self, dest: Path) -> None:
         self._require_open()
-        assert self._environment is not None
-        await asyncio.to_thread(self._environment.copy, Path(dest))
-
-
-def _weight(txn: Txn) -> int:
-    """About how much memory a pending Txn takes."""
-    size = 0
-    for op in txn.ops:
-        kind = type(op)
-        size += OP_BYTES
-        if kind in _CONTENT:
-            size += len(getattr(op, _CONTENT[kind]))
-    return size
+        await asyncio.to_thread(self._opened.copy, Path(dest))

@@ -13,6 +13,7 @@ from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.environment import Tables
 from iii.store.lmdb.keys import (
     EXPIRES_READY,
+    EXPIRES_RUNS,
     EXPIRY_HEAD,
     LATER,
     NEVER_MS,
@@ -47,8 +48,8 @@ def _come_due(applier: Applier) -> None:
         lane = applier.catalog.by_number[number]
         taken = applier.take_later(lane, due_ms, id)
         assert taken is not None
-        priority, record = taken
-        applier.ready(lane, 255 - priority, id, record)
+        priority, row = taken
+        applier.ready(lane, 255 - priority, id, row)
 
 
 def _expire(applier: Applier) -> None:
@@ -60,6 +61,8 @@ def _expire(applier: Applier) -> None:
             row = applier.take_ready(lane, rank, id)
             assert row is not None
             applier.left(lane, id, row)
+        elif kind == EXPIRES_RUNS:
+            _expire_runs(applier, key)
         else:
             _expire_unique(applier, key, rest)
 
@@ -69,6 +72,14 @@ def _expire_unique(applier: Applier, key: bytes, unique_key: bytes) -> None:
     if raw is not None and UNIQUE_VALUE.unpack(raw)[1] == EXPIRY_HEAD.unpack_from(key)[0]:
         applier.delete(applier.tables.unique, unique_key)
     applier.delete(applier.tables.expiry, key)
+
+
+def _expire_runs(applier: Applier, key: bytes) -> None:
+    """What is left of them beyond ROWS_MAX goes with the next group."""
+    tables = applier.tables
+    last = u64.unpack(applier.txn.get(key, db=tables.expiry) or u64.pack(0))[0]
+    if _trim(applier, tables.run, last, ROWS_MAX) < ROWS_MAX:
+        applier.delete(tables.expiry, key)
 
 
 def _due_keys(applier: Applier, table: lmdb._Database) -> list[bytes]:
@@ -94,21 +105,35 @@ def trim(applier: Applier, limits: Limits) -> None:
         last = min(tail, counters.version - limits.changes_max) - 1
         _trim(applier, tables.change, last, 2 * len(applier.state.changes) + 16)
     if applier.runs:
-        _trim(applier, tables.run, counters.run - limits.runs_max, 2 * len(applier.runs) + 16)
+        until = EXPIRY_HEAD.pack(limits.run_until_ms(applier.now_ms), EXPIRES_RUNS)
+        applier.put(tables.expiry, until, u64.pack(counters.run))
+        rows_max = 2 * len(applier.runs) + 16
+        _trim(applier, tables.run, counters.run - limits.runs_max, rows_max)
+        if _bytes(applier.txn, tables.run) > limits.runs_bytes_max:
+            _trim(applier, tables.run, counters.run - 1, rows_max)
     if applier.audits:
         _trim(applier, tables.audit, counters.audit - limits.audits_max, 2 * len(applier.audits) + 16)
 
 
-def _trim(applier: Applier, table: lmdb._Database, last: int, rows_max: int) -> None:
-    """Remove rows numbered up to `last`, the oldest first."""
+def _bytes(txn: lmdb.Transaction[bytes], table: lmdb._Database) -> int:
+    """What a table takes in the file."""
+    stat = txn.stat(table)
+    return int((stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"]) * stat["psize"])
+
+
+def _trim(applier: Applier, table: lmdb._Database, last: int, rows_max: int) -> int:
+    """Remove rows numbered up to `last`, the oldest first; how many went."""
     if last <= 0:
-        return
+        return 0
+    left = rows_max
     cursor = applier.txn.cursor(table)
     end = u64.pack(last)
     found = cursor.first()
-    while found and rows_max and cursor.key() <= end:
+    while found and left and cursor.key() <= end:
         found = cursor.delete() and bool(cursor.key())
-        rows_max -= 1
+        left -= 1
+    applier.wrote = applier.wrote or left < rows_max
+    return rows_max - left
 
 
 __all__ = ["ROWS_MAX", "next_ms", "sweep", "trim"]

@@ -1,235 +1,368 @@
-"""Every invariant of the tables, recounted in one snapshot. Knows no event: it judges what lies there."""
+"""Every invariant of the file, recounted in one snapshot. Knows no event: it judges what lies there.
+
+    pages     each is reachable once or free, of its kind, its keys in order (LMDB's own structure)
+    every     each row can be decoded; no table is there but those of keys.TABLES
+    meta      a format number that is known, a time of creation, an anchor of the delay clock
+    counter   the numbers given last are not below any that is in use; each lane's and namespace's count is
+              what there is; no other row
+    mark      a name and a number
+    lane      a number; a (topic, step) has one row; served = some session subscribes (while there are any)
+    messages  (ready, later, behind, lease) in exactly one table, of a lane that exists, with an id that was
+              given; a payload over BODY_BYTES_MIN in `body`, any other in the record; in a lane that nobody
+              claims from it expires
+    behind    in a group, under the group's hash
+    lease     of a session that exists, granted by a commit that has happened; one suspect a session
+    group     exactly the groups with a message in ready, later or lease: its only one; none behind without
+    body      of a message that is there
+    unique    of a lane that exists and an id that was given
+    expiry    exactly the ready messages that expire and the unique keys; run records apart
+    state     a namespace and a key; each version once
+    change    not newer than the newest version, something changed, of no namespace of the engine's own; the
+              newest one of a key left what the state holds
+    session   a number that was given
+    run audit a number that was given
+
+A page that is not as it must be is told alone: what LMDB would read through it means nothing, or ends the
+process.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-
-import lmdb
+from collections import Counter, defaultdict
+from typing import NamedTuple
 
 from iii.model import ARCHIVE
 from iii.store.lmdb.catalog import LaneEntry
-from iii.store.lmdb.environment import Environment
+from iii.store.lmdb.damage import page_findings
+from iii.store.lmdb.environment import CLOCK, CREATED, FORMAT_KEY, Environment, decode_anchor
 from iii.store.lmdb.keys import (
-    BEHIND,
-    BEHIND_HEAD,
     BODY,
     BODY_BYTES_MIN,
     COUNTERS,
     COUNTERS_KEY,
     EXPIRES_READY,
+    EXPIRES_RUNS,
     EXPIRES_UNIQUE,
     EXPIRY_HEAD,
+    FORMAT,
     GROUP,
     LANE_COUNTS,
-    LATER,
-    LEASE,
-    LEASE_HEAD,
-    READY,
     STATE_HEAD,
+    TABLES,
+    UNIQUE,
     UNIQUE_VALUE,
     hash16,
+    state_key,
     u32,
     u64,
 )
 from iii.store.lmdb.moves import expiry_key
-from iii.store.lmdb.rows import Row, decode_change, decode_lane, decode_row, decode_session
+from iii.store.lmdb.rows import ChangeRow, decode_change, decode_lane, decode_session
+from iii.store.lmdb.snapshot import Found, Rows
 
-Message = tuple[str, int, int, Row]
-"""(table, lane, id, row)"""
+__all__ = ["verify"]
 
-HEADS = ("ready", "later", "lease")
+
+class _Numbers(NamedTuple):
+    commit: int
+    catalog: int
+    id: int
+    version: int
+    lane: int
+    session: int
+    run: int
+    audit: int
 
 
 def verify(environment: Environment) -> list[str]:
     """The broken invariants as sentences; [] when all hold."""
-    with environment.env.begin() as txn:
-        return list(_Check(environment, txn).findings())
+    with environment.begin_read() as txn:
+        findings = [f"page structure: {finding}" for finding in page_findings(environment.file)]
+        if findings:
+            return findings
+        rows = Rows(txn, environment.tables)
+        numbers = _numbers(rows)
+        if numbers is not None:
+            lanes, counts = _lanes(rows, numbers), _Counts(rows)
+            _Messages(rows, numbers, lanes, counts.lanes).check()
+            _state(rows, numbers, counts.namespaces)
+            _marks(rows)
+            _records(rows, numbers)
+        return rows.findings
 
 
-class _Check:
-    def __init__(self, environment: Environment, txn: lmdb.Transaction[bytes]) -> None:
-        self._txn, self._tables = txn, environment.tables
-        raw = txn.get(COUNTERS_KEY, db=self._tables.counter)
-        numbers = COUNTERS.unpack(raw) if raw else (0,) * 8
-        self._commit, _, self._id, self._version, self._lane, self._session, self._run, self._audit = numbers
-        self._lanes = {
-            u32.unpack(key)[0]: LaneEntry(u32.unpack(key)[0], decode_lane(value))
-            for key, value in txn.cursor(self._tables.lane)
-        }
-        self._sessions = {u32.unpack(key)[0] for key, _ in txn.cursor(self._tables.session)}
-        self._keys: dict[str, set[bytes]] = {"expiry": set(), "body": set()}
-        self._heads: dict[tuple[int, bytes], list[int]] = {}
-        self._behind: list[tuple[int, bytes, int]] = []
+# --------------------------------------------------------------------------------------- what is numbered
 
-    def findings(self) -> Iterator[str]:
-        counted: dict[int, Counter[str]] = {number: Counter() for number in self._lanes}
-        places: dict[int, str] = {}
-        for table, number, id, row in self._messages():
-            if number not in self._lanes:
-                yield f"message {id} in {table} is of lane {number}, which does not exist"
-                continue
-            yield from self._place(places, table, id)
-            counted[number][table] += 1
-            yield from self._grouped(table, number, id, row)
-            yield from self._body(number, id, row)
-            if row.dead is not None and self._lanes[number].step == ARCHIVE:
-                origin = self._lane_number(row.dead.topic, row.dead.step)
-                if origin is None:
-                    yield f"dead letter {id} comes from a lane that does not exist"
-                else:
-                    counted[origin]["dead"] += 1
-        yield from self._counts(counted)
-        yield from self._groups()
-        yield from self._left_over()
-        yield from self._uniques()
-        yield from self._state()
-        yield from self._served()
 
-    # -- messages
+def _numbers(rows: Rows) -> _Numbers | None:
+    for name in rows.txn.cursor().iternext(values=False):
+        if name.decode(errors="replace") not in TABLES:
+            rows.say(f"there is a table {name!r}, which iii does not make")
+    raw = rows.get("meta", FORMAT_KEY)
+    if raw is None or len(raw) != u64.size or not 0 < u64.unpack(raw)[0] <= FORMAT:
+        rows.say(f"meta: the format is {raw!r}, known are 1 to {FORMAT}")
+    for _ in rows.of("meta", _meta_row):
+        pass
+    raw = rows.get("counter", COUNTERS_KEY)
+    if raw is None:
+        return _Numbers(*[0] * 8)
+    if len(raw) != COUNTERS.size:
+        rows.say(f"counter: the numbers given last have {len(raw)} bytes, {COUNTERS.size} are needed")
+        return None
+    return _Numbers(*COUNTERS.unpack(raw))
 
-    def _messages(self) -> Iterator[Message]:
-        tables = self._tables
-        for key, record in self._txn.cursor(tables.ready):
-            number, rank, id = READY.unpack(key)
-            row = decode_row(record)
-            lane = self._lanes.get(number)
-            if lane is not None and lane.expires:
-                self._keys["expiry"].add(expiry_key(lane, rank, id, row.expires_ms))
-            yield "ready", number, id, row
-        for key, value in self._txn.cursor(tables.later):
-            _, id, number = LATER.unpack(key)
-            yield "later", number, id, decode_row(value[1:])
-        for key, value in self._txn.cursor(tables.behind):
-            number, group, id = BEHIND.unpack(key)
-            self._behind.append((number, group, id))
-            yield "behind", number, id, decode_row(value[BEHIND_HEAD.size :])
-        for key, value in self._txn.cursor(tables.lease):
-            _, id = LEASE.unpack(key)
-            _, number, _ = LEASE_HEAD.unpack_from(value)
-            yield "lease", number, id, decode_row(value[LEASE_HEAD.size :])
 
-    def _place(self, places: dict[int, str], table: str, id: int) -> Iterator[str]:
-        if id in places:
-            yield f"message {id} is in {places[id]} and in {table}"
-        if id > self._id:
-            yield f"message {id} is newer than the newest id {self._id}"
-        places[id] = table
+def _meta_row(key: bytes, value: bytes) -> None:
+    if key == CLOCK:
+        decode_anchor(value)
+    elif key in (FORMAT_KEY, CREATED):
+        u64.unpack(value)
+    else:
+        raise ValueError("nothing of that name is known")
 
-    def _grouped(self, table: str, number: int, id: int, row: Row) -> Iterator[str]:
-        if row.group is not None and table in HEADS:
-            self._heads.setdefault((number, hash16(row.group)), []).append(id)
-        elif row.group is None and table == "behind":
-            yield f"message {id} is behind without a group"
 
-    def _body(self, number: int, id: int, row: Row) -> Iterator[str]:
-        if row.payload is None:
-            key = BODY.pack(number, id)
-            self._keys["body"].add(key)
-            if self._txn.get(key, db=self._tables.body) is None:
-                yield f"message {id} has no body"
-        elif len(row.payload) > BODY_BYTES_MIN:
-            yield f"message {id} keeps {len(row.payload)} bytes of payload in its record"
+class _Counts:
+    """The counts as they are stored: those of lanes by number, those of namespaces by name."""
 
-    def _groups(self) -> Iterator[str]:
-        rows = {
-            (key_parts[0], key_parts[1]): u64.unpack(value)[0]
-            for key, value in self._txn.cursor(self._tables.group)
-            for key_parts in [GROUP.unpack(key)]
-        }
+    def __init__(self, rows: Rows) -> None:
+        self.lanes: dict[int, tuple[int, ...]] = {}
+        self.namespaces: dict[str, int] = {}
+        for _ in rows.of("counter", self._read):
+            pass
+
+    def _read(self, key: bytes, value: bytes) -> None:
+        if key[:1] == b"l":
+            self.lanes[u32.unpack(key[1:])[0]] = LANE_COUNTS.unpack(value)
+        elif key[:1] == b"n":
+            self.namespaces[key[1:].decode()] = u64.unpack(value)[0]
+        elif key != COUNTERS_KEY:
+            raise ValueError("it counts nothing that there is")
+
+
+def _lanes(rows: Rows, numbers: _Numbers) -> dict[int, LaneEntry]:
+    found = rows.of("lane", lambda key, value: (u32.unpack(key)[0], decode_lane(value)))
+    lanes = {number: LaneEntry(number, row) for number, row in found}
+    names: dict[tuple[str, str], int] = {}
+    for number, lane in lanes.items():
+        if number > numbers.lane:
+            rows.say(f"lane {number} is newer than the newest lane {numbers.lane}")
+        twin = names.setdefault((lane.topic, lane.step), number)
+        if twin != number:
+            rows.say(f"lane {lane.topic}/{lane.step} is there twice, as {twin} and {number}")
+    _sessions(rows, numbers, lanes)
+    return lanes
+
+
+def _sessions(rows: Rows, numbers: _Numbers, lanes: dict[int, LaneEntry]) -> None:
+    sessions = dict(rows.of("session", lambda key, value: (u32.unpack(key)[0], decode_session(value))))
+    for session in sessions:
+        if session > numbers.session:
+            rows.say(f"session {session} is newer than the newest session {numbers.session}")
+    served = {
+        (policy.topic, policy.step) for entry in sessions.values() for policy in entry.policies if policy.step
+    }
+    for lane in lanes.values():
+        if sessions and lane.served != ((lane.topic, lane.step) in served):
+            rows.say(f"lane {lane.topic}/{lane.step} says served={lane.served}, the sessions do not")
+
+
+def _records(rows: Rows, numbers: _Numbers) -> None:
+    for table, newest in (("run", numbers.run), ("audit", numbers.audit)):
+        for number in rows.of(table, lambda key, _: int(u64.unpack(key)[0])):
+            if number > newest:
+                rows.say(f"{table}: record {number} is newer than the newest number {newest}")
+
+
+def _marks(rows: Rows) -> None:
+    for name in rows.of("mark", lambda key, value: (key.decode(), u64.unpack(value))[0]):
+        if not name:
+            rows.say("a mark has no name")
+
+
+# ----------------------------------------------------------------------------------------------- messages
+
+
+class _Messages:
+    def __init__(
+        self,
+        rows: Rows,
+        numbers: _Numbers,
+        lanes: dict[int, LaneEntry],
+        counts: dict[int, tuple[int, ...]],
+    ) -> None:
+        self._rows, self._say, self._numbers, self._lanes = rows, rows.say, numbers, lanes
+        self._stored = counts
+        self._sessions = set(rows.of("session", lambda key, _: int(u32.unpack(key)[0])))
+        self._by_name = {(lane.topic, lane.step): number for number, lane in lanes.items()}
+        self._places: dict[int, str] = {}
+        self._counted: dict[int, Counter[str]] = defaultdict(Counter)
+        self._heads: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+        self._behind: dict[tuple[int, bytes], int] = {}
+        self._suspects: Counter[int] = Counter()
+        self._bodies: set[bytes] = set()
+        self._expiring: set[bytes] = set()
+
+    def check(self) -> None:
+        for found in self._rows.messages():
+            self._message(found)
+        self._counts()
+        self._groups()
+        self._left_over()
+        self._uniques()
+        self._expiry()
+
+    def _message(self, found: Found) -> None:
+        table, number, id, row = found[:4]
+        lane = self._lanes.get(number)
+        if lane is None:
+            self._say(f"message {id} in {table} is of lane {number}, which does not exist")
+            return
+        if id in self._places:
+            self._say(f"message {id} is in {self._places[id]} and in {table}")
+        if id > self._numbers.id:
+            self._say(f"message {id} is newer than the newest id {self._numbers.id}")
+        self._places[id] = table
+        self._counted[number][table] += 1
+        self._grouped(found)
+        self._body(found)
+        if lane.expires != bool(row.expires_ms):
+            self._say(f"message {id} of {lane.topic}/{lane.step} expires at {row.expires_ms}")
+        if table == "ready" and lane.expires:
+            self._expiring.add(expiry_key(lane, found.rank, id, row.expires_ms))
+        if table == "lease":
+            self._leased(found)
+        if row.dead is not None and lane.step == ARCHIVE:
+            self._dead(found)
+
+    def _grouped(self, found: Found) -> None:
+        group = found.row.group
+        hashed = None if group is None else hash16(group)
+        if found.table != "behind":
+            if hashed is not None:
+                self._heads[found.lane, hashed].append(found.id)
+        elif hashed is None:
+            self._say(f"message {found.id} is behind without a group")
+        else:
+            if found.hashed != hashed:
+                self._say(f"message {found.id} is behind another group than its own")
+            self._behind[found.lane, found.hashed] = found.id
+
+    def _body(self, found: Found) -> None:
+        key, payload = BODY.pack(found.lane, found.id), found.row.payload
+        if payload is None:
+            self._bodies.add(key)
+            body = self._rows.get("body", key)
+            if body is None:
+                self._say(f"message {found.id} has no body")
+            elif len(body) <= BODY_BYTES_MIN:
+                self._say(f"the body of message {found.id} has {len(body)} bytes: its record has room for it")
+        elif len(payload) > BODY_BYTES_MIN:
+            self._say(f"message {found.id} keeps {len(payload)} bytes of payload in its record")
+
+    def _leased(self, found: Found) -> None:
+        if found.session not in self._sessions:
+            self._say(f"message {found.id} is leased to session {found.session}, which does not exist")
+        if not 0 < found.token <= self._numbers.commit:
+            self._say(f"the lease of message {found.id} was granted by a commit that has not happened")
+        if found.row.crashes:
+            self._suspects[found.session] += 1
+            if self._suspects[found.session] == 2:
+                self._say(f"session {found.session} has more than one suspect")
+
+    def _dead(self, found: Found) -> None:
+        assert found.row.dead is not None
+        origin = self._by_name.get((found.row.dead.topic, found.row.dead.step))
+        if origin is None:
+            self._say(f"dead letter {found.id} comes from a lane that does not exist")
+        else:
+            self._counted[origin]["dead"] += 1
+
+    def _counts(self) -> None:
+        for number in self._stored.keys() - self._lanes.keys():
+            self._say(f"there are counts of lane {number}, which does not exist")
+        names = ("ready", "later", "behind", "lease", "dead")
+        for number, lane in self._lanes.items():
+            for name, count in zip(names, self._stored.get(number, (0,) * 7), strict=False):
+                there = self._counted[number][name]
+                if count != there:
+                    self._say(f"lane {lane.topic}/{lane.step} counts {count} {name}, there are {there}")
+
+    def _groups(self) -> None:
+        heads = dict(self._rows.of("group", lambda key, value: (GROUP.unpack(key), u64.unpack(value)[0])))
         for group, ids in self._heads.items():
-            if [rows.get(group)] != ids:
-                yield f"a group of lane {group[0]} has head {rows.get(group)}, but {ids} are out in front"
-        for group, head in rows.items():
+            if [heads.get(group)] != ids:
+                self._say(
+                    f"a group of lane {group[0]} has head {heads.get(group)}, but {ids} are out in front"
+                )
+        for group, head in heads.items():
             if group not in self._heads:
-                yield f"a group of lane {group[0]} has head {head}, which is in no table"
-        for number, hashed, id in self._behind:
-            if (number, hashed) not in rows:
-                yield f"message {id} is behind a group without a head"
+                self._say(f"a group of lane {group[0]} has head {head}, which is in no table")
+        for group, id in self._behind.items():
+            if group not in heads:
+                self._say(f"message {id} is behind a group without a head")
 
-    def _counts(self, counted: dict[int, Counter[str]]) -> Iterator[str]:
-        for number, counts in counted.items():
-            lane = self._lanes[number]
-            raw = self._txn.get(b"l" + u32.pack(number), db=self._tables.counter)
-            stored = LANE_COUNTS.unpack(raw) if raw else (0,) * 7
-            names = ("ready", "later", "behind", "lease", "dead")
-            for name, count in zip(names, stored, strict=False):
-                if count != counts[name]:
-                    yield f"lane {lane.topic}/{lane.step} counts {count} {name}, there are {counts[name]}"
-            if number > self._lane:
-                yield f"lane {number} is newer than the newest lane {self._lane}"
+    def _left_over(self) -> None:
+        for key in self._rows.of("body", lambda key, _: (BODY.unpack(key), key)[1]):
+            if key not in self._bodies:
+                self._say(f"the body of message {BODY.unpack(key)[1]} belongs to no message")
 
-    def _left_over(self) -> Iterator[str]:
-        """Rows that nothing refers to, and leases of sessions that are not there."""
-        for key, value in self._txn.cursor(self._tables.lease):
-            session, id = LEASE.unpack(key)
-            if session not in self._sessions:
-                yield f"message {id} is leased to session {session}, which does not exist"
-            if LEASE_HEAD.unpack_from(value)[0] > self._commit:
-                yield f"the lease of message {id} was granted by a commit that has not happened"
-        for key, _ in self._txn.cursor(self._tables.body):
-            if key not in self._keys["body"]:
-                yield f"the body of message {BODY.unpack(key)[1]} belongs to no message"
-        for key, _ in self._txn.cursor(self._tables.unique):
-            until = self._txn.get(key, db=self._tables.unique)
-            assert until is not None
-            self._keys["expiry"].add(EXPIRY_HEAD.pack(UNIQUE_VALUE.unpack(until)[1], EXPIRES_UNIQUE) + key)
-        expiry = {key for key, _ in self._txn.cursor(self._tables.expiry)}
-        for key in expiry ^ self._keys["expiry"]:
+    def _uniques(self) -> None:
+        found = self._rows.of(
+            "unique", lambda key, value: (UNIQUE.unpack(key)[0], key, UNIQUE_VALUE.unpack(value))
+        )
+        for number, key, (id, until_ms) in found:
+            self._expiring.add(EXPIRY_HEAD.pack(until_ms, EXPIRES_UNIQUE) + key)
+            if number not in self._lanes:
+                self._say(f"a unique key of message {id} is of a lane that does not exist")
+            if id > self._numbers.id:
+                self._say(
+                    f"a unique key stands for message {id}, newer than the newest id {self._numbers.id}"
+                )
+
+    def _expiry(self) -> None:
+        listed = set(self._rows.of("expiry", lambda key, _: (EXPIRY_HEAD.unpack_from(key), key)[1]))
+        listed = {key for key in listed if key[8] != EXPIRES_RUNS}
+        for key in sorted(listed ^ self._expiring):
             what = "ready message" if key[8] == EXPIRES_READY else "unique key"
-            yield f"a {what} {'expires that is not there' if key in expiry else 'never expires'}"
+            self._say(f"a {what} {'expires that is not there' if key in listed else 'never expires'}")
 
-    def _uniques(self) -> Iterator[str]:
-        for key, value in self._txn.cursor(self._tables.unique):
-            id, _ = UNIQUE_VALUE.unpack(value)
-            if u32.unpack_from(key)[0] not in self._lanes:
-                yield f"a unique key of message {id} is of a lane that does not exist"
-            if id > self._id:
-                yield f"a unique key stands for message {id}, newer than the newest id {self._id}"
 
-    # -- the rest
+# -------------------------------------------------------------------------------------------------- state
 
-    def _state(self) -> Iterator[str]:
-        counted: Counter[str] = Counter()
-        versions: set[int] = set()
-        for key, value in self._txn.cursor(self._tables.state):
-            namespace = key.partition(b"\0")[0].decode()
-            counted[namespace] += 1
-            version, _ = STATE_HEAD.unpack_from(value)
-            if version > self._version or version in versions:
-                yield f"{key!r} has version {version}, which is taken or has not happened"
-            versions.add(version)
-        stored = {
-            key[1:].decode(): u64.unpack(value)[0]
-            for key, value in self._txn.cursor(self._tables.counter)
-            if key[:1] == b"n"
-        }
-        if stored != dict(counted):
-            yield f"namespaces count {stored}, there are {dict(counted)}"
-        for key, value in self._txn.cursor(self._tables.change):
-            version = u64.unpack(key)[0]
-            if version > self._version:
-                yield f"change {version} is newer than the newest version {self._version}"
-            row = decode_change(value)
-            if row.old == row.new:
-                yield f"change {version} of {row.namespace}/{row.key} changed nothing"
 
-    def _served(self) -> Iterator[str]:
-        served = set()
-        for key, value in self._txn.cursor(self._tables.session):
-            if u32.unpack(key)[0] > self._session:
-                yield f"session {u32.unpack(key)[0]} is newer than the newest session {self._session}"
-            served |= {
-                (policy.topic, policy.step) for policy in decode_session(value).policies if policy.step
-            }
-        if self._sessions:
-            for lane in self._lanes.values():
-                if lane.served != ((lane.topic, lane.step) in served):
-                    yield f"lane {lane.topic}/{lane.step} says served={lane.served}, the sessions do not"
-        for table, newest in ((self._tables.run, self._run), (self._tables.audit, self._audit)):
-            cursor = self._txn.cursor(table)
-            if cursor.last() and u64.unpack(cursor.key())[0] > newest:
-                yield f"a record is newer than the newest number {newest}"
+def _state(rows: Rows, numbers: _Numbers, counts: dict[str, int]) -> None:
+    counted: Counter[str] = Counter()
+    versions: set[int] = set()
+    for namespace, name, version in rows.of("state", _state_row):
+        counted[namespace] += 1
+        if not namespace or not name:
+            rows.say(f"state: version {version} has no namespace or no key")
+        if not 0 < version <= numbers.version or version in versions:
+            rows.say(f"{namespace}/{name} has version {version}, which is taken or has not happened")
+        versions.add(version)
+    if counts != dict(counted):
+        rows.say(f"namespaces count {counts}, there are {dict(counted)}")
+    _changes(rows, numbers)
 
-    def _lane_number(self, topic: str, step: str) -> int | None:
-        return next((n for n, lane in self._lanes.items() if (lane.topic, lane.step) == (topic, step)), None)
+
+def _state_row(key: bytes, value: bytes) -> tuple[str, str, int]:
+    namespace, _, name = key.partition(b"\0")
+    return namespace.decode(), name.decode(), STATE_HEAD.unpack_from(value)[0]
+
+
+def _changes(rows: Rows, numbers: _Numbers) -> None:
+    newest: dict[bytes, tuple[int, ChangeRow]] = {}
+    for version, row in rows.of("change", lambda key, value: (u64.unpack(key)[0], decode_change(value))):
+        what = f"change {version} of {row.namespace}/{row.key}"
+        if version > numbers.version:
+            rows.say(f"{what} is newer than the newest version {numbers.version}")
+        if row.old == row.new:
+            rows.say(f"{what} changed nothing")
+        if row.namespace.startswith("$"):
+            rows.say(f"{what} is of a namespace that leaves no changes")
+        newest[state_key(row.namespace, row.key)] = (version, row)
+    for key, (version, row) in newest.items():
+        raw = rows.get("state", key)
+        held = None if raw is None else (raw[: u64.size], raw[STATE_HEAD.size :])
+        if held != (None if row.new is None else (u64.pack(version), row.new)):
+            rows.say(f"change {version} of {row.namespace}/{row.key} did not leave what the state holds")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from iii.clock import Clock
+from iii.errors import StoreError
 
 T = TypeVar("T")
 TIMER_S_MAX = 3600.0
@@ -45,8 +46,12 @@ class Waiter(Generic[T]):
         self.deadline = None if wait_ms is None else Deadline(clock, wait_ms, lambda: self.answer([]))
 
     def look(self) -> None:
-        if not self.future.done() and (found := self._look()):
-            self.answer(found)
+        """An error of the store is the answer too."""
+        try:
+            if not self.future.done() and (found := self._look()):
+                self.answer(found)
+        except StoreError as error:
+            self.future.set_exception(error)
 
     def answer(self, found: list[T]) -> None:
         if not self.future.done():

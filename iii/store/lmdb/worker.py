@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
+from iii.store.contract import Health
 from iii.store.lmdb.doorbell import Doorbell
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.liveness import Heartbeat, OwnSession, Peer, Staleness
@@ -34,6 +35,7 @@ class Worker:
         self.session = session
         self._loop = asyncio.get_running_loop()
         self._on_ring, self._holder, self._beats = on_ring, holder, 0
+        self._requests: Callable[[], int] = int
         self.own = OwnSession(folder, session)
         try:
             self._bell = Doorbell(self.own, self._rung)
@@ -44,8 +46,13 @@ class Worker:
             raise
         self.own.park()
         holder.serve(session, self.staleness.is_stale)
-        self._heartbeat = Heartbeat([self.own.beat, self.watch.sample, self._look])
+        self._heartbeat = Heartbeat([self._beat, self.watch.sample, self._look])
         self._heartbeat.start()
+
+    def show(self, health: Health, lanes: int, requests: Callable[[], int]) -> None:
+        """For whoever lists the instances."""
+        self._requests = requests
+        self.own.show(health, lanes)
 
     def watch_all(self, sessions: Iterable[int]) -> None:
         """Watch exactly these, itself left out."""
@@ -61,6 +68,9 @@ class Worker:
         self.watch.close()
         self._bell.close()
         self.own.close(remove=remove)
+
+    def _beat(self) -> None:
+        self.own.beat(self._requests())
 
     def _rung(self) -> None:
         self.own.park()  # before anybody looks: what is committed from here on rings again

@@ -10,37 +10,33 @@ one, and the losers get StoreFull.
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
 from asyncio import AbstractEventLoop
+from collections.abc import Sequence
 
 import lmdb
 
 from iii.clock import Clock
 from iii.core import Batch
-from iii.errors import StoreClosed, StoreError, StoreFull
-from iii.model import Ack, Delete, Discard, Hold, Mark, Pause, Release, Retry, Txn
+from iii.errors import StoreClosed, StoreDamaged, StoreError, StoreFull
 from iii.store.contract import Limits
 from iii.store.lmdb import sessions, sweep
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import Catalog
+from iii.store.lmdb.damage import explained
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.grant import Granting
-from iii.store.lmdb.group import Call, Claim, Group, Item, Meter, Owner, Probe, future_of
+from iii.store.lmdb.group import Call, Claim, Group, Item, Meter, Owner, Probe, answer_of
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.keys import LEASE, NEVER_MS
+from iii.store.lmdb.room import NEW_WORK, Room, is_no_room, rank
 
 PENDING_BYTES_MAX = 64 << 20
 PEER_PAUSE_S = 0.0002
 SYNC_S = 1.0
 FAILURE_PAUSE_MS = 1_000
-ROOM_CHECK_GROUPS = 32
-
-_SETTLING = frozenset({Ack, Retry, Release, Hold, Discard, Delete, Pause, Mark})
-_NO_ROOM_CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""EIO is what LMDB says where the disk took only the first part of a write, as a full one does."""
 
 _log = logging.getLogger("iii.store")
 
@@ -66,8 +62,9 @@ class Writer:
         self._signal.acquire()
         self._stopping = self._killed = self._stirred = False
         self._stale = True  # the leases in memory are to be read again
-        self._commits = self._groups = 0
-        self._full: str | None = None
+        self._commits = 0
+        self._room = Room(environment, limits)
+        self._damaged: StoreDamaged | None = None
         self._next_ms = 0
         self._sessions_told: object = None
         self._unsynced_since: float | None = None
@@ -97,6 +94,11 @@ class Writer:
         self._stirred = True
         self.wake()
 
+    def give_up(self, error: StoreDamaged) -> None:
+        """Any thread: commit nothing more; what is pending is answered with `error`."""
+        self._damaged = error
+        self.wake()
+
     def stop(self) -> None:
         """Commit what is pending and end. Returns when the thread has ended."""
         self._stopping = True
@@ -116,9 +118,10 @@ class Writer:
         while not ended:
             try:
                 ended = self._turn()
-            except Exception:
-                _log.exception("the writer of %s stumbled", self._environment.path)
-                self._next_ms = self._clock.delay_ms() + FAILURE_PAUSE_MS
+            except Exception as error:
+                if self._is_damage(error) is None:
+                    _log.exception("the writer of %s stumbled", self._environment.path)
+                self._pause()
         self._refuse_pending()
 
     def _turn(self) -> bool:
@@ -128,6 +131,10 @@ class Writer:
             return True
         items = self.pending.swap()
         stirred, self._stirred = self._stirred, False
+        if self._damaged is not None:
+            self._next_ms = NEVER_MS
+            self._refuse(items, self._damaged)
+            return self._stopping
         if not items and self._stopping:  # what is due waits for the next process
             self._sync(force=True)
             return True
@@ -136,10 +143,11 @@ class Writer:
         return False
 
     def _refuse_pending(self) -> None:
-        closed = StoreClosed("the store was closed before this was committed")
-        items = self.pending.swap()
+        self._refuse(self.pending.swap(), StoreClosed("the store was closed before this was committed"))
+
+    def _refuse(self, items: Sequence[Item], reason: StoreError) -> None:
         if items:
-            self._tell(Group([(future_of(item), closed) for item in items]))
+            self._tell(Group([(answer_of(item), reason) for item in items]))
 
     def _sleep(self) -> None:
         """Until there is something to do."""
@@ -160,12 +168,15 @@ class Writer:
 
     def _may_have_work(self) -> bool:
         """Looked up in a read transaction: taking the write lock for nothing would stop the others."""
-        tables = self._environment.tables
-        with self._environment.env.begin() as txn:
-            self._next_ms = sweep.next_ms(txn, tables)
-            if self._is_due():
-                return True
-            return self._claim is not None and txn.stat(tables.ready)["entries"] > 0
+        opened = self._environment
+        try:
+            with opened.writing, opened.env.begin() as txn:
+                self._next_ms = sweep.next_ms(txn, opened.tables)
+                waits = self._claim is not None and txn.stat(opened.tables.ready)["entries"] > 0
+                outdated = self.applier.catalog.is_outdated(txn)  # who has come is watched from now on
+        except lmdb.MapResizedError:
+            return True
+        return waits or outdated or self._is_due()
 
     def _sync(self, *, force: bool) -> None:
         since = self._unsynced_since
@@ -176,13 +187,15 @@ class Writer:
     # -- a group
 
     def _commit_group(self, items: list[Item]) -> None:
-        self._groups += 1
-        if self._full is not None or self._groups % ROOM_CHECK_GROUPS == 1:
-            self._full = self._environment.full()
         try:
-            group = self._attempt(items)
+            try:
+                self._room.before_group()
+                group = self._attempt(items)
+            except lmdb.MapResizedError:
+                self._environment.follow_map(self._loop)
+                group = self._attempt(items)
         except Exception as error:
-            if _is_no_room(error):
+            if is_no_room(error):
                 self._commit_in_parts(items)
             else:
                 self._fail(items, error)
@@ -199,7 +212,7 @@ class Writer:
         self._holder.want()
         asked_ns = time.perf_counter_ns()
         try:
-            with self._environment.env.begin(write=True) as txn:
+            with self._environment.writing, self._environment.env.begin(write=True) as txn:
                 self._holder.enter()
                 locked_ns = time.perf_counter_ns()
                 self._apply(txn, items, group)
@@ -228,7 +241,8 @@ class Writer:
             self._unsynced_since = time.monotonic()
         if probe is not None:
             probe("after", number)
-        self._owner.landed(self.applier.catalog.sessions)
+        if group.concerns_others:
+            self._owner.landed(self.applier.catalog.sessions)
         return group
 
     def _apply(self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group) -> None:
@@ -244,11 +258,12 @@ class Writer:
         if self._next_ms <= applier.now_ms or foreign:
             sweep.sweep(applier)
         once: list[Claim] = []
-        answers, run, full = group.answers, applier.run, self._full
+        answers, run, room = group.answers, applier.run, self._room
+        tight = room.tight
         for item in items:
             if type(item) is tuple:
-                if full is not None and not _only_settles(item[0]):
-                    answers.append((item[1], StoreFull(full)))
+                if tight and (refusal := room.refusal(item[0])) is not None:
+                    answers.append((item[1], StoreFull(refusal)))
                 else:
                     answers.append((item[1], run(item[0])))
             elif type(item) is Claim:
@@ -291,9 +306,14 @@ class Writer:
 
     def _delete_settled(self, group: Group) -> None:
         applier = self.applier
-        delete, lease, session, pack = applier.txn.delete, applier.tables.lease, applier.session, LEASE.pack
-        for id in applier.settled:
-            delete(pack(session, id), db=lease)
+        if not applier.settled:
+            return
+        cursor = applier.txn.cursor(applier.tables.lease)
+        session, at, go_to = applier.session, cursor.key, cursor.set_key
+        for id in sorted(applier.settled):
+            key = LEASE.pack(session, id)
+            if at() == key or go_to(key):
+                cursor.delete()  # and on to the next one
         group.ended += applier.settled
         applier.settled.clear()
 
@@ -304,6 +324,7 @@ class Writer:
         for lane in applier.catalog.dirty:
             if lane.fresh:
                 applier.spill(lane)
+        applier.state.flush()
         gathered = (
             (tables.change, applier.state.changes), (tables.run, applier.runs), (tables.audit, applier.audits)
         )  # fmt: skip
@@ -311,6 +332,7 @@ class Writer:
             if rows:
                 txn.cursor(table).putmulti(rows, append=True)
         group.changed = bool(applier.state.changes)
+        group.concerns_others = group.changed or applier.catalog.concerns_others()
         sweep.trim(applier, self._limits)
         applier.catalog.flush(txn)
 
@@ -325,26 +347,30 @@ class Writer:
     # -- when it goes wrong
 
     def _commit_in_parts(self, items: list[Item]) -> None:
-        """The map or the disk is full: what settles goes first and together, the rest one by one."""
-        self._full = self._environment.full()
+        """The map or the disk is full: settlements go first and together, the rest singly, new work last."""
         self._pause()
-        settling: list[Item] = [item for item in items if type(item) is tuple and _only_settles(item[0])]
-        if settling:
-            parked, self._claim = self._claim, None  # a grant would ask for room of its own
-            self._attempt_part(settling)
-            self._claim = parked
+        ranked: tuple[list[Item], list[Item], list[Item]] = ([], [], [])
         for item in items:
-            if type(item) is not tuple or not _only_settles(item[0]):
-                self._attempt_part([item])
+            ranked[rank(item[0]) if type(item) is tuple else NEW_WORK].append(item)
+        settling, with_effects, others = ranked
+        parked, self._claim = self._claim, None  # a grant would ask for room of its own
+        if settling:
+            self._attempt_part(settling)
+        for item in with_effects:
+            self._attempt_part([item])
+        self._claim = parked
+        for item in others:
+            self._attempt_part([item])
 
     def _attempt_part(self, items: list[Item]) -> None:
         try:
+            self._room.look()
             self._tell(self._attempt(items))
         except Exception as error:
-            if _is_no_room(error):
+            if is_no_room(error):
                 where = self._environment.path
                 full = StoreFull(f"no room in {where} ({error}): grow the map or the disk")
-                self._tell(Group([(future_of(item), full) for item in items]))
+                self._refuse(items, full)
             else:
                 self._fail(items, error)
 
@@ -354,18 +380,18 @@ class Writer:
 
     def _fail(self, items: list[Item], error: Exception) -> None:
         """Nothing of the group was written; whoever waits hears why."""
-        _log.error("a group of %d items failed and wrote nothing", len(items), exc_info=error)
-        reason = StoreError(f"the commit failed and wrote nothing: {error}")
-        reason.__cause__ = error
+        reason: StoreError | None = self._is_damage(error)
+        if reason is None:
+            _log.error("a group of %d items failed and wrote nothing", len(items), exc_info=error)
+            reason = StoreError(f"the commit failed and wrote nothing: {error}")
+            reason.__cause__ = error
         self._pause()
-        self._tell(Group([(future_of(item), reason) for item in items]))
+        self._refuse(items, reason)
 
-
-def _is_no_room(error: Exception) -> bool:
-    if isinstance(error, lmdb.MapFullError | lmdb.DiskError | lmdb.TxnFullError):
-        return True
-    return isinstance(error, lmdb.Error) and getattr(error, "code", 0) in _NO_ROOM_CODES
-
-
-def _only_settles(txn: Txn) -> bool:
-    return all(type(op) in _SETTLING for op in txn.ops)
+    def _is_damage(self, error: Exception) -> StoreDamaged | None:
+        """Where `error` means that the file is damaged: said to the store, which lets nothing in any more."""
+        found = error if isinstance(error, StoreDamaged) else explained(error, self._environment.file)
+        if not isinstance(found, StoreDamaged):
+            return None
+        self._owner.damaged(found)
+        return found

@@ -13,7 +13,18 @@ from iii.model import ARCHIVE, MOVES, Lane
 from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS
 from iii.store.memory.tables import MemoryTables, Row, Table
 
-__all__ = ["adopt", "enter", "expire", "expiry_ms", "lease", "leave", "next_ms", "promote_due", "put_back"]
+__all__ = [
+    "adopt",
+    "enter",
+    "expire",
+    "expiry_ms",
+    "forget_records",
+    "lease",
+    "leave",
+    "next_ms",
+    "promote_due",
+    "put_back",
+]
 
 _KEYS: dict[str, Any] = {
     "ready": lambda row: (row.lane, 255 - row.priority, row.id),
@@ -58,7 +69,7 @@ def lease(tables: MemoryTables, row: Row, session: int, token: int) -> None:
 
 
 def put_back(tables: MemoryTables, row: Row, event: str, delay_ms: int, now_ms: int, **changes: Any) -> None:
-    """Retry, Release or the death of its session: a leased message rests again, at the head of its group."""
+    """Retry, Release or the end of its session: a leased message rests again, at the head of its group."""
     due_ms = now_ms + delay_ms
     changes.update(due_ms=due_ms, session=0, token=0)
     _forget_start(tables, row)
@@ -91,14 +102,14 @@ def adopt(tables: MemoryTables, topic: str, step: str) -> None:
     heads += [(row, "later") for _, row in tables.later.scan() if row.lane == source]
     rest = [(row, "behind") for _, row in tables.behind.under(source)]
     for row, state in heads + rest:
-        _take(tables, row, state)
+        there = state
         if state != "behind" and row.group is not None:
             tables.group.pop((source, row.group))
             if (target, row.group) in tables.group:
-                state = "behind"
+                there = "behind"
             else:
                 tables.group.put((target, row.group), row.id)
-        _put(tables, replace(row, lane=target, expires_ms=None), state)
+        _move(tables, row, state, "adopted", there, lane=target, expires_ms=None)
     for (_, key), known in list(tables.unique.under(source)):
         tables.unique.pop((source, key))
         tables.unique_until.pop((known.until_ms, source, key))
@@ -118,12 +129,25 @@ def expire(tables: MemoryTables, now_ms: int, rows_max: int) -> int:
     while gone < rows_max and (oldest := next(tables.expiry.scan(), None)) and oldest[0][0] <= now_ms:
         leave(tables, oldest[1], "ready", "expired", now_ms)
         gone += 1
+    while (runs := next(tables.runs_until.scan(), None)) and runs[0][0] <= now_ms:
+        forget_records(tables, "run", runs[1])
+        tables.runs_until.pop(runs[0])
     return gone
+
+
+def forget_records(tables: MemoryTables, kind: str, last: int) -> None:
+    """The records of this kind up to number `last` go."""
+    while (oldest := next(tables.history.under(kind), None)) and oldest[0][1] <= last:
+        content = tables.history.pop(oldest[0])
+        if kind == "run":
+            tables.counter.put("run_bytes", tables.last("run_bytes") - len(content))
 
 
 def next_ms(tables: MemoryTables) -> int | None:
     """When, on the delay clock, the next message is due or the next row expires."""
-    tables_by_time: list[Table[Any, Any]] = [tables.later, tables.unique_until, tables.expiry]
+    tables_by_time: list[Table[Any, Any]] = [
+        tables.later, tables.unique_until, tables.expiry, tables.runs_until,
+    ]  # fmt: skip
     return min((next(table.scan())[0][0] for table in tables_by_time if len(table)), default=None)
 
 

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-from iii.model import Entry, Lane, LaneStats, MessageState, SessionRow, Waiting
+import orjson
+
+from iii.model import Entry, Lane, LaneStats, MessageState, Page, SessionRow, Waiting
 from iii.store.memory.tables import MemoryTables, Row
 
 __all__ = ["MemoryReads"]
@@ -83,6 +85,36 @@ class MemoryReads(ABC):
         ]
         return found[:limit]
 
+    def browse(
+        self, topic: str, step: str, state: MessageState, *, after: bytes = b"", limit: int = 256
+    ) -> Page:
+        lane = Lane(topic, step)
+        within = (lane,) if state in ("ready", "behind") else ()  # the others' keys know no lane
+        last = tuple(orjson.loads(after)) if after else ()
+        found: list[tuple[bytes, Waiting]] = []
+        looked_at = 0
+        for key, row in getattr(self._tables, state).scan((*within, *last)):
+            if key == (*within, *last):
+                continue
+            if key[: len(within)] != within:
+                break
+            if looked_at == limit:
+                return Page(found, looked_at, orjson.dumps(last))
+            looked_at, last = looked_at + 1, key[-2:]
+            if row.lane == lane:
+                found.append((orjson.dumps(last), _waiting(row, state)))
+        return Page(found, looked_at, None)
+
+    def find(self, id: int, *, after: bytes = b"", limit: int = 4096) -> tuple[Waiting | None, bytes | None]:
+        place = self._tables.place.get(id)
+        if place is None:
+            return None, None
+        state, key = place
+        return _waiting(getattr(self._tables, state).get(key), state), None
+
+    def head(self, topic: str, step: str, group: str) -> int | None:
+        return self._tables.group.get((Lane(topic, step), group))
+
     def known(self, topic: str, step: str, unique_key: str) -> Waiting | None:
         lane = Lane(topic, step)
         known = self._tables.unique.get((lane, unique_key))
@@ -131,4 +163,5 @@ def _waiting(row: Row, state: MessageState) -> Waiting:
         error=row.error,
         crashes=row.crashes,
         dead=row.dead,
+        session=row.session if state == "leased" else 0,
     )

@@ -34,7 +34,7 @@ def enter_session(tables: MemoryTables, policies: Sequence[LanePolicy], now: Now
 def leave_session(tables: MemoryTables, session: int, now: Now) -> None:
     """Give back what the session still leases, without counting an attempt or clearing a suspicion."""
     for _, row in list(tables.leased.under(session)):
-        moves.put_back(tables, row, "Release", 0, now.delay_ms)
+        moves.put_back(tables, row, "session left", 0, now.delay_ms)
     tables.session.pop(session)
     _refresh_served(tables)
 
@@ -111,4 +111,5 @@ def _message(row: Row, lease: Lease) -> Message:
         enqueued_ms=row.enqueued_ms,
         error=row.error,
         dead=row.dead,
+        due_ms=row.due_wall_ms,
     )

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from iii.clock import Clock, FakeClock, SystemClock
-from iii.errors import InputError, LeaseLost, Refusal, StoreClosed, StoreError
-from iii.model import ARCHIVE, Change, Committed, Lane, LanePolicy, Lease, Message, Txn
-from iii.store.contract import Limits
-from iii.store.limits import check, check_lane
+from iii.errors import LeaseLost, Refusal, StoreClosed, StoreDamaged, StoreError
+from iii.model import Change, Committed, Lane, LanePolicy, Lease, Message, Txn
+from iii.store.contract import Answer, Health, Limits, StoreFigures
+from iii.store.limits import check, check_demand, check_policies
 from iii.store.memory import moves, sessions
 from iii.store.memory.reads import MemoryReads
 from iii.store.memory.tables import MemoryTables, Now
@@ -53,8 +53,9 @@ class MemoryStore(MemoryReads):
         self.limits = limits or Limits()
         self._is_open = False
         self._session: int | None = None
+        self._policies: Sequence[LanePolicy] = ()
         self._claim: Parked[Message] | None = None
-        self._readers: list[Parked[Change]] = []
+        self._readers: list[Parked[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._undo_jump: Callable[[], None] = lambda: None
 
@@ -67,7 +68,7 @@ class MemoryStore(MemoryReads):
         if self._is_open:
             raise StoreError("the store is open already")
         self._is_open = True
-        self._tables.doorbells.append(self._answer)
+        self._tables.doorbells.append(self.rung)
         self._undo_jump = self.clock.on_jump(self._tick)
         self._tick()
 
@@ -77,13 +78,25 @@ class MemoryStore(MemoryReads):
         await self.close_session()
         self._detach()
 
-    def crash(self) -> None:
-        """Die as a killed process does: nothing is released, peers that live notice at once."""
+    def on_damage(self, call: Callable[[StoreDamaged], object]) -> None:
+        """Never: nothing lies on a disk."""
+
+    def crash(self, *, unnoticed: bool = False) -> None:
+        """Die as a killed process does: nothing is released. Peers notice at once, or when they look."""
         if self._session is not None:
             self._tables.dead_sessions.add(self._session)
         self._detach()
-        if any(id not in self._tables.dead_sessions for id, _ in self._tables.session.scan()):
+        if not unnoticed and self._tables.anybody_lives():
             self._atomically(sessions.recover_dead)
+
+    def recover_dead(self) -> None:
+        """Look now for sessions whose process died. Only a session does so."""
+        if self._session is not None and self._tables.anybody_died():
+            self._atomically(sessions.recover_dead)
+
+    def rung(self) -> None:
+        """Somebody committed: answer whoever waits here."""
+        self._answer()
 
     # -- writing
 
@@ -96,6 +109,16 @@ class MemoryStore(MemoryReads):
         except Refusal as refusal:
             future.set_exception(refusal)
         return future
+
+    def post(self, txn: Txn, answer: Answer) -> None:
+        def tell(future: asyncio.Future[Committed]) -> None:
+            error = future.exception()
+            if error is None:
+                answer.set_result(future.result())
+            else:
+                answer.set_exception(cast(Exception, error))
+
+        self.submit(txn).add_done_callback(tell)
 
     async def commit(self, txn: Txn) -> Committed:
         future = self.submit(txn)
@@ -113,15 +136,20 @@ class MemoryStore(MemoryReads):
         self._require_open()
         if self._session is not None:
             raise StoreError(f"this store has session {self._session} already: close_session() first")
-        for policy in policies:
-            check_lane(policy.topic, policy.step, self.limits.name_bytes_max)
-            if policy.step == ARCHIVE:
-                raise InputError(
-                    f"nobody subscribes to an archive: redrive it, or subscribe to {policy.topic}"
-                )
+        check_policies(policies, self.limits)
+        self._policies = tuple(policies)
         self._atomically(sessions.recover_dead)
-        self._session = self._atomically(lambda tables, now: sessions.enter_session(tables, policies, now))
+        self._session = self._enter()
         return self._session
+
+    def _enter(self) -> int:
+        return self._atomically(lambda tables, now: sessions.enter_session(tables, self._policies, now))
+
+    def _renew(self) -> None:
+        """Peers buried this session, which stood still for long: its leases are gone, a new one goes on."""
+        if self._session is not None and self._session not in self._tables.session:
+            self._session = None
+            self._session = self._enter()
 
     async def close_session(self) -> None:
         session, self._session = self._session, None
@@ -133,10 +161,9 @@ class MemoryStore(MemoryReads):
         self._require_open()
         if self._session is None:
             raise StoreError("only a session claims: open_session() first")
-        for lane in demand:
-            if lane.step in ("", ARCHIVE):
-                raise InputError(f"nobody claims from lane {lane}: subscribe a step to {lane.topic}")
+        check_demand(demand)
         self._drop_claim()
+        self._renew()
         self._tidy()
         wanted = dict(demand)
         parked = Parked(lambda: self._grant(wanted), self._deadline_ms(wait_ms))
@@ -154,6 +181,16 @@ class MemoryStore(MemoryReads):
         finally:
             if self._claim is parked:
                 self._claim = None
+
+    def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
+        return asyncio.ensure_future(self.claim(demand, None))
+
+    @property
+    def session(self) -> int:
+        return self._session or 0
+
+    def show(self, health: Health, requests: Callable[[], int]) -> None:
+        """Nobody lists the instances of a store that only this process sees."""
 
     def start(self, lease: Lease) -> None:
         with self._tables.atomic():
@@ -194,6 +231,15 @@ class MemoryStore(MemoryReads):
         found = parked.look()
         if found or wait_ms == 0:
             return found
+        return await self._wait(parked)
+
+    async def gone(self, session: int) -> None:
+        self._require_open()
+        parked = Parked(lambda: [] if session in self._tables.session else [session], None)
+        if not parked.look():
+            await self._wait(parked)
+
+    async def _wait(self, parked: Parked[T]) -> list[T]:
         self._readers.append(parked)
         self._arm()
         try:
@@ -211,6 +257,9 @@ class MemoryStore(MemoryReads):
         return found
 
     # -- care
+
+    def figures(self) -> StoreFigures:
+        return StoreFigures(commits=self._tables.last("commit"))
 
     def verify(self) -> list[str]:
         return verify(self._tables)
@@ -245,6 +294,7 @@ class MemoryStore(MemoryReads):
 
     def _answer(self) -> None:
         """Answer whoever waits here, if there is something for them or their time is up."""
+        self._renew()
         claim = self._claim
         if claim is not None and not claim.future.done() and (messages := claim.look()):
             self._claim = None
@@ -278,8 +328,8 @@ class MemoryStore(MemoryReads):
             wait_s = max(0, min(times) - self.clock.delay_ms() + 1) / 1000
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
 
-    def _waiters(self) -> list[Parked[Message] | Parked[Change]]:
-        waiters: list[Parked[Message] | Parked[Change]] = [*self._readers]
+    def _waiters(self) -> list[Parked[Any]]:
+        waiters: list[Parked[Any]] = [*self._readers]
         if self._claim is not None:
             waiters.append(self._claim)
         return [waiter for waiter in waiters if not waiter.future.done()]
@@ -303,8 +353,8 @@ class MemoryStore(MemoryReads):
         for reader in self._readers:
             reader.answer([])
         self._undo_jump()
-        if self._answer in self._tables.doorbells:
-            self._tables.doorbells.remove(self._answer)
+        if self.rung in self._tables.doorbells:
+            self._tables.doorbells.remove(self.rung)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

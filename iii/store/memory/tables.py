@@ -14,6 +14,7 @@ unique   Lane, key                   (id, known until);  unique_until: the same 
 state    namespace, key              Entry
 change   version                     Change
 mark, session, history               cursors; who works here; ("run" | "audit", id) -> content
+runs_until  time                     the run records up to this id go then
 started  session, id                 token: its handler runs (elsewhere: the process's running board)
 """
 
@@ -59,6 +60,7 @@ class Row(Struct, frozen=True):
     error: str | None = None
     session: int = 0  # while leased, as is the token
     token: int = 0
+    due_wall_ms: int = 0  # wall clock, after a delay or a retry
 
 
 class LaneRow(Struct, frozen=True):
@@ -157,6 +159,7 @@ class MemoryTables:
         self.mark: Table[str, int] = Table(journal)
         self.session: Table[int, SessionRow] = Table(journal)
         self.history: Table[tuple[str, int], bytes] = Table(journal)
+        self.runs_until: Table[tuple[int], int] = Table(journal)
         self.started: Table[tuple[int, int], int] = Table(journal)
         self.dead_sessions: set[int] = set()
         self.doorbells: list[Callable[[], None]] = []
@@ -204,6 +207,14 @@ class MemoryTables:
             row = LaneRow(LanePolicy(lane.topic, lane.step))
             self.lane.put(lane, row)
         return row
+
+    def anybody_lives(self) -> bool:
+        """Whether a session on record has a process that lives."""
+        return any(id not in self.dead_sessions for id, _ in self.session.scan())
+
+    def anybody_died(self) -> bool:
+        """Whether a session on record has no process any more."""
+        return any(id in self.dead_sessions for id, _ in self.session.scan())
 
     def subscribers(self, topic: str) -> list[Lane]:
         """The served lanes of a topic, in order of their steps."""

@@ -5,6 +5,8 @@ Runs inside MemoryTables.atomic(): a refusal raised anywhere takes everything ba
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from iii.errors import Conflict, LeaseLost, QueueFull, TooLarge
@@ -168,6 +170,7 @@ class Transaction:
             enqueued_ms=self._now.wall_ms,
             due_ms=self._now.delay_ms + op.delay_ms,
             expires_ms=moves.expiry_ms(tables, lane, self._now.delay_ms),
+            due_wall_ms=self._now.wall_ms + op.delay_ms if op.delay_ms else 0,
         )
         if op.dead is not None and lane.step == ARCHIVE:
             row = replace(row, attempts=op.dead.attempts, error=op.dead.error)
@@ -210,12 +213,16 @@ class Transaction:
                 self._taken_out.add(row.id)
             case Retry():
                 tables.add(row.lane, "failed", +1)
-                changes = {"attempts": row.attempts + 1, "error": op.error, "crashes": 0}
-                moves.put_back(tables, row, "Retry", op.delay_ms, now_ms, **changes)
+                changes = {"attempts": row.attempts + 1, "error": op.error}
+                self._put_back(op, row, **changes)
             case Release():
-                moves.put_back(tables, row, "Release", op.delay_ms, now_ms, crashes=0)
+                self._put_back(op, row)
             case Hold():
                 pass
+
+    def _put_back(self, op: Retry | Release, row: Row, **changes: Any) -> None:
+        changes.update(crashes=0, due_wall_ms=self._now.wall_ms + op.delay_ms)
+        moves.put_back(self._tables, row, type(op).__name__, op.delay_ms, self._now.delay_ms, **changes)
 
     def _discard(self, op: Discard) -> None:
         found = self._tables.find(op.id)
@@ -234,11 +241,16 @@ class Transaction:
 
     def _record(self, op: Record) -> None:
         most = self._limits.runs_max if op.kind == "run" else self._limits.audits_max
-        newest = self._tables.next(op.kind)
-        self._tables.history.put((op.kind, newest), op.content)
-        oldest, _ = next(self._tables.history.under(op.kind))
-        if oldest[1] <= newest - most:
-            self._tables.history.pop(oldest)
+        tables, limits = self._tables, self._limits
+        newest = tables.next(op.kind)
+        tables.history.put((op.kind, newest), op.content)
+        if op.kind == "run":
+            tables.runs_until.put((limits.run_until_ms(self._now.delay_ms),), newest)
+            tables.counter.put("run_bytes", tables.last("run_bytes") + len(op.content))
+            while tables.last("run_bytes") > limits.runs_bytes_max:
+                (_, oldest), _ = next(tables.history.under("run"))
+                moves.forget_records(tables, "run", oldest)
+        moves.forget_records(tables, op.kind, newest - most)
 
 
 def _names(op: Discard, state: MessageState, row: Row) -> bool:

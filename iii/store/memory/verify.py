@@ -42,7 +42,7 @@ def _places(tables: MemoryTables) -> Iterator[str]:
 
 def _counts(tables: MemoryTables) -> Iterator[str]:
     counted: Counter[tuple[Lane, str]] = Counter((row.lane, state) for state, _, row in _rows(tables))
-    for _, row in tables.ready.scan():
+    for _, _, row in _rows(tables):
         if row.lane.step == ARCHIVE and row.dead is not None:
             counted[Lane(row.dead.topic, row.dead.step), "dead"] += 1
     kept = {key: n for key, n in tables.count.scan() if key[1] not in ("done", "failed")}

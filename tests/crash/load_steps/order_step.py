@@ -6,11 +6,14 @@ from typing import Any
 
 from iii import Context, queue
 
+from .journal import written_down
+
 config = {"name": "Order", "triggers": [queue("ordered"), queue("ordered.again")]}
 
 
 async def handler(work: dict[str, Any], ctx: Context) -> None:
-    topic, client = str(ctx.trigger.topic), work["client"]
-    await ctx.state.update(topic, client, [{"type": "append", "path": "", "value": work["number"]}])
-    if topic == "ordered":
-        await ctx.enqueue("ordered.again", work, group=client)
+    with written_down(work, ctx):
+        topic, client = str(ctx.trigger.topic), work["client"]
+        await ctx.state.update(topic, client, [{"type": "append", "path": "", "value": work["number"]}])
+        if topic == "ordered":
+            await ctx.enqueue("ordered.again", work, group=client)

@@ -1,0 +1,149 @@
+"""One question to the API: its path, its parameters, its body, who asks. And the answers that are no data.
+
+Owns what is refused before a page sees it: a parameter out of range, a body that is no JSON or too large.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+import orjson
+from msgspec import UNSET
+from starlette.requests import ClientDisconnect, Request
+
+from iii.console.hub import Hub
+from iii.console.means import Means
+from iii.errors import IIIError, InputError
+from iii.formats.units import shown
+from iii.store.audit import Actor
+
+__all__ = ["Ask", "BadField", "Missing", "Stale", "json_of", "preview", "read_body", "value_of"]
+
+BODY_BYTES_MAX = 8 << 20
+PREVIEW_CHARS = 160
+
+T = TypeVar("T")
+_FIELD = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+class BadField(InputError):
+    """A parameter or a field of the body is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field, self.message = field, message
+        super().__init__(f"{field}: {message}")
+
+
+class Missing(IIIError):
+    """What the path names is not there."""
+
+
+class Stale(IIIError):
+    """A state value is not at the version that was asked for; `current`: as it is now."""
+
+    def __init__(self, message: str, current: object) -> None:
+        self.current = current
+        super().__init__(message)
+
+
+class Ask:
+    """`means`: what to answer with; `hub`: what happens."""
+
+    def __init__(
+        self, means: Means, hub: Hub, request: Request, path: Mapping[str, str], body: bytes
+    ) -> None:
+        self.means, self.hub, self.request, self.path, self.body = means, hub, request, path, body
+        client = request.client.host if request.client else "unknown"
+        self.by = Actor(f"console {client}")
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.request.query_params.get(name, default)
+
+    def given(self, name: str) -> str | None:
+        """None where it is absent or empty."""
+        return self.request.query_params.get(name) or None
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        found = self.given(name)
+        if found is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,18}", found) or not low <= int(found) <= high:
+            raise BadField(name, f"expected a whole number from {low} to {high}, got {shown(found)}")
+        return int(found)
+
+    def before(self) -> int | None:
+        """The cursor of a list that goes back in time."""
+        return self.whole("before", 0, 1, 1 << 62) or None
+
+    def choice(self, name: str, options: tuple[str, ...]) -> str | None:
+        found = self.given(name)
+        if found is not None and found not in options:
+            raise BadField(name, f"expected one of {', '.join(options)}; got {shown(found)}")
+        return found
+
+    def read(self, kind: type[T]) -> T:
+        """The body."""
+        try:
+            return msgspec.json.decode(self.body or b"{}", type=kind)
+        except msgspec.ValidationError as error:
+            found = _FIELD.search(str(error))
+            raise BadField(found[1] if found else "body", _FIELD.sub("", str(error))) from None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InputError(f"the body is no JSON: {error}") from None
+
+
+async def read_body(request: Request) -> bytes:
+    """InputError where it is too large. What is sent for nothing is not read."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > BODY_BYTES_MAX:
+                raise InputError(f"the body is larger than {BODY_BYTES_MAX} bytes")
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise InputError("the body did not come to its end") from None
+    return b"".join(chunks)
+
+
+def path_of(scope: Mapping[str, Any]) -> list[str]:
+    """The parts of a path, each decoded by itself: a part may have a slash in it."""
+    raw = scope.get("raw_path") or scope["path"].encode()
+    path = raw.partition(b"?")[0].decode("latin-1")
+    return [unquote(part, errors="replace") for part in path.split("/")[1:]]
+
+
+# --------------------------------------------------------------------------------------------- values
+
+
+def value_of(content: bytes) -> msgspec.Raw | str:
+    """A payload or a state value as it goes into an answer: JSON digit for digit, else the text it looks
+    like."""
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return content.decode(errors="replace")
+    return msgspec.Raw(content)
+
+
+def json_of(raw: msgspec.Raw | msgspec.UnsetType, field: str) -> bytes:
+    """What somebody typed, as it is stored: without its white space, every digit of its numbers kept."""
+    if raw is UNSET:
+        raise BadField(field, "is missing")
+    try:
+        content = msgspec.json.format(bytes(raw), indent=-1)
+        orjson.loads(content)
+    except (orjson.JSONDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise BadField(field, f"is no JSON that handlers could read: {error}") from None
+    return content
+
+
+def preview(content: bytes) -> str:
+    """The beginning, on one line."""
+    text = content[: 4 * PREVIEW_CHARS].decode(errors="replace")
+    return text if len(text) <= PREVIEW_CHARS else f"{text[: PREVIEW_CHARS - 1]}…"

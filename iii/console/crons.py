@@ -1,0 +1,108 @@
+"""/api/cron: the schedules in words and times, their last runs; run one now, pause, resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from iii.console.asks import Ask, Missing
+from iii.console.runs import RunView, find_runs, run_view
+from iii.formats.cron_expression import Schedule
+from iii.model import Lane, Txn
+from iii.sources.cron import manual_tick
+from iii.store import bulk
+
+__all__ = ["ROUTES"]
+
+NEXT = 5
+SCAN_MAX = 2_000
+
+
+class CronView(Struct, frozen=True):
+    """next_ms: the next fires, wall clock. last_run: None where none is kept."""
+
+    step: str
+    expression: str
+    words: str
+    timezone: str
+    next_ms: list[int]
+    last_run: RunView | None
+    paused: bool
+
+
+async def crons(ask: Ask) -> dict[str, Any]:
+    means = ask.means
+    last: dict[tuple[str, str], RunView] = {}
+    found, _ = await find_runs(
+        means.store, ('"trigger":"cron"',), lambda run: run.trigger == "cron", limit=200, scan_max=SCAN_MAX
+    )
+    for row in found:
+        last.setdefault((row.run.step, row.run.source), run_view(row))
+    lanes = means.pulse.look().lanes
+    now_ms = means.store.clock.wall_ms()
+    return {
+        "crons": [
+            CronView(
+                step=job.step,
+                expression=job.trigger.expression,
+                words=job.schedule.words,
+                timezone=job.trigger.timezone,
+                next_ms=_next(job.schedule, now_ms),
+                last_run=last.get((job.step, job.trigger.expression)),
+                paused=(lane := lanes.get(_lane(job.step))) is not None and lane.paused,
+            )
+            for job in means.crons
+        ]
+    }
+
+
+def _next(schedule: Schedule, now_ms: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < NEXT and (now := schedule.next_ms(found[-1] if found else now_ms)) is not None:
+        found.append(now)
+    return found
+
+
+async def run(ask: Ask) -> dict[str, list[str]]:
+    means, step = ask.means, _known(ask)
+    tick = manual_tick(means.steps, step, means.store.clock.wall_ms())
+    assert tick is not None, "it has a cron trigger"
+    committed = await means.store.commit(Txn((tick, ask.by.did(means.store, "cron run", step=step))))
+    return {"ids": [str(id) for id in committed.ids[0]]}
+
+
+async def pause(ask: Ask) -> dict[str, int]:
+    return await _set(ask, True)
+
+
+async def resume(ask: Ask) -> dict[str, int]:
+    return await _set(ask, False)
+
+
+async def _set(ask: Ask, paused: bool) -> dict[str, int]:
+    lane = _lane(_known(ask))
+    return {
+        "changed": len(await bulk.set_paused(ask.means.store, lane.topic, paused, ask.by, step=lane.step))
+    }
+
+
+def _lane(step: str) -> Lane:
+    return Lane(f"$cron/{step}", step)
+
+
+def _known(ask: Ask) -> str:
+    step = ask.path["step"]
+    known = sorted({job.step for job in ask.means.crons})
+    if step not in known:
+        told = ", ".join(known) or "none"
+        raise Missing(f'no step "{step}" with a cron trigger; those with one: {told}')
+    return step
+
+
+ROUTES = (
+    ("GET", "/api/cron", crons),
+    ("POST", "/api/cron/{step}/run", run),
+    ("POST", "/api/cron/{step}/pause", pause),
+    ("POST", "/api/cron/{step}/resume", resume),
+)

@@ -1,0 +1,142 @@
+"""/api/events: what happens, as server-sent events. The producers of each topic, and the stream of one
+listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import StreamingResponse
+
+from iii.console import logs, overview, queues
+from iii.console.asks import Ask, BadField
+from iii.console.hub import Event, Hub, Listener, frame_of
+from iii.console.means import Means
+from iii.console.runs import run_view
+from iii.console.state import change_type
+from iii.errors import StoreError
+from iii.observe.log_file import LogTail
+from iii.observe.runs import RunRow, decode
+
+__all__ = ["ROUTES", "hub"]
+
+SECOND_S = 1.0
+RUNS_LOOK_S = 0.25
+RUNS_PER_LOOK = 13
+LOGS_LOOK_S = 0.5
+LOGS_PER_LOOK = 100
+CHANGES_PAGE = 200
+HEARTBEAT_S = 15.0
+LISTENERS_MAX = 100
+
+
+def hub(means: Means) -> Hub:
+    """The topics of a running engine."""
+    return Hub(
+        {
+            "overview": lambda: _overview(means),
+            "queues": lambda: _queues(means),
+            "runs": lambda: _runs(means),
+            "logs": lambda: _logs(means),
+            "changes": lambda: _changes(means),
+        }
+    )
+
+
+async def _overview(means: Means) -> AsyncIterator[Event]:
+    while True:
+        yield "overview", overview.now(means)
+        await asyncio.sleep(SECOND_S)
+
+
+async def _queues(means: Means) -> AsyncIterator[Event]:
+    last: list[queues.QueueView] = []
+    while True:
+        now = queues.rows(means)
+        changed = [row for row in now if row not in last]
+        if changed:
+            yield "queues", {"queues": changed}
+        last = now
+        await asyncio.sleep(SECOND_S)
+
+
+async def _runs(means: Means) -> AsyncIterator[Event]:
+    """At most RUNS_PER_LOOK a look: the newest; how many came before them is told."""
+    store = means.store
+    newest = next((id for id, _ in store.records("run", limit=1)), 0)
+    while True:
+        await asyncio.sleep(RUNS_LOOK_S)
+        found = [row for row in store.records("run", limit=RUNS_PER_LOOK) if row[0] > newest]
+        if found:
+            skipped = found[0][0] - newest - len(found)
+            newest = found[0][0]
+            if skipped > 0:
+                yield "run", {"skipped": skipped}
+            for id, content in reversed(found):
+                yield "run", run_view(RunRow(id, decode(content)))
+
+
+async def _logs(means: Means) -> AsyncIterator[Event]:
+    folder = logs.folder(means)
+    if folder is None:
+        return
+    tail = LogTail(folder)
+    await asyncio.to_thread(tail.last, 0)
+    while True:
+        await asyncio.sleep(LOGS_LOOK_S)
+        lines = await asyncio.to_thread(tail.read)
+        if len(lines) > LOGS_PER_LOOK:
+            yield "log", {"skipped": len(lines) - LOGS_PER_LOOK}
+        for line in lines[-LOGS_PER_LOOK:]:
+            yield "log", logs.log_view(line)
+
+
+async def _changes(means: Means) -> AsyncIterator[Event]:
+    store = means.store
+    after = store.version()
+    while True:
+        try:
+            page = await store.changes(after, CHANGES_PAGE, None)
+        except StoreError:  # it closes
+            return
+        for change in page:
+            yield (
+                "change",
+                {
+                    "namespace": change.namespace,
+                    "key": change.key,
+                    "type": change_type(change),
+                    "version": change.version,
+                    "at_ms": store.clock.wall_ms(),
+                },
+            )
+            after = change.version
+        if len(page) == CHANGES_PAGE:  # more than anybody reads: go on with what is new
+            after = max(after, store.version() - CHANGES_PAGE)
+        await asyncio.sleep(RUNS_LOOK_S)
+
+
+def events(ask: Ask) -> StreamingResponse:
+    wanted = [topic for topic in ask.text("topics").split(",") if topic] or list(ask.hub.topics)
+    for topic in wanted:
+        if topic not in ask.hub.topics:
+            raise BadField("topics", f"expected some of {', '.join(ask.hub.topics)}; got {topic}")
+    if ask.hub.listening >= LISTENERS_MAX:
+        raise StoreError(f"{LISTENERS_MAX} listen already; close a page")
+    headers = {"x-accel-buffering": "no"}
+    return StreamingResponse(_stream(ask, wanted), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(ask: Ask, topics: list[str]) -> AsyncIterator[bytes]:
+    hello: dict[str, Any] = {"version": ask.means.version, "started_ms": ask.means.started_ms}
+    listener: Listener = ask.hub.join(topics)
+    try:
+        yield frame_of("hello", hello)
+        while not listener.closed:
+            yield await listener.wait(HEARTBEAT_S) or b": still here\n\n"
+    finally:
+        ask.hub.leave(listener)
+
+
+ROUTES = (("GET", "/api/events", events),)

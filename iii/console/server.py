@@ -1,0 +1,101 @@
+"""The console as a duty of the engine: takes its port, serves while the engine runs, ends with its drain.
+
+One of the instances on a data folder serves it. What it is made of (Starlette, the pages) is imported in a
+thread once the engine is ready: start-up does not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from socket import socket
+
+from iii.config import Config, HttpConfig
+from iii.console.hub import Hub
+from iii.console.means import InstanceRow, Means
+from iii.errors import ConfigError
+from iii.sections import OPEN_CONSOLE
+from iii.web.port import address_of, listen, owners
+
+__all__ = ["Console", "take"]
+
+DRAIN_MS = 1_000
+BODY_BYTES_MAX = 8 << 20
+
+log = logging.getLogger("iii.console")
+
+
+def take(
+    config: Config,
+    given: bool | Sequence[socket],
+    roster: Callable[[], Sequence[InstanceRow]],
+    own_session: int,
+) -> Console | None:
+    """The console on `given` sockets, or (True) on its own port; None where it is not wanted, or another
+    instance on the same store has the port already.
+
+    ConfigError: somebody else has it, or the console would be open to other machines.
+    """
+    if not given:
+        return None
+    console = config.console
+    if console.is_open:
+        raise ConfigError(OPEN_CONSOLE.format(host=console.host), field="console.token")
+    if not isinstance(given, bool):
+        return Console(given)
+    try:
+        file = str(config.file or "")
+        return Console(listen(console.host, console.port, file=file, field="console.port"))
+    except ConfigError:
+        siblings = {row.pid for row in roster() if row.session != own_session}
+        having = siblings.intersection(owners(console.port))
+        if not having:
+            raise
+        log.info("The console is served by instance pid %d already", min(having))
+        return None
+
+
+class Console:
+    """`sockets` listen already; it closes them."""
+
+    def __init__(self, sockets: Sequence[socket]) -> None:
+        self._sockets = list(sockets)
+        host, port = address_of(self._sockets)
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, means: Means) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._serve(means))
+
+    async def stop(self) -> None:
+        """After `means.stopping` was set, or where the engine did not start."""
+        if self._task is None:
+            for each in self._sockets:
+                each.close()
+        elif not self._task.done():
+            await asyncio.wait((self._task,))
+
+    async def _serve(self, means: Means) -> None:
+        try:
+            made = await asyncio.to_thread(import_module, "iii.console.app")
+            serve = (await asyncio.to_thread(import_module, "iii.web.server")).serve_app
+            application = made.app(means)
+            ending = asyncio.ensure_future(_close(means, application.hub))
+            http = HttpConfig(body_bytes_max=BODY_BYTES_MAX)
+            try:
+                await serve(application, http, self._sockets, means.stopping, drain_ms=DRAIN_MS)
+            finally:
+                ending.cancel()
+        except Exception:
+            log.exception("The console ended; what runs here goes on without it")
+        finally:
+            for each in self._sockets:
+                each.close()
+
+
+async def _close(means: Means, hub: Hub) -> None:
+    """Streams end as the drain begins."""
+    await means.stopping.wait()
+    hub.close()

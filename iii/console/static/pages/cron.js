@@ -1,0 +1,72 @@
+// Schedules: in words, when they fire next, how they went last; run one now, pause it.
+import { html } from "../html.js";
+import { apiPath, post, useApi } from "../api.js";
+import { href } from "../router.js";
+import { dayClock, exactTime } from "../format.js";
+import { PageHead } from "../shell.js";
+import { Ago, Answer, Badge, Cli, Empty, Took } from "../components/badge.js";
+import { ask } from "../components/dialog.js";
+import { Icon } from "../components/icon.js";
+
+export default function Cron({ read_only }) {
+  const answer = useApi("api/cron", { every_ms: 5_000 });
+  return html`
+    <${PageHead} title="Cron" detail="Schedules of steps, with their next five fires." cli=${html`<${Cli}
+        words=${["iii", "cron", "list"]} />`} />
+    <${Answer} of=${answer} rows=${3}>${({ crons }) =>
+      crons.length === 0
+        ? html`<${Empty} title="No step has a schedule" icon="cron">Give a step the trigger cron("0 2 * * *").<//>`
+        : html`<ul class="cards">${crons.map((cron) => html`<${Schedule} key=${`${cron.step} ${cron.expression}`}
+            cron=${cron} read_only=${read_only} reload=${answer.reload} />`)}</ul>`}<//>`;
+}
+
+function Schedule({ cron, read_only, reload }) {
+  const { step, paused, last_run } = cron;
+  const send = async (verb) => post(apiPath(["cron", step, verb]));
+  const run = async () => {
+    const done = await ask({
+      title: `Run ${step} now?`,
+      body: "One tick is enqueued at once; the schedule goes on as it is.",
+      verb: "Run now",
+      act: async () => {
+        await send("run");
+        return `${step} was started`;
+      },
+    });
+    if (done) reload();
+  };
+  const pause = async () => {
+    const done = await ask({
+      title: `${paused ? "Resume" : "Pause"} ${step}?`,
+      verb: paused ? "Resume" : "Pause",
+      body: paused
+        ? "Ticks are run again."
+        : "No tick of it is run, in any instance and across restarts, until it is resumed.",
+      act: async () => {
+        await send(paused ? "resume" : "pause");
+        return `${step} ${paused ? "resumed" : "paused"}`;
+      },
+    });
+    if (done) reload();
+  };
+  const [next, ...later] = cron.next_ms ?? [];
+  return html`<li class="panel cron-card">
+    <header class="panel-head"><h2><a href=${href(["steps", step])}>${step}</a></h2>${paused && html`<${Badge} state="paused" />`}
+      <span class="push"></span><button type="button" class="button" disabled=${read_only} onClick=${pause}><${Icon}
+          name=${paused ? "play" : "pause"} size=${14} />${paused ? "Resume" : "Pause"}</button>
+      <button type="button" class="button primary" disabled=${read_only} onClick=${run}><${Icon} name="play"
+          size=${14} />Run now</button></header>
+    <p class="cron-words">${cron.words}</p>
+    <p class="cron-line"><code>${cron.expression}</code><span class="faint">${cron.timezone}</span></p>
+    <div class="cron-next"><div><span class="faint">Next</span><strong>${next ? html`<${Ago} at_ms=${next} />` : "never"}</strong><span class="num faint">${next ? dayClock(next) : ""}</span></div>
+      <ol class="num faint" aria-label="After that">${later.map((at_ms) => html`<li key=${at_ms}
+          title=${exactTime(at_ms)}>${dayClock(at_ms)}</li>`)}</ol></div>
+    <footer class="panel-foot">${
+      last_run
+        ? html`<span class="faint">Last run</span><${Badge} state=${last_run.outcome} /><${Took}
+            ms=${last_run.duration_ms} /><${Ago} at_ms=${last_run.started_ms} />
+      ${last_run.trace_id && html`<a class="push" href=${href(["traces", last_run.trace_id])}>its trace</a>`}`
+        : html`<span class="faint">It has not run yet.</span>`
+    }
+      <span class="push"></span><${Cli} words=${["iii", "cron", "run", step]} /></footer></li>`;
+}

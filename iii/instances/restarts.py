@@ -1,0 +1,60 @@
+"""When an instance that died is started again, and when there is no sense in it. Pure: knows no process.
+
+    lived             the next start comes after
+    2 s and more      0.1 s
+    shorter           0.1 s, twice as much with each death in a row, at most 30 s
+    shorter, ended    0.1 s, twice as much with each such end in a row, at most 1 s: somebody outside did it,
+    from outside      and nothing is wrong with the instance; counted apart from its own deaths
+
+What is wrong for good (the configuration, a step) is tried once before anything ran.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Restarts"]
+
+PAUSE_S, PAUSE_MAX_S, ENDED_PAUSE_MAX_S = 0.1, 30.0, 1.0
+LIVED_S = 2.0
+STARTS_MAX = 3
+LATER_STARTS_MAX = 10  # once any instance ran, what is wrong may pass: a full disk, a file half deployed
+
+
+class Restarts:
+    """The deaths in a row of one instance's place."""
+
+    def __init__(self) -> None:
+        self._short = self._ended = self._at_start = self._by_itself = 0
+        self._for_good = False
+
+    def ready(self) -> None:
+        self._at_start, self._by_itself, self._for_good = 0, 0, False
+
+    def died_at_start(self, *, outside: bool = False, for_good: bool = False) -> float:
+        """It was never ready; how many seconds until the next start."""
+        self._at_start += 1
+        self._by_itself += not outside
+        self._for_good = for_good
+        return self._pause(outside)
+
+    def died(self, lived_s: float, *, outside: bool = False) -> float:
+        """It had been ready for so long; how many seconds until the next start."""
+        if lived_s >= LIVED_S:
+            self._short = self._ended = 0
+        return self._pause(outside)
+
+    def hopeless(self, *, any_ran: bool) -> bool:
+        """Whether to give it up, if all others are hopeless too. `any_ran`: whether any was ready once."""
+        if any_ran:
+            return self._by_itself >= LATER_STARTS_MAX
+        return self._for_good or self._at_start >= STARTS_MAX
+
+    def _pause(self, outside: bool) -> float:
+        if outside:
+            self._ended += 1
+            return _doubled(self._ended, ENDED_PAUSE_MAX_S)
+        self._short += 1
+        return _doubled(self._short, PAUSE_MAX_S)
+
+
+def _doubled(deaths: int, pause_max_s: float) -> float:
+    return min(PAUSE_S * 2.0 ** min(deaths - 1, 20), pause_max_s)

@@ -1,0 +1,99 @@
+"""What a supervisor gives an instance it starts, and what the instance tells it: the instance's side.
+
+    supervisor   --seat JSON, inherited sockets, one end of a line   ->   instance
+                 {"ready": [the start report]}                       <-
+                 {"refused": why, "for_good": bool}                  <-   it cannot start, or has failed
+                 the end of the line: the supervisor is no more      ->   drains, as on SIGTERM
+
+A supervisor that is killed leaves nobody behind: an instance that has not drained in time ends itself.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from iii.config import Config
+from iii.errors import ConfigError, IIIError, StepError, StoreDamaged, StoreIncompatible
+from iii.store.lmdb.liveness import mark_supervised
+
+_FOR_GOOD = (ConfigError, StepError, StoreDamaged, StoreIncompatible)
+
+__all__ = ["GRACE_S", "Line", "Seat", "Word"]
+
+GRACE_S = 10.0
+"""What a drain may take beyond `shutdown_timeout`: giving back what still runs, the last commits."""
+
+
+class Seat(Struct, frozen=True):
+    """`sockets`, `console`, `line`: file descriptors; only one of the instances has the console's. `format`,
+    `colour`: the log's, to fit the supervisor's output."""
+
+    number: int
+    of: int
+    sockets: tuple[int, ...]
+    line: int
+    format: Literal["text", "json"]
+    colour: bool
+    console: tuple[int, ...] = ()
+
+    def encoded(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def decoded(cls, text: str) -> Seat:
+        return msgspec.json.decode(text, type=cls)
+
+
+class Word(Struct, omit_defaults=True):
+    """A line of JSON on the line. `for_good`: starting it again, with the same files, leads to the same."""
+
+    ready: list[str] | None = None
+    refused: str = ""
+    for_good: bool = False
+
+
+class Line:
+    """The instance's end."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.of = seat.of
+        self._socket = socket.socket(fileno=seat.line)
+        self.sockets = [socket.socket(fileno=fd) for fd in seat.sockets]
+        self.console = [socket.socket(fileno=fd) for fd in seat.console]
+
+    def ready(self, report: Sequence[str]) -> None:
+        self._tell(Word(ready=list(report)))
+
+    def refuse(self, error: IIIError) -> None:
+        self._tell(Word(refused=str(error), for_good=isinstance(error, _FOR_GOOD)))
+
+    def watch(self, config: Config, left: Callable[[], object]) -> None:
+        """Call `left`, in a thread, when the supervisor is no more; the thread then sees to the end."""
+
+        def wait() -> None:
+            self._socket.recv(1)  # it never writes
+            try:
+                left()
+            except RuntimeError:  # the loop has ended already, and so will the process
+                pass
+            threading.Event().wait(config.shutdown_timeout_ms / 1000 + GRACE_S)
+            mark_supervised(config.store.path, os.getpid())
+            os._exit(1)
+
+        threading.Thread(target=wait, name="iii-supervisor", daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _tell(self, word: Word) -> None:
+        try:
+            self._socket.sendall(msgspec.json.encode(word) + b"\n")
+        except OSError:  # nobody listens any more: `watch` sees to the rest
+            pass

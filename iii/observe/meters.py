@@ -1,0 +1,78 @@
+"""Counts and times of this process, as plain numbers: what is added to on every message costs next to
+nothing.
+
+Owns no exposition and no sum over instances (snapshots.py, exposition.py). One thread writes, any may read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final, TypeAlias
+
+__all__ = ["BOUNDS_S", "Figures", "Histogram", "LaneKey", "RouteKey", "RouteMeter", "StepMeter"]
+
+BOUNDS_S: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+)  # fmt: skip
+"""Upper bounds of the buckets; one more holds what is beyond."""
+
+LaneKey: TypeAlias = tuple[str, str]
+"""(topic, step)"""
+RouteKey: TypeAlias = tuple[str, str, str]
+"""(method, path, step)"""
+
+
+class Histogram:
+    """How often it took how long. `counts`: per bucket, not added up."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+
+class StepMeter:
+    """The runs of one lane. `run`: from the call of the handler to its end; `wait`: from when a message could
+    have started until it did."""
+
+    __slots__ = ("cancelled", "dead", "done", "failed", "retried", "run", "snoozed", "started", "wait")
+
+    def __init__(self) -> None:
+        self.started = self.done = self.failed = self.retried = self.dead = 0
+        self.cancelled = self.snoozed = 0
+        self.run, self.wait = Histogram(), Histogram()
+
+
+class RouteMeter:
+    """The requests of one route, by status."""
+
+    __slots__ = ("statuses", "time")
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.time = Histogram()
+
+    def add(self, status: int, seconds: float) -> None:
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.time.add(seconds)
+
+
+class Figures:
+    """All of one engine. `enqueued`: messages sent by handlers, requests and the embedder, per topic; a
+    message for two steps is one. `lag`: how late the event loop was, looked at once a second."""
+
+    __slots__ = ("enqueued", "lag", "routes", "steps")
+
+    def __init__(self) -> None:
+        self.enqueued: dict[str, int] = {}
+        self.steps: dict[LaneKey, StepMeter] = {}
+        self.routes: dict[RouteKey, RouteMeter] = {}
+        self.lag = Histogram()
+
+    def sent(self, topic: str) -> None:
+        self.enqueued[topic] = self.enqueued.get(topic, 0) + 1

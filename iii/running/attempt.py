@@ -1,0 +1,81 @@
+"""One attempt at one message, from its start until what follows from it is committed or given up.
+
+Takes the answer of the store itself, in place of a future: a handler that never waits then costs the event
+loop neither a task nor a future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from iii.handling.context import Context
+from iii.model import Committed, Message, Txn
+from iii.running.bindings import Binding
+from iii.running.retry import DONE, Outcome
+
+__all__ = ["Attempt", "Settles"]
+
+
+class Settles(Protocol):
+    """Who is told what the store made of an attempt's Txn."""
+
+    def landed(self, attempt: Attempt) -> None: ...
+
+    def refused(self, attempt: Attempt, error: Exception) -> None: ...
+
+
+class Attempt:
+    """`over()` is called once: nothing of this attempt is left to do. `began`: perf_counter(); `seconds`:
+    from then to the outcome. `dropped`: enqueues of a failed attempt."""
+
+    __slots__ = (
+        "_over", "_settler", "began", "binding", "ctx", "dropped", "message", "outcome", "seconds",
+        "traceback", "txn",
+    )  # fmt: skip
+
+    txn: Txn
+    seconds: float
+
+    def __init__(
+        self,
+        message: Message,
+        binding: Binding,
+        ctx: Context,
+        began: float,
+        settler: Settles,
+        over: Callable[[], object],
+    ) -> None:
+        self.message, self.binding, self.ctx, self.began = message, binding, ctx, began
+        self.outcome: Outcome = DONE
+        self.traceback = ""
+        self.dropped = 0
+        self._settler = settler
+        self._over: Callable[[], object] | None = over
+
+    @property
+    def wait_ms(self) -> int:
+        """From when the message could have started until it did."""
+        message = self.message
+        return max(0, self.ctx.started_ms - (message.due_ms or message.enqueued_ms))
+
+    def end(self) -> None:
+        """Say that it is over. Idempotent."""
+        over, self._over = self._over, None
+        if over is not None:
+            over()
+
+    # ------------------------------------------------------------------- store.contract.Answer
+
+    def done(self) -> bool:
+        return self._over is None
+
+    def set_result(self, _: Committed) -> None:
+        if self.outcome is DONE and len(self.txn.ops) == 1:
+            self.binding.meter.done += 1
+            self.end()
+        else:
+            self._settler.landed(self)
+
+    def set_exception(self, error: Exception) -> None:
+        self._settler.refused(self, error)

@@ -1,0 +1,147 @@
+"""The sections of iii-config.yaml as frozen structs with their defaults. config.py reads them from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from iii.formats.units import is_loopback
+
+__all__ = [
+    "DAY",
+    "GIB",
+    "HOUR",
+    "KIB",
+    "MIB",
+    "OPEN_CONSOLE",
+    "SECOND",
+    "Backoff",
+    "ConsoleConfig",
+    "CorsConfig",
+    "Fsync",
+    "HistoryConfig",
+    "HttpConfig",
+    "LogConfig",
+    "LogFormat",
+    "QueueConfig",
+    "QueueRules",
+    "StoreConfig",
+    "StoreKind",
+]
+
+SECOND, HOUR, DAY = 1000, 3_600_000, 86_400_000
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+OPEN_CONSOLE = (
+    "is missing, and {host} is reached from other machines: whoever reaches the console can change what runs "
+    "here; set a token (a long random text), or host: 127.0.0.1"
+)
+
+Backoff: TypeAlias = Literal["fixed", "exponential"]
+Fsync: TypeAlias = Literal["commit", "meta", "interval"]
+StoreKind: TypeAlias = Literal["lmdb", "memory"]
+LogFormat: TypeAlias = Literal["auto", "text", "json"]
+
+
+class CorsConfig(Struct, frozen=True):
+    """Which browsers' pages may call. `max_age` in seconds, as the header has it."""
+
+    origins: tuple[str, ...] = ("*",)
+    methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    headers: tuple[str, ...] = ("*",)
+    credentials: bool = False
+    max_age: int = 600
+
+
+class HttpConfig(Struct, frozen=True):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 3000
+    body_bytes_max: int = MIB
+    head_bytes_max: int = 64 * KIB
+    timeout_ms: int = 30 * SECOND
+    head_timeout_ms: int = 5 * SECOND
+    keep_alive_ms: int = 75 * SECOND
+    send_timeout_ms: int = 30 * SECOND
+    lane: bool = True
+    cors: CorsConfig | None = None
+    idempotency_ttl_ms: int = DAY
+
+
+class StoreConfig(Struct, frozen=True):
+    path: Path
+    fsync: Fsync = "commit"
+    map_bytes: int = 64 * GIB
+    kind: StoreKind = "lmdb"
+
+
+class QueueConfig(Struct, frozen=True):
+    """The knobs of one queue as written; None = not written. QueueRules says what they mean."""
+
+    max_retries: int | None = None
+    retry_delay_ms: int | None = None
+    backoff: Backoff | None = None
+    retry_delay_max_ms: int | None = None
+    jitter: float | None = None
+    concurrency: int | None = None
+    max_in_flight: int | None = None
+    dead_letter_queue: str | None = None
+    timeout_ms: int | None = None
+    max_depth: int | None = None
+    retention_ms: int | None = None
+    max_crashes: int | None = None
+
+
+class QueueRules(Struct, frozen=True):
+    """What holds for one lane, every default filled in."""
+
+    dead_letter_queue: str
+    max_retries: int = 3  # after the first try
+    retry_delay_ms: int = SECOND
+    backoff: Backoff = "fixed"
+    retry_delay_max_ms: int = HOUR
+    jitter: float = 0.0  # share of the delay that is random, 0..1
+    concurrency: int = 32  # slots per instance
+    max_in_flight: int | None = None  # live leases over all instances
+    timeout_ms: int = 15 * 60 * SECOND
+    max_depth: int | None = None
+    retention_ms: int = 7 * DAY  # of a topic nobody subscribes to
+    max_crashes: int = 3
+
+
+class ConsoleConfig(Struct, frozen=True):
+    """`hosts`: further names under which browsers may ask for it, behind a proxy."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 3113
+    token: str | None = None
+    read_only: bool = False
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines may reach it and nothing keeps them out."""
+        return self.enabled and self.token is None and not is_loopback(self.host)
+
+
+class HistoryConfig(Struct, frozen=True):
+    """Run records: the newest `keep` (0 = none) that are younger and together smaller than this. Runs that
+    succeed are recorded for as many traces a second; those that fail always."""
+
+    keep: int = 10_000
+    max_age_ms: int = 7 * DAY
+    max_bytes: int = 256 * MIB
+    traces_per_second: int = 50
+
+
+class LogConfig(Struct, frozen=True):
+    """`redact`: fields whose values never reach the log. `file_bytes_max`: how much of the log the data
+    folder keeps for `iii logs`; 0 = none."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: LogFormat = "auto"
+    redact: tuple[str, ...] = ("authorization", "cookie", "password", "secret", "token", "api_key")
+    file_bytes_max: int = 16 * MIB

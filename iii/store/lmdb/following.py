@@ -1,0 +1,64 @@
+"""What a process follows of all others: the next changes, the end of a session; and what it shows of itself.
+
+Owns nobody's wake-up: the store looks at `_readers` again after each commit of its own and at each ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from iii.model import Change
+from iii.store.contract import Health, StoreFigures
+from iii.store.lmdb.browsing import Browsing
+from iii.store.lmdb.membership import Membership
+from iii.store.lmdb.waiting import Waiters
+from iii.store.lmdb.writer import Writer
+
+LOOK_S = 0.05
+"""How often a reader looks for other processes' commits where there is no session, so nothing to ring."""
+
+
+class Following(Browsing):
+    """The store's following half. `_membership` and `_readers` are there while the store is open."""
+
+    _membership: Membership
+    _readers: Waiters[Any]
+    _writer: Writer
+
+    async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
+        self._require_open()
+        found = self._changes(after, limit)
+        if found or wait_ms == 0:
+            return found
+        return await self._readers.wait(lambda: self._changes(after, limit), wait_ms, self._look_s)
+
+    @property
+    def session(self) -> int:
+        worker = self._membership.worker
+        return 0 if worker is None else worker.session
+
+    async def gone(self, session: int) -> None:
+        self._require_open()
+        await self._readers.wait(lambda: [] if self._is_on_record(session) else [session], None, self._look_s)
+
+    def show(self, health: Health, requests: Callable[[], int]) -> None:
+        self._membership.show(health, requests)
+
+    def figures(self) -> StoreFigures:
+        self._require_open()
+        meter, opened = self._writer.meter, self._opened
+        found = opened.env.info()
+        used_bytes = (found["last_pgno"] + 1) * opened.env.stat()["psize"]
+        return StoreFigures(
+            commits=meter.groups,
+            items=meter.items,
+            commit_s=meter.commit_ns / 1e9,
+            file_bytes=opened.file.stat().st_size,
+            used_bytes=used_bytes,
+            map_bytes=found["map_size"],
+        )
+
+    @property
+    def _look_s(self) -> float | None:
+        return None if self.session else LOOK_S

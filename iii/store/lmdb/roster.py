@@ -1,0 +1,89 @@
+"""The instances that live on a data folder, as their session files show them: read without opening the store.
+
+Owns no verdict: what follows from a session that is dead or stale is its peers' to decide (liveness.py).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from iii.clock import Clock, SystemClock
+from iii.store.contract import Health
+from iii.store.lmdb import machine
+from iii.store.lmdb.board import Board
+from iii.store.lmdb.liveness import BEAT_S, STALE_BEATS, Peer, session_ids
+
+__all__ = ["InstanceRow", "Seen", "roster"]
+
+Seen: TypeAlias = Health | Literal["stopped", "stale"]
+"""What an instance says of itself; or that its process was stopped, or that its heart beats no more."""
+
+STALE_MS: Final = round(1000 * BEAT_S * STALE_BEATS)
+PACE_MS: Final = 10_500
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+
+class InstanceRow(Struct, frozen=True):
+    """One live session. `in_flight`: messages whose handlers run; `requests`: HTTP requests being answered;
+    `messages_per_s`: settled a second, over the last 10 s."""
+
+    session: int
+    pid: int
+    health: Seen
+    uptime_ms: int
+    in_flight: int
+    requests: int
+    settled: int
+    messages_per_s: float
+    lanes: int
+
+
+def roster(folder: Path, clock: Clock | None = None) -> list[InstanceRow]:
+    """Every live session of this data folder, by session id; [] where there is no folder."""
+    now_ms = (clock or SystemClock()).delay_ms()
+    rows: list[InstanceRow] = []
+    for session in session_ids(folder):
+        peer = Peer(folder, session)
+        try:
+            board = peer.board()
+            if board is not None and not peer.is_dead():
+                rows.append(_row(session, board, now_ms))
+        finally:
+            peer.close()
+    return rows
+
+
+def _row(session: int, board: Board, now_ms: int) -> InstanceRow:
+    return InstanceRow(
+        session=session,
+        pid=board.pid,
+        health=_health(board, now_ms),
+        uptime_ms=max(0, now_ms - board.start * 1000 // TICKS_PER_S),
+        in_flight=len(board.running()) + board.unlisted,
+        requests=board.requests,
+        settled=board.settled,
+        messages_per_s=_per_second(board, now_ms),
+        lanes=board.lanes,
+    )
+
+
+def _health(board: Board, now_ms: int) -> Seen:
+    if board.namespace == machine.pid_namespace():
+        stat = machine.process_stat(board.pid)
+        if stat is not None and stat.stopped:
+            return "stopped"
+    last_ms = max((at_ms for at_ms, _ in board.pace()), default=now_ms)
+    return "stale" if now_ms - last_ms > STALE_MS else board.health
+
+
+def _per_second(board: Board, now_ms: int) -> float:
+    """From the oldest beat within PACE_MS until now; 0 where there was none."""
+    pace = [beat for beat in board.pace() if beat[0] > now_ms - PACE_MS]
+    if not pace:
+        return 0.0
+    since_ms, settled = pace[0]
+    return round((board.settled - settled) * 1000 / max(1, now_ms - since_ms), 1)

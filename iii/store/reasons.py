@@ -1,0 +1,141 @@
+"""Why a message waits: the one thing that holds it now, in words. Exact, as of the moment it is asked.
+
+state     held by
+leased    running: the instance that has it
+dead      that it died
+behind    group: the message that heads its group, and what holds that one
+later     retry, or delay: until when
+ready     paused, no_step, limit (max_in_flight), busy (every slot taken); else nothing: ready
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from iii.formats.units import duration_text
+from iii.model import ARCHIVE, LaneStats, Waiting
+from iii.store.contract import Store
+
+__all__ = ["Caps", "Reason", "why"]
+
+Code: TypeAlias = Literal[
+    "paused", "group", "retry", "delay", "limit", "no_step", "busy", "running", "dead", "ready"
+]
+
+
+class Reason(Struct, frozen=True):
+    """`until_ms`: wall clock, where it is known. `held_by`: the id of the message it waits behind."""
+
+    code: Code
+    text: str
+    until_ms: int | None = None
+    held_by: str | None = None
+
+
+class Caps(Struct, frozen=True):
+    """What holds for a lane: slots in one instance, live leases over all."""
+
+    slots: int
+    max_in_flight: int | None
+
+
+def why(
+    store: Store,
+    message: Waiting,
+    caps: Callable[[str, str], Caps | None],
+    find: Callable[[int], Waiting | None],
+) -> Reason:
+    """`caps(topic, step)`: None for a step that this process does not know. `find`: a message by its id."""
+    if message.step == ARCHIVE and message.dead is not None:
+        dead = message.dead
+        where = f"{dead.topic} of {dead.step}" if dead.step else dead.topic
+        return Reason("dead", f"it died in {where} after {_times(dead.attempts, 'attempt')}; redrive it")
+    match message.state:
+        case "leased":
+            return Reason("running", _runs_where(store, message))
+        case "behind":
+            return _behind(store, message, caps, find)
+        case "later":
+            return _later(store, message)
+    lane = _lane(store, message)
+    return _ready(store, message, lane, caps(message.topic, message.step)) if lane else _free()
+
+
+def _behind(
+    store: Store,
+    message: Waiting,
+    caps: Callable[[str, str], Caps | None],
+    find: Callable[[int], Waiting | None],
+) -> Reason:
+    group = message.group or ""
+    id = store.head(message.topic, message.step, group)
+    head = None if id is None else find(id)
+    if id is None or head is None or head.state == "behind":
+        return Reason("group", f'its group "{group}" runs one at a time, and another one is before it')
+    reason = why(store, head, caps, find)
+    text = f'message {id} is before it in group "{group}"; that one: {reason.text}'
+    return Reason("group", text, reason.until_ms, str(id))
+
+
+def _later(store: Store, message: Waiting) -> Reason:
+    now_ms = store.clock.delay_ms()
+    left_ms = max(0, (message.due_ms or now_ms) - now_ms)
+    until_ms = store.clock.wall_ms() + left_ms
+    wait = f"in {_about(left_ms)}"
+    lane = _lane(store, message)
+    held = "; but its queue is paused" if lane and lane.paused else ""
+    if message.attempts and message.error:
+        told = f"{_times(message.attempts, 'attempt')} failed, the next one is due {wait}{held}"
+        return Reason("retry", told, until_ms)
+    return Reason("delay", f"it was delayed and is due {wait}{held}", until_ms)
+
+
+def _ready(store: Store, message: Waiting, lane: LaneStats, caps: Caps | None) -> Reason:
+    if lane.paused:
+        return Reason("paused", "its queue is paused; resume it")
+    if not lane.served:
+        named = f"step {message.step}" if message.step else f"a step with a queue trigger on {message.topic}"
+        return Reason("no_step", f"no step serves it: no running instance has {named}")
+    if caps is not None and caps.max_in_flight is not None and lane.leased >= caps.max_in_flight:
+        return Reason("limit", f"max_in_flight is {caps.max_in_flight}, and as many are running")
+    if message.crashes:
+        return Reason(
+            "busy",
+            f"{_times(message.crashes, 'worker')} died while running it: it runs alone among such messages",
+        )
+    served_by = [row for row in store.sessions() if (message.topic, message.step) in map(tuple, row.lanes)]
+    if not served_by:
+        return Reason("no_step", "no step serves it: no instance runs at the moment")
+    slots = caps.slots * len(served_by) if caps is not None else None
+    if slots is not None and lane.leased >= slots:
+        return Reason("busy", f"every slot is busy: {lane.leased} of {slots} run, {lane.ready} are ready")
+    if lane.ready > 1:
+        return Reason("busy", f"it is one of {lane.ready} that are ready; slots take them as they come free")
+    return _free()
+
+
+def _free() -> Reason:
+    return Reason("ready", "nothing holds it: the next free slot takes it")
+
+
+def _runs_where(store: Store, message: Waiting) -> str:
+    row = next((row for row in store.sessions() if row.id == message.session), None)
+    where = f"instance pid {row.pid}" if row else f"session {message.session}, which has just ended"
+    return f"attempt {message.attempts + 1} is running on {where}"
+
+
+def _lane(store: Store, message: Waiting) -> LaneStats | None:
+    lanes = store.stats()
+    return next((row for row in lanes if (row.topic, row.step) == (message.topic, message.step)), None)
+
+
+def _times(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _about(ms: int) -> str:
+    """To the second, from a second on."""
+    return duration_text(ms if ms < 1000 else ms // 1000 * 1000)

@@ -1,0 +1,41 @@
+"""The store that a configuration asks for, and the instances that live on it. One of the few who know its
+kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iii.clock import Clock
+from iii.config import Config
+from iii.store.contract import Limits, Store
+
+if TYPE_CHECKING:
+    from iii.store.lmdb.roster import InstanceRow
+
+__all__ = ["roster_of", "store_of"]
+
+
+def store_of(config: Config, clock: Clock | None = None) -> Store:
+    """Not opened yet."""
+    history = config.history
+    limits = Limits(
+        runs_max=history.keep, runs_age_ms_max=history.max_age_ms, runs_bytes_max=history.max_bytes
+    )
+    if config.store.kind == "memory":
+        from iii.store.memory import MemoryStore
+
+        return MemoryStore(clock, limits)
+    from iii.store.lmdb import LmdbStore
+
+    kept = config.store
+    return LmdbStore(kept.path, clock=clock, limits=limits, fsync=kept.fsync, map_bytes=kept.map_bytes)
+
+
+def roster_of(data: Path | None, clock: Clock) -> list[InstanceRow]:
+    """Every live session of this data folder; [] for a store that lies in memory."""
+    if data is None:
+        return []
+    from iii.store.lmdb.roster import roster
+
+    return roster(data, clock)

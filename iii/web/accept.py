@@ -1,0 +1,87 @@
+"""Accepts connections on listening sockets. Knows nothing of HTTP.
+
+An accept loop of our own, because uvloop's ends for good, and in silence, when the process runs out of file
+descriptors. Here that is logged once, and accepting goes on when there are some again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["Acceptor"]
+
+BATCH_MAX = 64  # accepted in a row, before what they ask is looked at
+EXHAUSTED_S = 0.1  # until the next try
+
+_OF_THE_CLIENT = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, errno.EAGAIN}
+
+_log = logging.getLogger("iii.http")
+
+
+class Acceptor:
+    """Accepts until `close`, which closes the sockets. `make`: a connection's protocol, from its address."""
+
+    def __init__(self, sockets: Sequence[socket.socket], make: Callable[[str], asyncio.BaseProtocol]) -> None:
+        self._sockets, self._make = tuple(sockets), make
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[Any]] = set()
+        self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._exhausted = False
+        for each in self._sockets:
+            self._watch(each)
+
+    def close(self) -> None:
+        for each in self._sockets:
+            if (retry := self._retries.pop(each, None)) is not None:
+                retry.cancel()
+            else:
+                self._loop.remove_reader(each.fileno())
+            each.close()
+
+    async def settled(self) -> None:
+        """Wait until what was accepted has its protocol."""
+        if self._connecting:
+            await asyncio.wait(self._connecting)
+
+    def _watch(self, listener: socket.socket) -> None:
+        self._retries.pop(listener, None)
+        self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(BATCH_MAX):
+            try:
+                accepted, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _OF_THE_CLIENT:
+                    self._pause(listener, error)
+                return
+            self._exhausted = False
+            accepted.setblocking(False)
+            task = self._loop.create_task(self._connect(accepted, str(address[0])))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, accepted: socket.socket, client: str) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: self._make(client), accepted)
+        except OSError:  # it left again
+            accepted.close()
+        except Exception:
+            _log.exception("A connection could not be served")
+            accepted.close()
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        """No file descriptor or no memory for a connection: it waits in the backlog. To ask again at once
+        would keep the loop busy."""
+        self._loop.remove_reader(listener.fileno())
+        self._retries[listener] = self._loop.call_later(EXHAUSTED_S, self._watch, listener)
+        if not self._exhausted:
+            self._exhausted = True
+            _log.error("Connections wait to be accepted: %s (see `ulimit -n`)", error.strerror)

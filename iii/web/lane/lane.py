@@ -1,0 +1,125 @@
+"""What the connections of a lane share, and their bounds together: who is idle, what runs, the drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from iii.web.endpoint import Endpoint
+from iii.web.lane.answers import Heads
+from iii.web.lane.connection import Connection
+from iii.web.lane.eager import Eager
+from iii.web.lane.head import Parser
+from iii.web.response import Answer
+
+__all__ = ["HandOver", "Lane"]
+
+T = TypeVar("T")
+
+
+class HandOver(Protocol):
+    """Takes a connection over: `unread` is what came and was not answered, `eof` whether more can come."""
+
+    def __call__(self, transport: asyncio.Transport, unread: bytes, eof: bool) -> None: ...
+
+
+class Lane:
+    """For one server; made on its loop."""
+
+    def __init__(self, endpoint: Endpoint, hand_over: HandOver) -> None:
+        self.endpoint, self.config = endpoint, endpoint.config
+        self.loop = asyncio.get_running_loop()
+        self.eager: Eager[Answer] = Eager()
+        self.heads = Heads()
+        self.parse = Parser().parse
+        self.keep_alive_s = self.config.keep_alive_ms / 1000
+        self._to_hypercorn = hand_over
+        self._connections: set[Connection] = set()
+        self._idle: dict[Connection, float] = {}  # until when, the longest idle first
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended = asyncio.Event()
+        self._draining = False
+
+    def connection(self, client: str) -> Connection:
+        return Connection(self, client)
+
+    # ------------------------------------------------------------------------ what connections tell
+
+    def enter(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self.rest(connection)
+
+    def leave(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.wake(connection)
+        self._look_for_the_end()
+
+    def rest(self, connection: Connection) -> None:
+        """It waits for its next request."""
+        idle = self._idle
+        idle.pop(connection, None)
+        until = idle[connection] = self.loop.time() + self.keep_alive_s
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_at(until, self._close_idle)
+
+    def wake(self, connection: Connection) -> None:
+        """It is no longer idle."""
+        self._idle.pop(connection, None)
+
+    def follow(
+        self, connection: Connection, task: asyncio.Task[T], done: Callable[[asyncio.Task[T]], None]
+    ) -> None:
+        """A request goes on in `task`, whatever becomes of its connection."""
+        self.wake(connection)
+        self._tasks.add(task)
+        task.add_done_callback(done)
+        task.add_done_callback(self._task_ended)
+
+    def hand_over(
+        self, connection: Connection, transport: asyncio.Transport, unread: bytes, eof: bool
+    ) -> None:
+        self._to_hypercorn(transport, unread, eof)
+        self.leave(connection)
+
+    # --------------------------------------------------------------------------------------- the end
+
+    async def ended(self) -> None:
+        """Wait until no connection is open and no request runs."""
+        self._draining = True
+        self._look_for_the_end()
+        await self._ended.wait()
+
+    def close_idle(self) -> None:
+        for connection in list(self._idle):
+            connection.close()
+
+    async def abort(self) -> None:
+        """Cut off what is left."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.abort()
+        await self.eager.aclose()
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._look_for_the_end()
+
+    def _look_for_the_end(self) -> None:
+        if self._draining and not self._connections and not self._tasks:
+            self._ended.set()
+
+    def _close_idle(self) -> None:
+        """Close those whose time is over, and come back for the next one's."""
+        self._idle_timer = None
+        now = self.loop.time()
+        for connection, until in list(self._idle.items()):
+            if until > now:
+                self._idle_timer = self.loop.call_at(until, self._close_idle)
+                return
+            self.wake(connection)
+            connection.close()

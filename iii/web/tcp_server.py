@@ -1,0 +1,198 @@
+"""A connection of Hypercorn's, with three promises added that it leaves open.
+
+A head has a time to arrive in (408), a client has one to take its answer in (it is cut off), and an HTTP/2
+stream that ends before its body does is reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import LifespanState
+
+from iii.config import HttpConfig
+from iii.web.asgi import AsgiApp
+from iii.web.refused import head_too_slow
+from iii.web.response import failure
+from iii.web.sending import SendWatch
+
+__all__ = ["Hypercorn"]
+
+HEAD_ROOM_BYTES = 64 << 10  # heads a little too large get to the app, which says so in JSON
+
+_log = logging.getLogger("iii.http")
+
+
+class Hypercorn:
+    """Serves connections it is given with `app`. For one event loop; made on it."""
+
+    def __init__(self, app: AsgiApp, http: HttpConfig) -> None:
+        self._app, self._http = ASGIWrapper(app), http  # type: ignore[arg-type]
+        self._config, self._context = _hypercorn_config(http), WorkerContext(None)
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[asyncio.Task[None]] = set()
+
+    def protocol(self, client: str = "") -> asyncio.StreamReaderProtocol:
+        """The protocol of a new connection."""
+        return self._protocol(asyncio.StreamReader(limit=MAX_RECV, loop=self._loop))
+
+    def take_over(self, transport: asyncio.Transport, unread: bytes, eof: bool) -> None:
+        """Go on with a connection that another protocol has begun: `unread` is what it did not answer."""
+        reader = asyncio.StreamReader(limit=MAX_RECV, loop=self._loop)
+        protocol = self._protocol(reader)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        reader.feed_data(unread)
+        if eof:
+            reader.feed_eof()
+
+    async def ended(self) -> None:
+        """Wait until no connection is open."""
+        while self._connections:
+            await asyncio.wait(self._connections)
+
+    async def close_idle(self) -> None:
+        """Close idle connections, and the others when their requests are answered."""
+        await self._context.terminated.set()
+
+    async def abort(self) -> None:
+        """Cut off what is left."""
+        left = list(self._connections)
+        for each in left:
+            each.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _protocol(self, reader: asyncio.StreamReader) -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(reader, self._serve, self._loop)
+
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(
+            self._app, self._loop, self._config, self._context, LifespanState({}), reader, writer
+        )
+        connection.http = self._http
+        task = self._loop.create_task(connection.run_logged())
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+
+def _hypercorn_config(http: HttpConfig) -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = _log
+    config.include_server_header = False
+    config.keep_alive_timeout = http.keep_alive_ms / 1000
+    config.keep_alive_max_requests = 1 << 62
+    config.h11_max_incomplete_size = http.head_bytes_max + HEAD_ROOM_BYTES
+    config.h2_max_header_list_size = http.head_bytes_max
+    return config
+
+
+class _Connection(TCPServer):
+    http: HttpConfig
+    _watch: SendWatch | None = None
+    _senders = 0  # of them that wait; several with HTTP/2
+    _head_timer: asyncio.TimerHandle | None = None
+    _between_requests = True
+
+    async def run_logged(self) -> None:
+        try:
+            await self.run()
+        except Exception:
+            _log.exception("A connection failed")
+        finally:
+            self._disarm()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            return await self._watched(super().protocol_send(event), len(event.data))
+        if isinstance(event, Updated):
+            if isinstance(self.protocol.protocol, H2Protocol):
+                await _reset_broken(self.protocol.protocol)
+            self._between_requests = event.idle
+            self._disarm()
+            if event.idle and self.reader.at_eof():
+                return  # its client sends no more: waiting for the next request would only keep it open
+            if event.idle and self._has_part_of_head():
+                self._arm()
+        await super().protocol_send(event)
+
+    async def _watched(self, sending: Coroutine[Any, Any, None], size: int = 0) -> None:
+        """Wait for what sends `size` bytes, as long as the client takes anything."""
+        if self._watch is None:
+            self._watch = SendWatch(self.writer.transport, self.http.send_timeout_ms, self.loop)
+        self._watch.written_bytes += size
+        self._senders += 1
+        try:
+            await sending
+        finally:
+            self._senders -= 1
+            if not self._senders:
+                self._watch.stop()
+                self._watch = None
+
+    async def _close(self) -> None:
+        await self._watched(super()._close())
+
+    async def _read_data(self) -> None:
+        data = None
+        while data != b"":
+            try:
+                data = await self.reader.read(MAX_RECV)
+            except OSError:
+                break
+            if data and self._between_requests:
+                self._arm()
+            await self.protocol.handle(RawData(data))
+        await self.idle_task.stop()
+        await self.protocol.handle(Closed())
+
+    def _arm(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.http.head_timeout_ms / 1000, self._head_is_late)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not (self._between_requests and self._has_part_of_head()):
+            return
+        late = head_too_slow(self.http.head_timeout_ms)
+        sent = failure(late.status, late.message)
+        lines = [b"HTTP/1.1 408 Request Timeout", *(b"%s: %s" % pair for pair in sent.headers)]
+        assert isinstance(sent.body, bytes)
+        self.writer.write(b"\r\n".join([*lines, b"connection: close", b"", sent.body]))
+        self.writer.close()
+
+    def _has_part_of_head(self) -> bool:
+        """Whether the beginning of an HTTP/1 request waits for the rest. HTTP/2 frames (PING) are no head."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and bool(protocol.connection.trailing_data[0])
+
+
+async def _reset_broken(protocol: H2Protocol) -> None:
+    """Reset the streams whose application ended before their body did. Hypercorn forgets them, and their
+    clients wait on."""
+    for id, buffer in list(protocol.stream_buffers.items()):
+        if id not in protocol.streams and not buffer._complete:
+            await buffer.close()
+            with suppress(ProtocolError):  # the client reset it first
+                protocol.connection.reset_stream(id, ErrorCodes.INTERNAL_ERROR)
+            protocol.priority.unblock(id)
+            await protocol.has_data.set()
+            await protocol._flush()

@@ -1,0 +1,139 @@
+"""The lane against Hypercorn: the same bytes to the same site lead to the same calls and the same answers.
+
+Where the lane is stricter, the archive (requests.yaml) says why. Beyond the archive: its requests, damaged at
+random, and random bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import uvloop
+from archive_kit import Case, Door, Outcome, cases, door
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+CASES = cases()
+SPLIT = [case for case in CASES if len(case.sent) <= 400]
+
+
+class Doors:
+    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], lane: Door, hypercorn: Door) -> None:
+        self._run, self._lane, self._hypercorn = run, lane, hypercorn
+
+    def through(self, *parts: bytes) -> tuple[Outcome, Outcome]:
+        """(through the lane, through Hypercorn alone)"""
+        return self._run(self._lane.outcome(parts)), self._run(self._hypercorn.outcome(parts))
+
+    def through_the_lane(self, *parts: bytes) -> Outcome:
+        found = self._run(self._lane.outcome(parts))
+        assert isinstance(found, Outcome)
+        return found
+
+
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def doors(request: pytest.FixtureRequest) -> Iterator[Doors]:
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        stack = AsyncExitStack()
+        lane, hypercorn = (runner.run(stack.enter_async_context(door(lane=lane))) for lane in (True, False))
+        yield Doors(runner.run, lane, hypercorn)
+        runner.run(stack.aclose())
+
+
+def _assert_alike(lane: Outcome, hypercorn: Outcome, *, binary: bool = False) -> None:
+    assert lane.calls == hypercorn.calls
+    if binary:
+        assert (lane.rest[:9] == hypercorn.rest[:9]) and lane.replies == hypercorn.replies
+        return
+    assert lane.classes == hypercorn.classes
+    for ours, theirs in zip(lane.replies, hypercorn.replies, strict=True):
+        if ours.status < 400:
+            assert ours == theirs
+        else:
+            assert ours.connection == theirs.connection
+    assert lane.rest == hypercorn.rest
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_request_is_answered_as_by_hypercorn(case: Case, doors: Doors) -> None:
+    lane, hypercorn = doors.through(case.sent)
+    if case.stricter:
+        assert lane.calls == hypercorn.calls[: len(lane.calls)]
+        assert lane.classes[-1] == 4
+        assert lane.classes != hypercorn.classes
+    elif case.kinder:
+        assert lane.calls == hypercorn.calls
+        assert (lane.classes[-1], hypercorn.classes[-1]) == (2, 4)
+    else:
+        _assert_alike(lane, hypercorn, binary=case.binary)
+
+
+@pytest.mark.parametrize("case", SPLIT, ids=lambda case: case.name)
+def test_a_request_that_arrives_byte_by_byte_is_answered_as_in_one(case: Case, doors: Doors) -> None:
+    sent = case.sent
+    _assert_alike(
+        doors.through_the_lane(*(sent[at : at + 1] for at in range(len(sent)))),
+        doors.through_the_lane(sent),
+        binary=case.binary,
+    )
+
+
+def test_the_archive_holds_requests_that_are_answered_and_requests_that_are_refused() -> None:
+    assert len(CASES) > 300
+    assert len({case.name for case in CASES}) == len({case.sent for case in CASES}) == len(CASES)
+    assert any(case.stricter for case in CASES) and any(case.kinder for case in CASES)
+
+
+DAMAGE = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b" ",
+    b"\t",
+    b":",
+    b"\0",
+    b"0",
+    b"3",
+    b",",
+    b";",
+    b"\xff",
+    b"\x0b",
+    b"\r\n\r\n",
+]
+DAMAGE += [
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Host: b\r\n",
+    b"GET /echo HTTP/1.1\r\n",
+]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Requests of the archive, with something put in, taken out or replaced in a few places."""
+    sent = draw(st.sampled_from(SPLIT)).sent
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(sent)))
+        gone = draw(st.integers(0, 4))
+        put = draw(st.one_of(st.sampled_from(DAMAGE), st.binary(max_size=3)))
+        sent = sent[:at] + put + sent[at + gone :]
+    return sent
+
+
+@given(sent=st.one_of(damaged(), damaged(), st.binary(max_size=200)), at=st.integers(0, 400))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_request_never_does_in_the_lane_what_hypercorn_would_not_let_it(
+    sent: bytes, at: int, doors: Doors
+) -> None:
+    lane, hypercorn = doors.through(sent[:at], sent[at:])
+    assert lane.calls == hypercorn.calls[: len(lane.calls)]
+    if len(lane.calls) < len(hypercorn.calls):  # stricter
+        assert lane.classes[-1] == 4
+    elif lane.classes != hypercorn.classes and lane.classes[-1] != 4:  # kinder: see the archive
+        assert lane.replies[-1].connection == "close"
+        assert hypercorn.classes[-1] == 4
