@@ -1,134 +1,168 @@
 """Load tests with one command: `python bench/run.py [--json FILE] [--only SCENARIO] [--quick]`.
 
-Every figure stands beside the limit measured in the same run, so that ratios hold on any machine.
-Scenarios run the real engine in a process of its own and check their own result. See bench/README.md.
+Figures stand beside the limit measured in the same run, so that ratios hold on any machine. Scenarios run the
+real engine in processes of its own and check their own result; where one is wrong the run exits 1, after the
+others have run. See bench/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import core_scenario  # noqa: E402
-import limits  # noqa: E402
+from bench.machine import commit, machine
+from bench.metrics import METRICS
+from bench.scenarios import SCENARIOS, Scenario
+from bench.settings import Result, Round, Settings, WrongResult
+from bench.table import table
 
-Result = dict[str, float]
-
-
-def drain_medians(args: argparse.Namespace, concurrency: int) -> Result:
-    """The median of each metric over several drains, and their ratio to raw LMDB at the same group size."""
-    settings = {
-        "messages": 40_000 if args.quick else 200_000,
-        "producers": 512,
-        "concurrency": concurrency,
-        "fsync": args.fsync,
-        "dir": args.dir,
-    }
-    rounds = [_child("drain.py", settings) for _ in range(1 if args.quick else args.rounds)]
-    result = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
-    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        raw = limits.raw_lmdb(
-            Path(folder),
-            rows=settings["messages"],
-            group=max(1, round(result["writes_per_group"] / 2)),
-            value_bytes=200,
-            fsync=args.fsync,
-        )
-    result["limit_messages_per_s"] = raw["messages_per_s"]
-    result["ratio_to_limit"] = result["messages_per_s"] / raw["messages_per_s"]
-    return result
-
-
-def _child(script: str, settings: dict[str, object]) -> Result:
-    done = subprocess.run(
-        [sys.executable, str(HERE / script), json.dumps(settings)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{script} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def fsync_time(args: argparse.Namespace) -> Result:
-    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        return limits.fsync_us(Path(folder))
-
-
-SCENARIOS: dict[str, Callable[[argparse.Namespace], Result]] = {
-    "core": lambda args: core_scenario.run(quick=args.quick),
-    "fsync": fsync_time,
-    "drain": lambda args: drain_medians(args, 1024),
-    "drain_32": lambda args: drain_medians(args, 32),
-}
-
-
-def machine() -> dict[str, object]:
-    return {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-
-
-def commit() -> str:
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=HERE
-    )
-    return asked.stdout.strip()
+WIDTH_MIN = 118  # of the table where it goes into a file
 
 
 def main() -> None:
+    args = _arguments()
+    settings = Settings(
+        quick=args.quick,
+        rounds=1 if args.quick else args.rounds,
+        fsync=args.fsync,
+        folder=args.dir,
+        instances=args.instances,
+    )
+    screen = Console(stderr=True)
+    results, failures = run(args.only or list(SCENARIOS), settings, screen)
+    out = Console()
+    out.width = max(out.width, WIDTH_MIN)
+    out.print(table(results))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(document(settings, results), indent=2) + "\n")
+    for name, error in failures.items():
+        screen.print(f"[bold red]{name} is wrong:[/] ", end="")
+        screen.print(str(error), markup=False)
+    if failures:
+        raise SystemExit(1)
+
+
+def run(
+    names: list[str],
+    settings: Settings,
+    screen: Console,
+    scenarios: Mapping[str, Scenario] = SCENARIOS,
+) -> tuple[dict[str, Result], dict[str, WrongResult]]:
+    """The medians by scenario, and what was wrong with the others."""
+    results: dict[str, Result] = {}
+    failures: dict[str, WrongResult] = {}
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<44}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=screen) as progress:
+        everything = progress.add_task("all scenarios", total=len(names))
+        for name in names:
+            task = progress.add_task(name, total=settings.rounds)
+            rounds = _rounds(name, scenarios[name], settings, results, progress, task)
+            try:
+                results[name] = medians(list(rounds))
+                progress.update(task, description=name)
+            except WrongResult as error:
+                failures[name] = error
+                progress.update(task, description=f"{name}: [bold red]wrong[/]")
+            progress.advance(everything)
+    return results, failures
+
+
+def _rounds(
+    name: str,
+    scenario: Scenario,
+    settings: Settings,
+    earlier: dict[str, Result],
+    progress: Progress,
+    task: TaskID,
+) -> Iterator[Result]:
+    for _ in range(settings.rounds):
+        with _folder(settings) as folder:
+            round = Round(
+                settings, folder, lambda what: progress.update(task, description=f"{name}: {what}"), earlier
+            )
+            yield checked(name, scenario(round))
+        progress.advance(task)
+
+
+@contextmanager
+def _folder(settings: Settings) -> Iterator[Path]:
+    """Empty, on the disk to be measured, gone afterwards."""
+    with tempfile.TemporaryDirectory(
+        prefix="iii-bench-", dir=settings.folder, ignore_cleanup_errors=True
+    ) as name:
+        yield Path(name)
+
+
+def checked(name: str, result: Result) -> Result:
+    """In the order of bench/metrics.py; WrongResult where one of them is missing, or new."""
+    if unknown := result.keys() - METRICS[name].keys():
+        raise WrongResult(f"{name} measured {sorted(unknown)}, which bench/metrics.py does not know")
+    if missing := METRICS[name].keys() - result.keys():
+        raise WrongResult(f"{name} did not measure {sorted(missing)}")
+    return {metric: result[metric] for metric in METRICS[name]}
+
+
+def medians(rounds: list[Result]) -> Result:
+    return {metric: statistics.median(each[metric] for each in rounds) for metric in rounds[0]}
+
+
+def document(settings: Settings, results: dict[str, Result]) -> dict[str, object]:
+    asked = {
+        "quick": settings.quick,
+        "rounds": settings.rounds,
+        "fsync": settings.fsync,
+        "instances": settings.instances,
+    }
+    return {"machine": machine(), "commit": commit(), "settings": asked, "results": results}
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as JSON")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="run this scenario (repeatable)")
     parser.add_argument("--quick", action="store_true", help="one short round of each, under a minute in all")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median is taken (5)")
+    parser.add_argument("--rounds", type=_count, default=5, help="rounds of which the median is taken (5)")
+    parser.add_argument("--instances", type=_count, default=1, metavar="N", help="engines on one store (1)")
     parser.add_argument("--fsync", choices=["commit", "meta", "interval"], default="commit")
     parser.add_argument(
-        "--dir", default=None, help="folder for the stores: the disk to measure (a temporary one)"
+        "--dir", type=Path, help="folder for the stores: the disk to measure (a temporary one)"
     )
-    args = parser.parse_args()
-    names = args.only or list(SCENARIOS)
-    results: dict[str, Result] = {}
-    screen = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True) as progress:
-        for name in names:
-            task = progress.add_task(name, total=None)
-            results[name] = SCENARIOS[name](args)
-            progress.remove_task(task)
-    screen.print(table(results))
-    if args.json:
-        settings = {"quick": args.quick, "rounds": args.rounds, "fsync": args.fsync}
-        document = {"machine": machine(), "commit": commit(), "settings": settings, "results": results}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
+    return parser.parse_args()
 
 
-def table(results: dict[str, Result]) -> Table:
-    shown = Table("scenario", "metric", "value")
-    for name, result in results.items():
-        for i, (metric, value) in enumerate(result.items()):
-            shown.add_row(
-                name if i == 0 else "", metric, f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
-            )
-        shown.add_section()
-    return shown
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 if __name__ == "__main__":

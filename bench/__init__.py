@@ -1,0 +1,1 @@
+"""Load tests: `python bench/run.py`. README.md explains the method."""

@@ -1,0 +1,44 @@
+"""The scenarios by name, in the order they run: each measures one round and checks its own result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from bench.scenarios import (
+    backlog,
+    core,
+    drain,
+    fsync,
+    hello,
+    idle,
+    large,
+    latency,
+    pipeline,
+    start,
+    state,
+    timers,
+    writers,
+)
+from bench.settings import Result, Round
+
+Scenario: TypeAlias = Callable[[Round], Result]
+
+SCENARIOS: dict[str, Scenario] = {
+    "core": core.measure,
+    "fsync": fsync.measure,
+    "drain": partial(drain.measure, concurrency=1024),
+    "drain_32": partial(drain.measure, concurrency=32),
+    "backlog": backlog.measure,
+    "hello": hello.measure,
+    "pipeline": pipeline.measure,
+    "latency": latency.measure,
+    "latency_2": partial(latency.measure, instances_min=2),
+    "state": state.measure,
+    "timers": timers.measure,
+    "large": large.measure,
+    "start": start.measure,
+    "idle": idle.measure,
+    "writers": writers.measure,
+}
