@@ -29,7 +29,7 @@ TRACE_OUTCOMES = ("done", "failed", "dead", "running")
 
 
 class TraceView(Struct):
-    """root: what started it, as far as it is kept."""
+    """root: what started it, as far as it is kept. steps: in order of their first run."""
 
     trace_id: str
     root: str
@@ -39,6 +39,7 @@ class TraceView(Struct):
     runs: int
     failed: int
     outcome: str
+    steps: list[str]
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -124,6 +125,7 @@ def _view(found: list[Run]) -> TraceView:
         runs=len(found),
         failed=sum(run.outcome in ("failed", "dead") for run in found),
         outcome=_outcome(found),
+        steps=list(dict.fromkeys(run.step for run in sorted(found, key=lambda run: run.started_ms))),
     )
 
 

@@ -33,7 +33,7 @@ __all__ = ["QueueSource"]
 
 CLAIM_AGAIN_MS = 200
 GIVE_BACK_S = 5.0
-TURN_S = 0.002  # handlers that do not wait run so long before the loop looks at its sockets again
+TURN_S = 0.01  # handlers that do not wait run so long before the loop looks at its sockets again
 
 log = logging.getLogger("iii.queue")
 

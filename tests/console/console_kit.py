@@ -128,4 +128,23 @@ async def serving(
             yield Console(engine, http)
 
 
-__all__ = ["CONSOLE", "Console", "Events", "QueueConfig", "config", "serving", "step", "told", "until"]
+async def send_message(console: Console) -> dict[str, Any]:
+    """The example's request, and all it leads to."""
+    body = {"text": "hi", "priority": "high", "metadata": {"source": "x"}}
+    answer = await console.post("/api/request", {"method": "POST", "path": "/messages", "body": body})
+    await console.engine.idle(20, due_only=True)
+    return dict(answer)
+
+
+__all__ = [
+    "CONSOLE",
+    "Console",
+    "Events",
+    "QueueConfig",
+    "config",
+    "send_message",
+    "serving",
+    "step",
+    "told",
+    "until",
+]
