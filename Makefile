@@ -7,12 +7,13 @@ INSTANCES ?= 3
 SEEDS ?= 2000
 MINUTES ?= 10
 NATIVE := $(wildcard core/iii_core/*.pyx core/iii_core/*.pxd)
-.PHONY: run test lint bench crash soak simulation clean
+CHROMIUM := /usr/bin/chromium
+.PHONY: run test lint bench crash soak simulation chromium clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iii run -c iii-config.yaml
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test chromium
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-test
@@ -49,6 +50,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
 	@touch $@
+
+# What the browser tests open; where it cannot be had, the report of the tests names those that were left out.
+chromium:
+	@if [ ! -x $(CHROMIUM) ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium || true; \
+	fi
 
 clean:
 	rm -rf $(VENV) build data *.egg-info core/iii_core/*.so

@@ -123,7 +123,7 @@ function useChanges(namespace, list) {
       else
         refresh ||= setTimeout(() => {
           refresh = 0;
-          latest.current.reload();
+          if (latest.current.rows.length <= PAGE) latest.current.reload(); // more may have been read since
         }, REFRESH_MS);
     });
     return () => {

@@ -1,0 +1,130 @@
+"""The example in a folder of its own, with a few steps more, run by `iii run` and asked over HTTP."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from deadline import DEADLINE_S, until
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+store: {path: data}
+history: {traces_per_second: 1000000}
+queues:
+  message.sent: {dead_letter_queue: message.failed}
+"""
+STEPS = {
+    "mail_step.py": """
+from iii import queue
+
+config = {"name": "SendMail", "triggers": [queue("mail", config={"max_retries": 0})]}
+
+
+async def handler(mail, ctx):
+    if not await ctx.state.get("switches", "mail"):
+        raise ConnectionError("the mailbox is full")
+""",
+    "echo_step.py": """
+from iii import http, queue
+
+config = {"name": "Echo", "triggers": [http("POST", "/echo"), queue("echo")]}
+
+
+async def handler(input, ctx):
+    ctx.logger.info("Heard it")
+""",
+    "order_step.py": """
+from iii import state
+
+config = {"name": "WatchOrder", "triggers": [state(namespace="orders")]}
+
+
+async def handler(change, ctx):
+    ctx.logger.info("Order changed", {"status": change.value["status"]})
+""",
+    "many_step.py": """
+from iii import http
+
+config = {"name": "WriteMany", "triggers": [http("POST", "/many")]}
+
+
+async def handler(request, ctx):
+    for number in range(request.body["keys"]):
+        await ctx.state.set("many", f"key-{number:06}", number)
+    return {"written": request.body["keys"]}
+""",
+    "hostile_step.py": """
+from iii import queue
+
+config = {"name": "Hostile", "triggers": [queue("hostile", config={"max_retries": 0})]}
+
+
+async def handler(input, ctx):
+    text = input["text"]
+    ctx.logger.error(text, {text: text})
+    await ctx.state.set("hostile", text, {text: text})
+    raise ValueError(text)
+""",
+}
+Open = Callable[[str], Awaitable["Page"]]  # of a page by its hash
+
+
+class Project:
+    """`http` and `console`: clients of what `iii run` serves; it runs from here until `end`."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.copytree(ROOT / "steps", folder / "steps", ignore=shutil.ignore_patterns("__pycache__"))
+        for name, source in STEPS.items():
+            (folder / "steps" / name).write_text(source)
+        (folder / "iii-config.yaml").write_text(CONFIG)
+        self._output = folder / "output.txt"
+        ports = ["--port", "0", "--console-port", "0"]
+        with self._output.open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "iii", "run", *ports],
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self.http = self._client("address")
+        self.console = self._client("console")
+
+    def _client(self, name: str) -> httpx.Client:
+        def address() -> re.Match[str] | None:
+            assert self._process.poll() is None, self._output.read_text()
+            return re.search(rf"^ *{name} +(http://\S+)", self._output.read_text(), re.MULTILINE)
+
+        return httpx.Client(base_url=until(address)[1], trust_env=False, timeout=DEADLINE_S)
+
+    @property
+    def console_address(self) -> str:
+        return str(self.console.base_url).rstrip("/")
+
+    def post(self, path: str, body: object) -> None:
+        self.http.post(path, json=body).raise_for_status()
+
+    def enqueue(self, topic: str, data: object) -> str:
+        """The id of the message."""
+        body = {"topic": topic, "data": data}
+        return str(self.console.post("/api/enqueue", json=body).raise_for_status().json()["ids"][0])
+
+    def write(self, namespace: str, key: str, value: object) -> None:
+        """A new key."""
+        body = {"value": value, "if_version": 0}
+        self.console.put(f"/api/state/{namespace}/{key}", json=body).raise_for_status()
+
+    def end(self) -> None:
+        self.http.close()
+        self.console.close()
+        self._process.terminate()
+        assert self._process.wait(DEADLINE_S) == 0, self._output.read_text()
