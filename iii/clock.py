@@ -2,7 +2,8 @@
 
 `delay_ms` counts delays, leases and retries: it never goes back and goes on while the machine
 sleeps. `wall_ms` is the calendar: cron, dates shown to people. Nothing else in iii reads a clock
-to decide something; durations for logs may use time.perf_counter.
+to decide something; durations for logs, and how long the loop was busy, may use
+time.perf_counter.
 """
 
 from __future__ import annotations

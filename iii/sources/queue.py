@@ -6,6 +6,9 @@ At most one claim is out; it is replaced when the free slots are twice what it a
 once per turn of the loop. A worker is a long-lived task that runs message after message; where a handler
 waits, another worker goes on with the rest: there are never more than handlers waited at once.
 
+An instance that is busy does not hoard: it claims nothing just after its handlers
+held the loop, where a peer is idle.
+
 A slot is free when the commit that settled its message returned. A lane with more than one slot runs ahead of
 its commits: as many settlements as it has slots may be under way while its slots are in use again.
 """
@@ -33,6 +36,8 @@ __all__ = ["QueueSource"]
 
 CLAIM_AGAIN_MS = 200
 GIVE_BACK_S = 5.0
+LAG_S = 0.02  # an instance whose handlers held the loop so long leaves work to idle ones, for HELD_BACK_MS
+HELD_BACK_MS = 5
 TURN_S = 0.01  # handlers that do not wait run so long before the loop looks at its sockets again
 
 log = logging.getLogger("iii.queue")
@@ -84,7 +89,7 @@ class QueueSource:
         self._claim: asyncio.Future[list[Message]] | None = None
         self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
         self._asked: dict[Lane, int] = {}
-        self._looking = False
+        self._looking = self._lags = self._held_back = False
         self._stopping = True
         self._drained = asyncio.Event()
 
@@ -129,6 +134,8 @@ class QueueSource:
         self._looking = False
         if self._stopping:
             return
+        if self._lags and self._hold_back():
+            return
         demand = self._dispatcher.demand()
         asked = self._asked
         if self._claim is not None and all(asked.get(lane, 0) * 2 > free for lane, free in demand.items()):
@@ -143,6 +150,20 @@ class QueueSource:
                 return
             self._claims.add(self._claim)
             self._claim.add_done_callback(self._answered)
+
+    def _hold_back(self) -> bool:
+        """Whether idle peers go first; called once, it is so for HELD_BACK_MS."""
+        if not self._held_back:
+            if not self._store.has_idle_peer():
+                self._lags = False
+                return False
+            self._held_back = True
+            self._timers.after(HELD_BACK_MS, self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        self._held_back = self._lags = False
+        self._look()
 
     def _ask_again(self, error: IIIError) -> None:
         """After a while, unless the store is closed."""
@@ -204,10 +225,11 @@ class QueueSource:
         """A worker: one message after the other, until it is cancelled."""
         task = asyncio.current_task()
         assert task is not None
-        until = time.perf_counter() + TURN_S
+        clock = time.perf_counter
+        began = clock()
         while True:
             try:
-                while self._ready and time.perf_counter() < until and not task.cancelling():
+                while self._ready and clock() - began < TURN_S and not task.cancelling():
                     slots, message = self._ready.popleft()
                     rest = self._runner.start(message, slots.binding, slots.over)
                     if rest is not None:
@@ -216,9 +238,10 @@ class QueueSource:
                             await rest
                         finally:
                             self._handled(slots)
-                        until = time.perf_counter() + TURN_S
+                        began = clock()
                     else:
                         self._handled(slots)
+                self._lags |= clock() - began > LAG_S
                 if self._stopping and task.cancelling():  # its handler swallowed the cancellation
                     self._rouse()
                     return
@@ -226,7 +249,7 @@ class QueueSource:
             except asyncio.CancelledError:
                 if not self._runner.forget_cancellation(task):
                     raise
-            until = time.perf_counter() + TURN_S
+            began = clock()
 
     async def _turn(self) -> None:
         """Wait for work, or let the loop have its turn."""

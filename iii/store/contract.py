@@ -171,6 +171,10 @@ class Store(Protocol):
         """How this session is, for whoever lists the instances. `requests`: asked now and then, in any
         thread, how many HTTP requests are being answered."""
 
+    def has_idle_peer(self) -> bool:
+        """Whether another live session is ready and runs nothing."""
+        ...
+
     async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
         """Lease up to demand[lane] messages per lane; parks until there is one (`wait_ms` None: for ever).
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from engine_kit import RecordingStore, config, running, step
 from iii import Context, queue
 from iii.clock import FakeClock
 from iii.engine import Engine
-from iii.model import Committed, Txn
+from iii.model import Committed, Lane, Message, Txn
+from iii.sources.queue import HELD_BACK_MS, LAG_S
 from iii.store.memory import MemoryTables
 
 
@@ -138,6 +141,41 @@ async def test_a_slot_is_free_when_the_commit_that_settled_returned() -> None:
         await engine.enqueue("in", 2)
         await engine.idle(10)
     assert events == ["ran", "landed", "ran", "landed"]
+
+
+@pytest.mark.parametrize("peer_is_idle", [True, False])
+async def test_an_instance_whose_loop_lags_claims_nothing_while_a_peer_is_idle(peer_is_idle: bool) -> None:
+    events: list[str] = []
+    clock = FakeClock()
+
+    class Watched(RecordingStore):
+        def has_idle_peer(self) -> bool:
+            events.append("looked for idle peers")
+            return peer_is_idle
+
+        def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
+            events.append("claimed")
+            return super().ask(demand)
+
+    async def handler(data: Any) -> None:
+        events.append("ran")
+        until = time.perf_counter() + 2 * LAG_S
+        while time.perf_counter() < until:
+            pass
+
+    one = step(handler, queue("in", config={"concurrency": 1}))
+    async with Engine(config(), [one], store=Watched(clock)) as engine:
+        await turns()
+        await engine.enqueue("in", 1)
+        while "looked for idle peers" not in events:
+            await asyncio.sleep(0)
+        await turns()
+        held_back = events[-1] == "looked for idle peers"
+        assert held_back is peer_is_idle, events
+        clock.advance(HELD_BACK_MS)
+        await engine.enqueue("in", 2)
+        await engine.idle(10)
+        assert events.count("ran") == 2
 
 
 async def test_a_group_runs_one_at_a_time_in_order_through_retries() -> None:

@@ -49,6 +49,26 @@ def hold_its_own(folder: Path, pipe: Connection) -> None:
     asyncio.run(run())
 
 
+def be_idle_then_busy(folder: Path, pipe: Connection) -> None:
+    """Say so each time."""
+
+    async def run() -> None:
+        store = LmdbStore(folder)
+        await store.open()
+        await store.open_session([LanePolicy(*JOBS)])
+        store.show("ready", lambda: 0)
+        claim = store.ask({JOBS: 1})
+        pipe.send("idle")
+        await asyncio.to_thread(pipe.recv)
+        await store.commit(Txn([Enqueue("jobs", b"x")]))
+        (message,) = await claim
+        store.start(message.lease)
+        pipe.send("busy")
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
 def commit(folder: Path, pipe: Connection) -> None:
     """Without a session, as a command line does."""
 

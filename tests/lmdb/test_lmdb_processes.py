@@ -35,6 +35,9 @@ class Child:
     async def hears(self) -> Any:
         return await asyncio.wait_for(asyncio.to_thread(self._pipe.recv), WAIT_S)
 
+    def tell(self, what: str) -> None:
+        self._pipe.send(what)
+
     def end(self) -> None:
         self.process.kill()
         self.process.join()
@@ -92,6 +95,19 @@ async def test_an_idle_survivor_that_committed_nothing_since_the_other_came_buri
     await asyncio.to_thread(until, given_back, "the message of the killed process is ready")
     assert [session.pid for session in store.sessions()] == [os.getpid()]
     claim.cancel()
+
+
+async def test_a_peer_is_idle_while_it_is_ready_and_runs_nothing(tmp_path: Path, store: LmdbStore) -> None:
+    await store.open_session([LanePolicy("mail", "Send")])
+    store.show("ready", lambda: 0)
+    assert not store.has_idle_peer()
+    child = Child(other_process.be_idle_then_busy, tmp_path / "data")
+    assert await child.hears() == "idle"
+    assert store.has_idle_peer()
+    child.tell("go on")
+    assert await child.hears() == "busy"
+    assert not store.has_idle_peer()
+    child.end()
 
 
 async def test_a_commit_of_another_process_wakes_a_parked_claim_and_a_parked_reader(

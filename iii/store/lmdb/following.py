@@ -6,12 +6,14 @@ Owns nobody's wake-up: the store looks at `_readers` again after each commit of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from iii.model import Change
 from iii.store.contract import Health, StoreFigures
 from iii.store.lmdb.browsing import Browsing
 from iii.store.lmdb.membership import Membership
+from iii.store.lmdb.roster import roster
 from iii.store.lmdb.waiting import Waiters
 from iii.store.lmdb.writer import Writer
 
@@ -22,6 +24,7 @@ LOOK_S = 0.05
 class Following(Browsing):
     """The store's following half. `_membership` and `_readers` are there while the store is open."""
 
+    path: Path
     _membership: Membership
     _readers: Waiters[Any]
     _writer: Writer
@@ -44,6 +47,10 @@ class Following(Browsing):
 
     def show(self, health: Health, requests: Callable[[], int]) -> None:
         self._membership.show(health, requests)
+
+    def has_idle_peer(self) -> bool:
+        peers = (row for row in roster(self.path) if row.session != self.session)
+        return any(peer.health == "ready" and not peer.in_flight for peer in peers)
 
     def figures(self) -> StoreFigures:
         self._require_open()

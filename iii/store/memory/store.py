@@ -192,6 +192,9 @@ class MemoryStore(MemoryReads):
     def show(self, health: Health, requests: Callable[[], int]) -> None:
         """Nobody lists the instances of a store that only this process sees."""
 
+    def has_idle_peer(self) -> bool:
+        return False
+
     def start(self, lease: Lease) -> None:
         with self._tables.atomic():
             if (lease.session, lease.id) in self._tables.leased:
