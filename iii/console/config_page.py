@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ SECRETS = ("token", "password", "secret", "api_key")
 
 def config(ask: Ask) -> dict[str, Any]:
     held = ask.means.config
-    effective = msgspec.to_builtins(held, enc_hook=_plain)
+    effective = msgspec.to_builtins(held, enc_hook=str)  # paths
     effective.pop("root"), effective.pop("file")
     hide = Redaction((*held.log.redact, *SECRETS))
     names = effective["log"].pop("redact")
@@ -27,12 +26,6 @@ def config(ask: Ask) -> dict[str, Any]:
     if held.console.token is None:
         shown["console"]["token"] = None
     return {"file": str(held.file) if held.file else None, "effective": _marked(shown)}
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError
 
 
 def _marked(value: Any) -> Any:

@@ -11,21 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from browser_project import Open, Project
+from chromium import CHROMIUM, FLAGS
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WAIT_MS = 30_000
 HERE = Path(__file__).parent
 TESTS = [

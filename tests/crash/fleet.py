@@ -80,7 +80,9 @@ class Separate:
         self._start(port)
 
     def hang_up(self) -> None:
-        raise NotImplementedError("only a supervisor is told SIGHUP")
+        """An engine without a supervisor takes no notice."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGHUP)
 
     async def stop(self) -> list[int]:
         engines = [engine for engine, _ in self._engines.values()]

@@ -1,6 +1,6 @@
 """Screenshots of each page of a running console, dark and light, wide and narrow.
 
-    python tests/console/screenshots.py http://127.0.0.1:3113 docs/console
+    python tests/browser/screenshots.py http://127.0.0.1:3113 docs/console
 
 Wants playwright and Debian's chromium. What the pages show is whatever the engine has: send it some work
 first. Says what was logged as an error, and which page scrolls sideways, and exits 1 where there was any.
@@ -16,19 +16,9 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
+from chromium import CHROMIUM, FLAGS
 from playwright.sync_api import Browser, Page, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SIZES = {1280: 800, 400: 820}
 SCHEMES = ("dark", "light")
 SETTLE_MS = 700
