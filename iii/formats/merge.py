@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from iii.errors import BadMerge, InputError
 
-__all__ = ["OPS_MAX", "PATH_DEPTH_MAX", "encode_patch", "evaluate"]
+__all__ = ["OPS_MAX", "PATH_DEPTH_MAX", "encode_patch", "evaluate", "merged"]
 
 PATH_DEPTH_MAX = 64
 OPS_MAX = 1_000
@@ -72,6 +72,11 @@ _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def evaluate(old: bytes | None, patch: bytes) -> bytes:
     """The value after `patch`; `old` None = there is none yet. BadMerge where the two do not fit."""
+    return merged(old, patch)[0]
+
+
+def merged(old: bytes | None, patch: bytes) -> tuple[bytes, Any]:
+    """As `evaluate`: the value encoded, and as what it decodes to."""
     try:
         change = _patches.decode(patch)
     except _DECODE_ERRORS as error:
@@ -89,7 +94,8 @@ def evaluate(old: bytes | None, patch: bytes) -> bytes:
         for op in change:
             _apply(holder, op)
     try:
-        return orjson.dumps(holder.get(_ROOT, {}))
+        value = holder.get(_ROOT, {})
+        return orjson.dumps(value), value
     except TypeError as error:  # an integer over 64 bits, or nested too deeply
         raise BadMerge(f"the result cannot be stored as JSON: {error}") from None
 

@@ -8,7 +8,6 @@ retry rule and no engine.
 from __future__ import annotations
 
 import asyncio
-import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +16,10 @@ from msgspec import Struct, field
 
 from iii import trace
 from iii.errors import IIIError, UndeclaredTopic
-from iii.handling.draft import Draft, StateEntry
+from iii.handling.draft import Draft
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
-from iii.model import Committed, Delete, Enqueue, Hold, Message, Op, Txn
+from iii.handling.state import State
+from iii.model import Committed, Enqueue, Hold, Message, Op, Txn
 from iii.observe.capture import CapturedLines, NamedEffects
 from iii.observe.logs import StepLogger
 from iii.observe.meters import Figures
@@ -28,9 +28,8 @@ from iii.store.contract import Store
 from iii.store.patience import Sleep, may_land, patiently
 from iii.trace import Sampler, Trace
 
-__all__ = ["Context", "Runtime", "StartedBy", "State"]
+__all__ = ["Context", "Runtime", "StartedBy"]
 
-CLEAR_ATOMIC_MAX = 1_000
 NOTHING = Committed(0, [])
 
 
@@ -129,9 +128,9 @@ class Context:
         """Logs with the step, the attempt and the trace id: `ctx.logger.info("Sent", {"to": name})`."""
         if self._logger is None:
             level = self._runtime.captures
-            if level is not None:
+            if level is not None and self.captured is None:
                 self.captured = CapturedLines(self._runtime.store.clock.wall_ms, level)
-            self._logger = StepLogger(self._step.name, self.attempt, self.trace.trace_id, self.captured)
+            self._logger = StepLogger(self._step.name, self.attempt, self._told_trace_id, self.captured)
         return self._logger
 
     @property
@@ -227,9 +226,17 @@ class Context:
         """Whether `settle` has something to commit, or a flush to wait for."""
         return self._flight is not None or (self._draft is not None and self._draft.buffered)
 
+    def _told_trace_id(self) -> str:
+        return self.trace.trace_id
+
     def end(self, *, enqueues: bool = True) -> list[Op]:
-        """Take what is buffered, with or without the enqueues. Later use raises HandlerEnded."""
+        """Take what is buffered, with or without the enqueues. Later use raises HandlerEnded.
+
+        Lets go of what refers back to this context, so that its memory is free at once: left to the garbage
+        collector, thousands of ended contexts push those that run out of the processor's caches.
+        """
         self._ended = True
+        self._state = self._logger = None
         draft = self._draft
         if draft is None:
             return []
@@ -318,73 +325,3 @@ class Context:
 
     def _waits(self, error: IIIError) -> bool:
         return self._sleep is not None and may_land(error)
-
-
-class State:
-    """`ctx.state`: own writes show at once, others' as soon as they are committed."""
-
-    __slots__ = ("_ctx", "_draft")
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx, self._draft = ctx, ctx.draft
-
-    async def get(self, namespace: str, key: str, default: Any = None) -> Any:
-        """The value, or `default` where there is none."""
-        await self._ctx.landed()
-        return self._draft.get(namespace, key, default)
-
-    async def entry(self, namespace: str, key: str) -> StateEntry | None:
-        """The value with its version (for `if_version`) and time; None where there is none."""
-        await self._ctx.landed()
-        return self._draft.entry(namespace, key)
-
-    async def set(self, namespace: str, key: str, value: object, *, if_version: int | None = None) -> None:
-        """Write a value. if_version: Conflict unless the committed value has it (0: there is none)."""
-        await self._ctx.landed()
-        self._draft.set(namespace, key, value, if_version)
-
-    async def update(self, namespace: str, key: str, patch: object) -> Any:
-        """Merge a partial object, or apply ops like {"type": "increment", "path": "count", "by": 1}.
-
-        Evaluated again at commit, so that it never conflicts; returns this handler's view, which is
-        therefore no sequence number. BadMerge where the value is of another type.
-        """
-        await self._ctx.landed()
-        return self._draft.update(namespace, key, patch)
-
-    async def delete(self, namespace: str, key: str, *, if_version: int | None = None) -> bool:
-        """Delete a value; whether there was one."""
-        await self._ctx.landed()
-        return self._draft.delete(namespace, key, if_version)
-
-    async def list(
-        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
-    ) -> list[Any]:
-        """The values in key order. Without limit= all, TooLarge beyond 10,000."""
-        await self._ctx.landed()
-        return [entry.value for entry in self._draft.entries(namespace, prefix, after, limit)]
-
-    async def items(
-        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
-    ) -> builtins.list[tuple[str, Any]]:
-        """The (key, value) pairs in key order; as `list`. Next page: after=the last key."""
-        await self._ctx.landed()
-        return [(entry.key, entry.value) for entry in self._draft.entries(namespace, prefix, after, limit)]
-
-    async def namespaces(self) -> builtins.list[str]:
-        """The namespaces that hold something."""
-        await self._ctx.landed()
-        return self._draft.namespaces()
-
-    async def clear(self, namespace: str, *, prefix: str = "") -> int:
-        """Delete all keys (of a prefix); how many. Beyond 1,000 it commits at once, in chunks."""
-        await self._ctx.landed()
-        count = 0
-        while (
-            len(keys := self._draft.committed_keys(namespace, prefix, CLEAR_ATOMIC_MAX + 1))
-            > CLEAR_ATOMIC_MAX
-        ):
-            await self._ctx.commit_apart([Delete(namespace, key) for key in keys])
-            count += len(keys)
-        keys += self._draft.own_keys(namespace, prefix)
-        return count + sum(self._draft.delete(namespace, key, None) for key in keys)

@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from iii.errors import Conflict, HandlerEnded, InputError, TooLarge
 from iii.formats import codec
-from iii.formats.merge import encode_patch, evaluate
-from iii.model import Delete, Enqueue, Entry, Merge, Op, Put, Txn
+from iii.formats.merge import encode_patch, evaluate, merged
+from iii.model import Delete, Enqueue, Entry, Merge, Op, Put
 from iii.store.contract import Store
-from iii.store.limits import check
+from iii.store.limits import check_op, check_value
 
 __all__ = ["LIST_MAX", "Draft", "StateEntry"]
 
@@ -179,8 +179,8 @@ class Draft:
         entry = self._store.get(namespace, key)
         write = self._writes.get((namespace, key))
         before = write.over(entry) if write is not None else entry.value if entry is not None else None
-        value = evaluate(before, encoded)
-        check(Txn((Put(namespace, key, value),)), self._limits)
+        value, view = merged(before, encoded)
+        check_value(value, self._limits)
         if write is not None and not write.patches:
             self._replace(namespace, key, value, None)
         else:
@@ -189,7 +189,7 @@ class Draft:
             write.patches.append(encoded)
             write.size += len(encoded)
             write.seen = entry.version if entry is not None else 0, value
-        return codec.decode(value)
+        return view
 
     def enqueue(self, op: Enqueue) -> None:
         self.check_open()
@@ -219,7 +219,7 @@ class Draft:
     def _check(self, op: Put | Merge | Delete) -> None:
         if op.namespace.startswith("$"):
             raise InputError(f"bad namespace {op.namespace!r}: names that begin with $ are the engine's own")
-        check(Txn((op,)), self._limits)
+        check_op(op, self._limits)
 
     def _grow(self, ops: int, size: int) -> None:
         """Count what is buffered; TooLarge, with nothing changed, beyond what one Txn holds."""

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from iii.errors import InputError, ValidationError
 from iii.formats import codec
 from iii.formats.units import duration_ms, nearest, shown
-from iii.model import PRIORITIES, Enqueue, Txn, Unique
+from iii.model import PRIORITIES, Enqueue, Unique
 from iii.schema import Validator
 from iii.store.contract import Limits
-from iii.store.limits import check
+from iii.store.limits import check_op
 
 __all__ = ["UNIQUE_TTL_MS", "Delay", "Outbox", "Priority", "UniqueKey", "priority_of"]
 
@@ -85,7 +85,7 @@ class Outbox:
 
     def check(self, op: Enqueue) -> None:
         """InputError or TooLarge where the commit would refuse `op`, told to who only buffers it."""
-        check(Txn((op,)), self._limits)
+        check_op(op, self._limits)
 
 
 def priority_of(priority: object) -> int:

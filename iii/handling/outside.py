@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from iii.handling.context import CLEAR_ATOMIC_MAX
 from iii.handling.draft import Draft, StateEntry
+from iii.handling.state import CLEAR_ATOMIC_MAX
 from iii.model import Txn
 from iii.store.contract import Store
 from iii.trace import Sampler

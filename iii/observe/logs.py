@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 from iii.observe.capture import CapturedLines
@@ -27,13 +28,16 @@ _PLAIN = "\x1b[0m"
 class StepLogger:
     """`ctx.logger`: a message and its fields, as a mapping or as keywords. Costs nothing when not wanted.
 
-    captured: takes each line too, for the run's record."""
+    trace_id: tells it; asked when the first line is shown. captured: takes each line too, for the run's
+    record."""
 
-    __slots__ = ("_captured", "_context", "_log")
+    __slots__ = ("_attempt", "_captured", "_log", "_step", "_trace_id")
 
-    def __init__(self, step: str, attempt: int, trace_id: str, captured: CapturedLines | None = None) -> None:
-        self._log = logging.getLogger(f"iii.step.{step}")
-        self._context = {"step": step, "attempt": attempt, "trace_id": trace_id}
+    def __init__(
+        self, step: str, attempt: int, trace_id: Callable[[], str], captured: CapturedLines | None = None
+    ) -> None:
+        self._log = _logger(step)
+        self._step, self._attempt, self._trace_id = step, attempt, trace_id
         self._captured = captured
 
     def debug(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
@@ -67,7 +71,8 @@ class StepLogger:
             captured.add(level, str(message), told)
         if not is_shown:
             return
-        extra = {"context": self._context, "fields": told}
+        context = {"step": self._step, "attempt": self._attempt, "trace_id": self._trace_id()}
+        extra = {"context": context, "fields": told}
         self._log.log(level, "%s", message, extra=extra, exc_info=exc_info, stacklevel=3)
 
 
@@ -142,6 +147,12 @@ def configure(
 def chosen(format: str, out: TextIO) -> Literal["text", "json"]:
     """What `auto` means on `out`."""
     return "json" if format == "json" or (format == "auto" and not out.isatty()) else "text"
+
+
+@lru_cache(maxsize=1024)
+def _logger(step: str) -> logging.Logger:
+    """Asking logging itself takes a lock."""
+    return logging.getLogger(f"iii.step.{step}")
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -25,6 +25,7 @@ from iii.model import (
     LanePolicy,
     Mark,
     Merge,
+    Op,
     Pause,
     Put,
     Record,
@@ -41,7 +42,9 @@ __all__ = [
     "check",
     "check_demand",
     "check_lane",
+    "check_op",
     "check_policies",
+    "check_value",
 ]
 
 ENGINE_NAME_BYTES = 16
@@ -61,8 +64,25 @@ def check(txn: Txn, limits: Limits) -> int:
     for op in txn.ops:
         size += _CHECKS[type(op)](op, limits)
     if size > limits.txn_bytes_max:
-        raise TooLarge(f"a Txn of {size} bytes, at most {limits.txn_bytes_max}: commit in parts")
+        _refuse_size(size, limits)
     return size
+
+
+def check_op(op: Op, limits: Limits) -> int:
+    """As `check`, for a Txn of this op alone."""
+    size = _CHECKS[type(op)](op, limits)
+    if size > limits.txn_bytes_max:
+        _refuse_size(size, limits)
+    return size
+
+
+def check_value(value: bytes, limits: Limits) -> None:
+    """TooLarge where no key may hold `value`."""
+    _sized("value", value, limits.value_bytes_max)
+
+
+def _refuse_size(size: int, limits: Limits) -> None:
+    raise TooLarge(f"a Txn of {size} bytes, at most {limits.txn_bytes_max}: commit in parts")
 
 
 @lru_cache(maxsize=4096)

@@ -11,8 +11,9 @@ from engine_kit import RecordingStore, running, step
 
 from iii import Context, QueueFull, queue
 from iii.errors import StoreFull
-from iii.handling.context import CLEAR_ATOMIC_MAX, Runtime, StartedBy
+from iii.handling.context import Runtime, StartedBy
 from iii.handling.outbox import Outbox
+from iii.handling.state import CLEAR_ATOMIC_MAX
 from iii.model import Committed, Put, Txn
 
 

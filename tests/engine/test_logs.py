@@ -29,7 +29,7 @@ def _as_before() -> Iterator[None]:
 def written(format: str, stream: io.StringIO | None = None, level: str = "info", **fields: Any) -> str:
     stream = stream or io.StringIO()
     configure(level, format, ("password", "api_key"), stream)
-    StepLogger("SendMail", 2, "abc").info("Sent", {"to": "ada"}, **fields)
+    StepLogger("SendMail", 2, lambda: "abc").info("Sent", {"to": "ada"}, **fields)
     return stream.getvalue()
 
 
@@ -81,7 +81,7 @@ def test_an_exception_comes_with_its_traceback() -> None:
     try:
         raise ValueError("no")
     except ValueError:
-        StepLogger("S", 1, "t").exception("Failed")
+        StepLogger("S", 1, lambda: "t").exception("Failed")
     line = json.loads(stream.getvalue())
     assert line["level"] == "error" and "ValueError: no" in line["error"]
 
@@ -95,5 +95,5 @@ def test_the_record_says_where_the_handler_logged() -> None:
 
     log.addHandler(Collect())
     log.setLevel(logging.INFO)
-    StepLogger("S", 1, "t").warning("here")
+    StepLogger("S", 1, lambda: "t").warning("here")
     assert records[0].funcName == "test_the_record_says_where_the_handler_logged"

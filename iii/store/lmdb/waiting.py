@@ -59,6 +59,12 @@ class Waiter(Generic[T]):
         if self.deadline is not None:
             self.deadline.cancel()
 
+    def end(self) -> None:
+        """Nobody waits any more. The deadline refers back to this: apart, both are free at once."""
+        deadline, self.deadline = self.deadline, None
+        if deadline is not None:
+            deadline.cancel()
+
 
 class Waiters(Generic[T]):
     def __init__(self, clock: Clock) -> None:
@@ -77,8 +83,7 @@ class Waiters(Generic[T]):
             return waiter.future.result()
         finally:
             self._waiting.remove(waiter)
-            if waiter.deadline is not None:
-                waiter.deadline.cancel()
+            waiter.end()
 
     def look(self) -> None:
         for waiter in tuple(self._waiting):

@@ -1,0 +1,98 @@
+"""`ctx.state`: the durable state as one attempt sees and writes it.
+
+Each call waits for a flush under way first, so that it sees what that committed. The buffer is draft.py's.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any
+
+from iii.handling.draft import StateEntry
+from iii.model import Delete
+
+if TYPE_CHECKING:
+    from iii.handling.context import Context
+
+__all__ = ["State"]
+
+CLEAR_ATOMIC_MAX = 1_000
+
+
+class State:
+    """`ctx.state`: own writes show at once, others' as soon as they are committed."""
+
+    __slots__ = ("_ctx", "_draft")
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx, self._draft = ctx, ctx.draft
+
+    async def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """The value, or `default` where there is none."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        return self._draft.get(namespace, key, default)
+
+    async def entry(self, namespace: str, key: str) -> StateEntry | None:
+        """The value with its version (for `if_version`) and time; None where there is none."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        return self._draft.entry(namespace, key)
+
+    async def set(self, namespace: str, key: str, value: object, *, if_version: int | None = None) -> None:
+        """Write a value. if_version: Conflict unless the committed value has it (0: there is none)."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        self._draft.set(namespace, key, value, if_version)
+
+    async def update(self, namespace: str, key: str, patch: object) -> Any:
+        """Merge a partial object, or apply ops like {"type": "increment", "path": "count", "by": 1}.
+
+        Evaluated again at commit, so that it never conflicts; returns this handler's view, which is
+        therefore no sequence number. BadMerge where the value is of another type.
+        """
+        if self._ctx.flying:
+            await self._ctx.landed()
+        return self._draft.update(namespace, key, patch)
+
+    async def delete(self, namespace: str, key: str, *, if_version: int | None = None) -> bool:
+        """Delete a value; whether there was one."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        return self._draft.delete(namespace, key, if_version)
+
+    async def list(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> list[Any]:
+        """The values in key order. Without limit= all, TooLarge beyond 10,000."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        return [entry.value for entry in self._draft.entries(namespace, prefix, after, limit)]
+
+    async def items(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> builtins.list[tuple[str, Any]]:
+        """The (key, value) pairs in key order; as `list`. Next page: after=the last key."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        return [(entry.key, entry.value) for entry in self._draft.entries(namespace, prefix, after, limit)]
+
+    async def namespaces(self) -> builtins.list[str]:
+        """The namespaces that hold something."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        return self._draft.namespaces()
+
+    async def clear(self, namespace: str, *, prefix: str = "") -> int:
+        """Delete all keys (of a prefix); how many. Beyond 1,000 it commits at once, in chunks."""
+        if self._ctx.flying:
+            await self._ctx.landed()
+        count = 0
+        while (
+            len(keys := self._draft.committed_keys(namespace, prefix, CLEAR_ATOMIC_MAX + 1))
+            > CLEAR_ATOMIC_MAX
+        ):
+            await self._ctx.commit_apart([Delete(namespace, key) for key in keys])
+            count += len(keys)
+        keys += self._draft.own_keys(namespace, prefix)
+        return count + sum(self._draft.delete(namespace, key, None) for key in keys)
