@@ -60,3 +60,10 @@ cdef inline uint64_t as_handle(object number) except? 0:
         return PyLong_AsUnsignedLongLong(number)
     except OverflowError:
         return 0
+
+
+cdef inline int check_group(object group) except -1:
+    """A group is hashed and compared between two changes, so it must not run a caller's code."""
+    if group is None or type(group) is str or type(group) is bytes or type(group) is int:
+        return 0
+    raise TypeError(f"group must be a str, bytes, int or None, not {type(group).__name__}")

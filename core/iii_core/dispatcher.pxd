@@ -25,6 +25,7 @@ cdef class _Lane:
     cdef dict groups               # group key -> _Group
     cdef Py_ssize_t behind         # messages that wait behind the heads of their groups
     cdef Py_ssize_t slots
+    cdef Py_ssize_t ahead          # how many more than its slots demand() asks for
     cdef Py_ssize_t running
     cdef Py_ssize_t running_grouped
     cdef bint paused

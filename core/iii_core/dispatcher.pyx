@@ -18,7 +18,7 @@ and `__eq__` are a caller's code here, and they run before anything is changed.
 from types import GenericAlias
 
 cimport cython
-from iii_core.arguments cimport as_count, as_priority
+from iii_core.arguments cimport as_count, as_priority, check_group
 from iii_core.priority_queue cimport PriorityQueue
 
 cdef enum:
@@ -57,13 +57,6 @@ cdef class _Lane:
 
     cdef Py_ssize_t queued(self) noexcept:
         return self.ready.count + self.behind
-
-
-cdef int check_group(object group) except -1:
-    """A group is hashed and compared between two changes, so it must not run a caller's code."""
-    if group is None or type(group) is str or type(group) is bytes or type(group) is int:
-        return 0
-    raise TypeError(f"group must be a str, bytes, int or None, not {type(group).__name__}")
 
 
 @cython.final
@@ -127,6 +120,11 @@ cdef class Dispatcher:
         cdef _Lane lane = self.find(lane_key)
         lane.slots = lane_slots
         self.place(lane)
+
+    def set_ahead(self, lane_key, ahead):
+        """Sets how many messages `demand()` asks for beyond the free slots, to wait for one here. O(1)."""
+        cdef Py_ssize_t ahead_max = as_count(ahead, "ahead")
+        self.find(lane_key).ahead = ahead_max
 
     def pause(self, lane_key):
         """Takes nothing more from the lane and asks for nothing more; what runs, runs on. O(1)."""
@@ -209,15 +207,16 @@ cdef class Dispatcher:
     def demand(self):
         """How many more messages each lane could run, as {lane key: count}, to fetch no more. O(lanes).
 
-        The free slots beyond what is queued and running, and no more than the limit leaves (each lane for
-        itself: together they may ask for more than it). Lanes without, and paused ones, are left out.
+        The slots and `ahead` beyond what is queued and running, and no more than the limit leaves (each lane
+        for itself: together they may ask for more than it). Lanes without, and paused ones, are left out.
         """
         cdef dict wanted = {}
         cdef Py_ssize_t free_max = self.running_max - self.running_sum - self.queued_sum
         cdef Py_ssize_t free
         cdef _Lane lane
         for lane in list(self.by_key.values()):
-            free = min(lane.slots - lane.running - lane.queued(), free_max)
+            free = lane.slots - lane.running - lane.queued()
+            free = min(free + min(lane.ahead, RUNNING_MAX - lane.slots), free_max)
             if free > 0 and not lane.paused:
                 wanted[lane.key] = free
         return wanted

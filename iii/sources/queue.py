@@ -38,22 +38,30 @@ CLAIM_AGAIN_MS = 200
 GIVE_BACK_S = 5.0
 LAG_S = 0.02  # an instance whose handlers held the loop so long leaves work to idle ones, for HELD_BACK_MS
 HELD_BACK_MS = 5
+QUICK_S = 0.02
 TURN_S = 0.01  # handlers that do not wait run so long before the loop looks at its sockets again
 
 log = logging.getLogger("iii.queue")
 
 
 class _Slots:
-    """The slots of one lane: one is taken while its handler runs, and by settlements beyond `ahead_max`."""
+    """The slots of one lane: one is taken while its handler runs, and by settlements beyond `ahead_max`.
+    `ended`: handlers that ended since messages came last; `is_quick`: whether all slots were used anew."""
 
-    __slots__ = ("ahead_max", "binding", "lane", "over", "running", "taken", "unsettled")
+    __slots__ = (
+        "ahead_max", "binding", "ended", "is_quick", "lane", "over", "prefetch_max", "running",
+        "taken", "unsettled",
+    )  # fmt: skip
 
     def __init__(self, binding: Binding, settled: Callable[[_Slots], None]) -> None:
         self.binding, self.lane = binding, binding.lane
         self.over = partial(settled, self)
-        self.running = self.unsettled = self.taken = 0
+        self.running = self.unsettled = self.taken = self.ended = 0
+        self.is_quick = False
         slots = binding.rules.concurrency
         self.ahead_max = slots if slots > 1 else 0
+        # what waits here counts as in flight
+        self.prefetch_max = self.ahead_max if binding.rules.max_in_flight is None else 0
 
     def excess(self) -> bool:
         """Whether more are taken than anything needs."""
@@ -89,6 +97,7 @@ class QueueSource:
         self._claim: asyncio.Future[list[Message]] | None = None
         self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
         self._asked: dict[Lane, int] = {}
+        self._answered_at = 0.0
         self._looking = self._lags = self._held_back = False
         self._stopping = True
         self._drained = asyncio.Event()
@@ -151,6 +160,18 @@ class QueueSource:
             self._claims.add(self._claim)
             self._claim.add_done_callback(self._answered)
 
+    def _look_who_is_quick(self) -> None:
+        """A lane that used all of its slots anew since messages came last, within QUICK_S, asks for as many
+        again beyond them: else each commit would bring it no more than it has slots."""
+        now = time.perf_counter()
+        is_soon, self._answered_at = now - self._answered_at < QUICK_S, now
+        for slots in self._slots.values():
+            is_quick = is_soon and slots.ended >= slots.prefetch_max > 0
+            slots.ended = 0
+            if is_quick is not slots.is_quick:
+                slots.is_quick = is_quick
+                self._dispatcher.set_ahead(slots.lane, slots.prefetch_max if is_quick else 0)
+
     def _hold_back(self) -> bool:
         """Whether idle peers go first; called once, it is so for HELD_BACK_MS."""
         if not self._held_back:
@@ -181,6 +202,7 @@ class QueueSource:
             return
         error = claim.exception()
         if error is None:
+            self._look_who_is_quick()
             self._accept(claim.result())
         elif current:
             self._ask_again(cast(IIIError, error))
@@ -262,6 +284,7 @@ class QueueSource:
 
     def _handled(self, slots: _Slots) -> None:
         slots.running -= 1
+        slots.ended += 1
         if slots.excess():
             self._free(slots)
 

@@ -22,6 +22,7 @@ class NaiveLane:
     def __init__(self, slots: int, paused: bool) -> None:
         self.slots = slots
         self.paused = paused
+        self.ahead = 0
         self.queued: list[tuple[int, int, int, Any]] = []
         self.running: list[Any] = []
 
@@ -104,6 +105,12 @@ class AgainstNaiveLanes(RuleBasedStateMachine):
             self.lanes[key].slots = slots
             self.place(key)
 
+    @rule(key=LANES, ahead=st.integers(0, 5))
+    def set_ahead(self, key: Any, ahead: int) -> None:
+        if key in self.lanes:
+            self.dispatcher.set_ahead(key, ahead)
+            self.lanes[key].ahead = ahead
+
     @rule(key=LANES, paused=st.booleans())
     def pause_or_resume(self, key: Any, paused: bool) -> None:
         if key in self.lanes:
@@ -163,11 +170,11 @@ class AgainstNaiveLanes(RuleBasedStateMachine):
         assert self.dispatcher.queued_total == sum(len(lane.queued) for lane in self.lanes.values())
 
     @invariant()
-    def asks_for_no_more_than_could_run(self) -> None:
+    def asks_for_no_more_than_could_run_and_what_may_wait(self) -> None:
         busy = sum(len(lane.running) + len(lane.queued) for lane in self.lanes.values())
         free_max = 10**9 if self.limit is None else self.limit - busy
         free = {
-            key: min(lane.slots - len(lane.running) - len(lane.queued), free_max)
+            key: min(lane.slots + lane.ahead - len(lane.running) - len(lane.queued), free_max)
             for key, lane in self.lanes.items()
             if not lane.paused
         }

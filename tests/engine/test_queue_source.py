@@ -88,6 +88,38 @@ async def test_a_later_high_priority_runs_before_the_lows_that_wait() -> None:
         assert order == ["first", "high", "normal", "low"]
 
 
+async def test_a_lane_that_used_all_its_slots_anew_is_claimed_for_twice_over() -> None:
+    asked: list[int] = []
+
+    class Asked(RecordingStore):
+        def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
+            asked.extend(demand.values())
+            return super().ask(demand)
+
+    gate = Gate()
+
+    async def handler(data: Any) -> None:
+        if data >= 40:
+            await gate(data)
+
+    clock = FakeClock()
+    quick = step(handler, queue("in", config={"concurrency": 4}))
+    async with Engine(config(), (quick,), store=Asked(clock)) as engine:
+        for n in range(40):
+            await engine.enqueue("in", n, delay="1s")
+        clock.advance(1000)
+        await engine.idle(20)
+        assert max(asked) == 8
+        for n in range(40, 60):
+            await engine.enqueue("in", n)
+        await gate.entered(4)
+        await turns()
+        (lane,) = [lane for lane in engine.store.stats() if lane.topic == "in"]
+        assert lane.leased <= 8
+        gate.open()
+        await engine.idle(20)
+
+
 async def test_a_slot_that_frees_while_a_claim_for_other_lanes_is_parked_is_used() -> None:
     gate, ran = Gate(), asyncio.Event()
 
