@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
@@ -34,6 +33,7 @@ from iii.running.bindings import bind, inputs, policies
 from iii.running.invoke import Invoker
 from iii.running.recording import Recorder
 from iii.running.runner import Runner
+from iii.running.threads import Threads
 from iii.running.timers import Timers
 from iii.running.watchdog import Watchdog
 from iii.sources.changes import ChangeSource
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 LOOK_AGAIN_S = 0.05  # idle(): for what other processes do, which nobody tells
-HTTP_THREADS = 32
 
 log = logging.getLogger("iii.engine")
 
@@ -176,16 +175,14 @@ class Engine:
         kept = idempotency_policies(self.steps, self.config.http.idempotency_ttl_ms)
         timers = Timers(self.store.clock)
         stack.callback(timers.close)
-        threads = ThreadPoolExecutor(self._threads(), thread_name_prefix="iii-step")
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-        http_threads = ThreadPoolExecutor(HTTP_THREADS, thread_name_prefix="iii-http")
-        stack.callback(http_threads.shutdown, wait=False, cancel_futures=True)
+        threads = Threads(self._bindings.values())
+        stack.callback(threads.close)
         stack.callback(Watchdog().stop)
         self._outbox = Outbox(self.store.limits, self._inputs, self._unserved().notice)
         keeps = self.config.history.keep > 0
         captures = logging.getLevelNamesMapping()[self.config.log.level.upper()] if keeps else None
         runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)
-        invoker = Invoker(timers, threads, http_threads, self.store.clock)
+        invoker = Invoker(timers, threads.messages, threads.requests, self.store.clock)
         recorder = Recorder(
             self.store, timers, keeps=keeps, redact=self.config.log.redact, figures=self.figures
         )
@@ -231,15 +228,6 @@ class Engine:
             raise IIIError(
                 "the engine is not running: use it inside `async with engine:`, or call start() first"
             )
-
-    def _threads(self) -> int:
-        """One for each slot whose step, or a condition of it, may be a plain `def`; started when needed."""
-        slots = (
-            each.rules.concurrency
-            for each in self._bindings.values()
-            if not each.step.is_async or any(start.condition for start in each.starts.values())
-        )
-        return max(1, sum(slots))
 
     # ------------------------------------------------------------------------------------------ use
 

@@ -16,7 +16,7 @@ from engine_kit import Running, running, step
 import iii
 from iii import BlockingContext, Conflict, Context, StepError, http, queue
 from iii.config import HttpConfig
-from iii.engine import HTTP_THREADS
+from iii.running.threads import HTTP_THREADS
 from iii.step import Step
 
 
