@@ -248,7 +248,7 @@ class Engine:
         """
         self._require_started()
         if headers and "traceparent" in headers:
-            origin = self._sampler.child(headers).headers()
+            origin = self._sampler.carried_headers(headers)
             headers = {name: value for name, value in headers.items() if name != "traceparent"}
         else:
             origin = self._sampler.root_headers()

@@ -6,6 +6,9 @@ W3C Trace Context (https://www.w3.org/TR/trace-context/): `traceparent` = 00-<tr
 Whether the runs of a trace are recorded although they succeed is decided once, at its root, and carried in
 the flags (W3C's sampled bit), so that a kept trace is whole. A caller's set bit is honoured; one that is not
 set says only that the caller does not record, so the Sampler here decides.
+
+What comes from outside of any run (an enqueue, a cron tick) begins a trace without a span. In its place
+stands the first half of the trace id, so that the runs it leads to know that they are roots.
 """
 
 from __future__ import annotations
@@ -61,20 +64,15 @@ def new(*, sampled: bool = True) -> Trace:
 
 
 def new_headers(*, sampled: bool = True) -> dict[str, str]:
-    """`new().headers()`: what starts a trace and keeps no run of its own, like an enqueue from outside."""
-    ids = _random_hex(24)
+    """What starts a trace and is no run itself, like an enqueue from outside."""
+    id = _random_hex(16)
     flags = "01" if sampled else "00"
-    return {"traceparent": f"00-{ids[:32]}-{ids[32:]}-{flags}", "iii-depth": "1"}
+    return {"traceparent": f"00-{id}-{id[:16]}-{flags}", "iii-depth": "1"}
 
 
 def child(headers: Mapping[str, str]) -> Trace:
     """The trace that `headers` carry, with a span of its own; a new one where they carry none."""
-    trace_id, parent_id, flags = _parse(headers.get("traceparent", ""))
-    if not trace_id:
-        return new()
-    depth = headers.get("iii-depth", "")
-    hops = int(depth) if depth.isascii() and depth.isdigit() and len(depth) < 7 else 0
-    return Trace(trace_id, _random_hex(8), flags, hops, parent_id)
+    return _child(headers) or new()
 
 
 def is_sampled(headers: Mapping[str, str]) -> bool:
@@ -116,10 +114,27 @@ class Sampler:
 
     def child(self, headers: Mapping[str, str]) -> Trace:
         """As `child`, of a caller's headers: a trace that nobody has decided to keep is decided on here."""
-        trace = child(headers) if headers.get("traceparent") else None
-        if trace is None or not trace.parent_id:
+        trace = _child(headers)
+        if trace is None:
             return self.root()
         return trace if trace.sampled or not self.take() else replace(trace, flags="01")
+
+    def carried_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """As `root_headers`, in the trace of a caller: his span is the parent of what follows."""
+        trace = self.child(headers)
+        return replace(trace, span_id=trace.parent_id or trace.trace_id[:16]).headers()
+
+
+def _child(headers: Mapping[str, str]) -> Trace | None:
+    """As `child`; None where they carry none."""
+    trace_id, parent_id, flags = _parse(headers.get("traceparent", ""))
+    if not trace_id:
+        return None
+    if parent_id == trace_id[:16]:
+        parent_id = ""
+    depth = headers.get("iii-depth", "")
+    hops = int(depth) if depth.isascii() and depth.isdigit() and len(depth) < 7 else 0
+    return Trace(trace_id, _random_hex(8), flags, hops, parent_id)
 
 
 def _random_hex(size: int) -> str:

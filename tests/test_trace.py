@@ -100,3 +100,18 @@ def test_a_callers_flag_is_honoured_where_it_is_set_and_decided_anew_where_it_is
     assert kept.sampled and kept.trace_id == VALID[3:35] and kept.parent_id == VALID[36:52]
     assert trace.child(kept.headers()).sampled
     assert not trace.Sampler(0).child({"traceparent": "nonsense"}).sampled
+
+
+def test_what_begins_a_trace_from_outside_is_no_span_and_its_children_are_roots() -> None:
+    headers = trace.Sampler().root_headers()
+    child = trace.child(headers)
+    assert child.trace_id == headers["traceparent"][3:35] and child.parent_id == "" and child.depth == 1
+    again = trace.Sampler().child(headers)
+    assert (again.trace_id, again.parent_id) == (child.trace_id, ""), "it is passed on as any other trace"
+
+
+def test_a_callers_span_is_the_parent_of_what_he_sends() -> None:
+    carried = trace.Sampler(0).carried_headers({"traceparent": VALID})
+    assert carried == {"traceparent": VALID, "iii-depth": "1"}
+    root = trace.Sampler().carried_headers({"traceparent": "nonsense"})
+    assert trace.child(root).parent_id == "" and trace.child(root).trace_id == root["traceparent"][3:35]
