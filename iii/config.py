@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from iii.errors import ConfigError, IIIError
 from iii.formats.fields import Fields
-from iii.formats.units import NAME_RULE, is_host, is_name, is_unicode
+from iii.formats.units import NAME_RULE, is_header_name, is_host, is_http_url, is_name, is_unicode, shown
 from iii.sections import (
     DAY,
     GIB,
@@ -34,6 +34,7 @@ from iii.sections import (
     QueueRules,
     StoreConfig,
     StoreKind,
+    TracesConfig,
 )
 
 __all__ = [
@@ -46,11 +47,13 @@ __all__ = [
     "QueueConfig",
     "QueueRules",
     "StoreConfig",
+    "TracesConfig",
     "load",
     "read_queue",
 ]
 
 FILE_NAME = "iii-config.yaml"
+TRACES_PATH = "/v1/traces"
 
 
 class Config(Struct, frozen=True):
@@ -66,6 +69,7 @@ class Config(Struct, frozen=True):
     instances: int = 1
     history: HistoryConfig = HistoryConfig()
     log: LogConfig = LogConfig()
+    traces: TracesConfig | None = None
     shutdown_timeout_ms: int = 10 * SECOND
 
     def rules(self, topic: str, own: QueueConfig | None = None) -> QueueRules:
@@ -200,6 +204,7 @@ def _read(top: Fields, root: Path, file: Path | None) -> Config:
         instances=top.whole("instances", 1, 1, 256),
         history=_history(top),
         log=_log(top),
+        traces=_traces(top),
         shutdown_timeout_ms=top.duration("shutdown_timeout", 10 * SECOND, 0, HOUR),
     )
     top.close()
@@ -307,6 +312,46 @@ def _log(top: Fields) -> LogConfig:
             redact=log.texts("redact", LogConfig().redact),
             file_bytes_max=log.size("max_file", 16 * MIB, 0, 1 << 40),
         )
+
+
+def _traces(top: Fields) -> TracesConfig | None:
+    """Where the section is there, spans are wanted, unless it says otherwise."""
+    if top.raw("traces") is None:
+        return None
+    with top.mapping("traces") as traces:
+        wanted = traces.flag("enabled", True)
+        read = TracesConfig(
+            endpoint=_endpoint(traces),
+            headers=_headers(traces),
+            service_name=traces.text("service_name", None),
+            timeout_ms=traces.duration("timeout", None, 100, HOUR),
+        )
+    return read if wanted else None
+
+
+def _endpoint(traces: Fields) -> str | None:
+    """The collector's URL; TRACES_PATH is added where it does not end in that."""
+    if (written := traces.text("endpoint", None)) is None:
+        return None
+    url = written.rstrip("/")
+    if not is_http_url(url):
+        raise traces.error("endpoint", f'"{written}" is no URL of a collector; write "http://localhost:4318"')
+    return url if url.endswith(TRACES_PATH) else url + TRACES_PATH
+
+
+def _headers(traces: Fields) -> dict[str, str]:
+    found: dict[str, str] = {}
+    with traces.mapping("headers") as headers:
+        names = headers.keys()
+        for name in names:
+            if not isinstance(name, str) or not is_header_name(name):
+                raise headers.error("", f"{shown(name)} is no name of a header")
+            value = headers.text(name, None)
+            if value is not None and not (value.isascii() and value.isprintable()):
+                raise headers.error(name, "has characters in it that no header can carry")
+            if value is not None:
+                found[name] = value
+    return found
 
 
 def _named_queue(topic: str, queue: Fields) -> QueueConfig:

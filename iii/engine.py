@@ -30,11 +30,11 @@ from iii.observe.metering import Metering
 from iii.observe.meters import Figures
 from iii.report import Report, report
 from iii.running.bindings import bind, inputs, policies
-from iii.running.invoke import Invoker
 from iii.running.recording import Recorder
 from iii.running.runner import Runner
 from iii.running.threads import Threads
 from iii.running.timers import Timers
+from iii.running.tracing import invoker_of, spans_of
 from iii.running.watchdog import Watchdog
 from iii.sources.changes import ChangeSource
 from iii.sources.cron import CronSource, manual_tick
@@ -88,7 +88,9 @@ class Engine:
         self.store: Store = store if store is not None else store_of(config, clock)
         self._data = config.store.path if store is None and config.store.kind == "lmdb" else None
         self.figures = Figures()
-        self._sampler = Sampler(config.history.traces_per_second if config.history.keep else 0)
+        self.spans = spans_of(config)
+        is_told = config.history.keep > 0 or self.spans is not None
+        self._sampler = Sampler(config.history.traces_per_second if is_told else 0)
         self.state = OutsideState(self.store, self._sampler)
         self.endpoint = Door(self.steps, config.http, self._progressed)
         self.asgi: AsgiApp = app(self.endpoint, startup=self.start, shutdown=self.stop)
@@ -139,6 +141,9 @@ class Engine:
         if self._running is not None or self._stopping.is_set():
             raise IIIError("an engine runs once: it is started already, or was stopped; make a new one")
         async with AsyncExitStack() as stack:
+            if self.spans is not None:
+                self.spans.start()
+                stack.push_async_callback(self.spans.close)
             sockets = self._listen(stack) if self._serves else []
             await self.store.open()
             stack.push_async_callback(self.store.close)
@@ -182,9 +187,10 @@ class Engine:
         keeps = self.config.history.keep > 0
         captures = logging.getLevelNamesMapping()[self.config.log.level.upper()] if keeps else None
         runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)
-        invoker = Invoker(timers, threads.messages, threads.requests, self.store.clock)
+        invoker = invoker_of(self.spans, timers, threads, self.store.clock)
+        redact = self.config.log.redact
         recorder = Recorder(
-            self.store, timers, keeps=keeps, redact=self.config.log.redact, figures=self.figures
+            self.store, timers, keeps=keeps, redact=redact, figures=self.figures, spans=self.spans
         )
         stack.push_async_callback(recorder.close)
         self._measure(stack)

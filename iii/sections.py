@@ -29,6 +29,7 @@ __all__ = [
     "QueueRules",
     "StoreConfig",
     "StoreKind",
+    "TracesConfig",
 ]
 
 SECOND, HOUR, DAY = 1000, 3_600_000, 86_400_000
@@ -145,3 +146,12 @@ class LogConfig(Struct, frozen=True):
     format: LogFormat = "auto"
     redact: tuple[str, ...] = ("authorization", "cookie", "password", "secret", "token", "api_key")
     file_bytes_max: int = 16 * MIB
+
+
+class TracesConfig(Struct, frozen=True):
+    """Where runs go as OpenTelemetry spans, by OTLP over HTTP. None: as the OTEL_* variables say."""
+
+    endpoint: str | None = None  # whole, with its path
+    headers: dict[str, str] = {}
+    service_name: str | None = None
+    timeout_ms: int | None = None  # of one request to the collector

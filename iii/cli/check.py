@@ -34,6 +34,7 @@ def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
     findings.problems += map(str, errors)
     if config is not None:
         findings.fine.append(f"{config.file or 'no configuration file, defaults'}")
+        findings.traces(config)
         if _is_sound("steps", errors):
             findings.steps(config)
         if _is_sound("store", errors):
@@ -59,6 +60,14 @@ class _Findings:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.fine: list[str] = []
+
+    def traces(self, config: Config) -> None:
+        from iii.running.tracing import spans_of
+
+        try:
+            spans_of(config)
+        except ConfigError as error:
+            self.problems.append(str(error))
 
     def steps(self, config: Config) -> None:
         found = list(each_step(config.steps))

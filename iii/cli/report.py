@@ -35,6 +35,8 @@ def lines(engine: Engine, instances: int = 1) -> Iterator[str]:
     }
     if report.console:
         sections["console"] = [(report.console,)]
+    if config.traces is not None:
+        sections["traces"] = [(config.traces.endpoint or "where OTEL_EXPORTER_OTLP_… say",)]
     if instances > 1:
         sections["instances"] = [(f"{instances}",)]
     width = max(map(len, sections))

@@ -100,6 +100,8 @@ def run(
 def _serve(engine: Engine, line: Line | None) -> None:
     import uvloop
 
+    if engine.spans is not None:
+        engine.spans.own_process()
     collect_rarely()
     uvloop.run(_run_to_the_end(engine, line))
     _leave_running_threads()

@@ -23,6 +23,8 @@ def config(ask: Ask) -> dict[str, Any]:
     names = effective["log"].pop("redact")
     shown = hide(effective)
     shown["log"]["redact"] = names
+    if held.traces is not None:
+        shown["traces"]["headers"] = dict.fromkeys(held.traces.headers, HIDDEN)
     if held.console.token is None:
         shown["console"]["token"] = None
     return {"file": str(held.file) if held.file else None, "effective": _marked(shown)}

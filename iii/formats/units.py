@@ -11,6 +11,10 @@ NAME_RULE = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _HOST = re.compile(r"[\w.:%-]{1,253}")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_URL = re.compile(
+    r"https?://(?:[\w.-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?:/[^\s?#]*)?", re.ASCII
+)
 _NUMBER_UNIT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", re.ASCII)
 _MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES = {
@@ -66,6 +70,17 @@ def is_name(text: str) -> bool:
 def is_host(text: str) -> bool:
     """Whether `text` looks like a host's name or address: no scheme, no path, no brackets."""
     return _HOST.fullmatch(text) is not None
+
+
+def is_http_url(text: str) -> bool:
+    """Whether `text` is the URL of a server: no user, no query, no fragment."""
+    found = _URL.fullmatch(text)
+    return found is not None and int(found["port"] or 1) in range(1, 65536)
+
+
+def is_header_name(text: str) -> bool:
+    """Whether HTTP can carry a header of that name (RFC 9110, token)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def is_loopback(host: str) -> bool:

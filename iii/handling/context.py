@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
@@ -27,6 +27,9 @@ from iii.step import Step
 from iii.store.contract import Store
 from iii.store.patience import Sleep, may_land, patiently
 from iii.trace import Sampler, Trace
+
+if TYPE_CHECKING:
+    from iii.observe.spans import RunSpan
 
 __all__ = ["Context", "Runtime", "StartedBy"]
 
@@ -84,6 +87,7 @@ class Context:
         "captured",
         "flushed",
         "headers",
+        "span",
         "started_ms",
         "trigger",
     )
@@ -108,6 +112,7 @@ class Context:
         self._flight: asyncio.Future[Committed] | None = None
         self.captured: CapturedLines | None = None  # what it logged so far
         self.flushed: NamedEffects | None = None  # what it committed before its end
+        self.span: RunSpan | None = None  # where runs are exported as spans
         self.started_ms = runtime.store.clock.wall_ms()
         self.attempt: int = 1
         self.headers: Mapping[str, str] = {}

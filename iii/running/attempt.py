@@ -71,7 +71,7 @@ class Attempt:
         return self._over is None
 
     def set_result(self, _: Committed) -> None:
-        if self.outcome is DONE and len(self.txn.ops) == 1:
+        if self.outcome is DONE and len(self.txn.ops) == 1 and self.ctx.span is None:
             self.binding.meter.done += 1
             self.end()
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +27,10 @@ from iii.running.timers import Timers
 from iii.store.contract import Store
 from iii.trace import is_sampled
 
+if TYPE_CHECKING:
+    from iii.observe.otlp import Spans
+    from iii.observe.spans import RunSpan
+
 __all__ = ["Recorder"]
 
 LATER_MS = 1_000
@@ -36,7 +41,9 @@ log = logging.getLogger("iii.running.recording")
 
 
 class Recorder:
-    """`keeps`: whether runs are recorded at all; the figures are counted in any case."""
+    """`keeps`: whether runs are recorded at all; the figures are counted in any case. `spans`: what exports
+    them besides; with it runs are recorded even where the history (`keeps`, as given) has no place for them.
+    """
 
     def __init__(
         self,
@@ -46,12 +53,14 @@ class Recorder:
         keeps: bool = False,
         redact: Iterable[str] = (),
         figures: Figures | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._store, self._timers = store, timers
         self._redaction = Redaction(redact)
         self._pending: list[Record] = []
         self._timer: int | None = None
-        self.keeps = keeps
+        self._has_history, self._spans = keeps, spans
+        self.keeps = keeps or spans is not None
         self.figures = figures if figures is not None else Figures()
 
     # ------------------------------------------------------------------------------------- messages
@@ -62,8 +71,8 @@ class Recorder:
             return False
         return type(attempt.outcome) in _ALWAYS or is_sampled(attempt.message.headers)
 
-    def of_attempt(self, attempt: Attempt, ops: Iterable[Op], *, dead: bool) -> Record:
-        """`ops`: what commits with the outcome."""
+    def of_attempt(self, attempt: Attempt, ops: Iterable[Op], *, dead: bool) -> tuple[Record, ...]:
+        """What to commit besides; `ops`: what commits with the outcome."""
         ctx, message, outcome = attempt.ctx, attempt.message, attempt.outcome
         name, error = _told(outcome, dead=dead)
         source, key = _source(ctx.trigger, message.payload)
@@ -102,8 +111,8 @@ class Recorder:
         failed: bool = False,
         error: str = "",
         traceback: str = "",
-    ) -> Record:
-        """`ops`: what commits with the response."""
+    ) -> tuple[Record, ...]:
+        """What to commit besides; `ops`: what commits with the response."""
         trigger = ctx.trigger
         return self._record(
             ctx,
@@ -125,12 +134,12 @@ class Recorder:
             ),
         )
 
-    def later(self, op: Record) -> None:
-        """Keep a record that nothing is committed with."""
-        self._pending.append(op)
+    def later(self, *records: Record) -> None:
+        """Keep what nothing is committed with."""
+        self._pending += records
         if len(self._pending) >= PENDING_MAX:
             self._commit_pending()
-        elif self._timer is None:
+        elif self._timer is None and self._pending:
             self._timer = self._timers.after(LATER_MS, self._commit_pending)
 
     async def close(self) -> None:
@@ -157,7 +166,12 @@ class Recorder:
 
     # ----------------------------------------------------------------------------------------- both
 
-    def _record(self, ctx: Context, ops: Iterable[Op], run: Run, *, dropped: int = 0) -> Record:
+    def export(self, span: RunSpan) -> None:
+        """What was recorded of a run is durable: out with its span."""
+        if self._spans is not None:
+            self._spans.export(span)
+
+    def _record(self, ctx: Context, ops: Iterable[Op], run: Run, *, dropped: int = 0) -> tuple[Record, ...]:
         """With what all runs have: spans, effects, log lines."""
         effects = ctx.flushed or NamedEffects()
         effects.note(ops)
@@ -169,17 +183,20 @@ class Recorder:
             captured.count - len(lines) if captured is not None else 0,
             dropped,
         )
-        return record(
-            msgspec.structs.replace(
-                run,
-                span_id=ctx.trace.span_id,
-                parent_id=ctx.trace.parent_id,
-                changes=effects.changes,
-                enqueued=effects.sent,
-                logs=lines,
-                left_out=left_out,
-            )
+        run = msgspec.structs.replace(
+            run,
+            span_id=ctx.trace.span_id,
+            parent_id=ctx.trace.parent_id,
+            changes=effects.changes,
+            enqueued=effects.sent,
+            logs=lines,
+            left_out=left_out,
         )
+        if self._spans is not None:
+            if ctx.span is None:  # its handler was never called
+                ctx.span = self._spans.begin(ctx.trace)
+            ctx.span.run = run
+        return (record(run),) if self._has_history else ()
 
 
 class _Unheard:

@@ -31,7 +31,7 @@ from iii.trace import Trace
 __all__ = ["Runner"]
 
 _Rest: TypeAlias = "CoroutineType[Any, Any, Outcome]"
-_OUR_MODULES = frozenset({"iii.running.runner", "iii.running.invoke"})
+_OUR_MODULES = frozenset({"iii.running.runner", "iii.running.invoke", "iii.running.tracing"})
 
 
 class Runner:

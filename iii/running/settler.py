@@ -63,6 +63,8 @@ class Settler:
         """Its Txn is durable: count it, and log a dead letter, now that there is one."""
         try:
             self._count(attempt)
+            if (span := attempt.ctx.span) is not None:
+                self._recorder.export(span)
             for op in attempt.txn.ops:
                 if not isinstance(op, Enqueue):
                     continue
@@ -200,7 +202,7 @@ class Settler:
         if not self._recorder.wants(attempt):
             return ops
         dead = isinstance(outcome, Failed) and not isinstance(ops[0], Retry)
-        return (*ops, self._recorder.of_attempt(attempt, effects, dead=dead))
+        return (*ops, *self._recorder.of_attempt(attempt, effects, dead=dead))
 
 
 def _without_record(txn: Txn) -> Txn:

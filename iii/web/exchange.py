@@ -42,7 +42,9 @@ from iii.web.stream import EVENT_STREAM, Stream
 __all__ = ["Exchange", "Means"]
 
 RETRY_AFTER = (b"retry-after", b"1")
-_ENGINE_MODULES = frozenset({"iii.web.exchange", "iii.running.runner", "iii.running.invoke"})
+_ENGINE_MODULES = frozenset(
+    {"iii.web.exchange", "iii.running.runner", "iii.running.invoke", "iii.running.tracing"}
+)
 
 
 class Means(Struct, frozen=True):
@@ -102,6 +104,8 @@ class Exchange:
                     self._means.kept.release(self._claim)
             if not self._is_recorded:
                 self._record_apart(sent.status)
+            if ctx.span is not None:
+                self._means.runner.recorder.export(ctx.span)
         route.meter.add(sent.status, perf_counter() - self._began)
         sent.headers.append((b"traceparent", request.trace.traceparent.encode()))
         return sent
@@ -265,14 +269,14 @@ class Exchange:
         if not recorder.keeps or not (self._request.trace.sampled or status >= 500):
             return ()
         seconds = perf_counter() - self._began
-        return (recorder.of_request(self._ctx, buffered, seconds=seconds, status=status),)
+        return recorder.of_request(self._ctx, buffered, seconds=seconds, status=status)
 
     def _record_apart(self, status: int) -> None:
         """Of a run that commits nothing: it had no effects, or wrote none of them."""
         recorder, error = self._means.runner.recorder, self._error
         if not recorder.keeps or not (error or status >= 500 or self._request.trace.sampled):
             return
-        record = recorder.of_request(
+        records = recorder.of_request(
             self._ctx,
             (),
             seconds=perf_counter() - self._began,
@@ -281,7 +285,7 @@ class Exchange:
             error=describe(error) if error else "",
             traceback=told_traceback(_without_engine_frames(error)) if error else "",
         )
-        recorder.later(record)
+        recorder.later(*records)
 
     async def _failed(self, error: BaseException) -> Answer:
         """What a client is told of an error; the log has the rest. Raises again what cancels the request."""

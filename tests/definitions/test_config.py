@@ -159,6 +159,7 @@ UNKNOWN = [
     ("console: {prt: 1}", "console.prt", "port"),
     ("history: {kep: 1}", "history.kep", "keep"),
     ("log: {levl: info}", "log.levl", "level"),
+    ("traces: {endpont: x}", "traces.endpont", "endpoint"),
 ]
 
 
@@ -199,6 +200,19 @@ def test_a_console_beyond_loopback_needs_a_token(load: Load) -> None:
         assert load(f'console: {{host: "{host}", read_only: true}}').console.read_only
 
 
+def test_spans_are_wanted_where_their_section_is_there(load: Load) -> None:
+    assert load("").traces is None and load("traces:").traces is None
+    assert load("traces: {}").traces == config.TracesConfig()
+    assert load("traces: {enabled: false, endpoint: 'http://a'}").traces is None
+    read = load(
+        "traces: {endpoint: 'http://localhost:4318/', headers: {x-key: k, none: null}, serviceName: s,\n"
+        "         timeout: 2s}"
+    ).traces
+    assert read == config.TracesConfig("http://localhost:4318/v1/traces", {"x-key": "k"}, "s", 2_000)
+    whole = load("traces: {endpoint: 'https://[::1]/otlp/v1/traces'}").traces
+    assert whole is not None and whole.endpoint == "https://[::1]/otlp/v1/traces"
+
+
 SECTIONS: list[type[Struct]] = [
     Config,
     config.HttpConfig,
@@ -208,6 +222,7 @@ SECTIONS: list[type[Struct]] = [
     config.HistoryConfig,
     config.LogConfig,
     config.ConsoleConfig,
+    config.TracesConfig,
 ]
 
 
@@ -270,6 +285,17 @@ WRONG = [
     ("queues: {a: {dead_letter_queue: 'a b'}}", "queues.a.dead_letter_queue", "is no topic name"),
     ("queues: {a: {maxRetries: 1, max_retries: 2}}", "queues.a.max_retries", "twice"),
     ("log: {level: loud}", "log.level", "debug, info, warning, error"),
+    ("traces: {endpoint: 'localhost:4318'}", "traces.endpoint", 'write "http://localhost:4318"'),
+    ("traces: {endpoint: 'http://a:99999'}", "traces.endpoint", "is no URL of a collector"),
+    ("traces: {endpoint: 'http://me:secret@a'}", "traces.endpoint", "is no URL of a collector"),
+    ("traces: {endpoint: ''}", "traces.endpoint", "expected a string"),
+    ("traces: {headers: [a]}", "traces.headers", "expected a mapping"),
+    ("traces: {headers: {a b: x}}", "traces.headers", 'string "a b" is no name of a header'),
+    ("traces: {headers: {1: x}}", "traces.headers", "number 1 is no name of a header"),
+    ("traces: {headers: {a: 1}}", "traces.headers.a", "put it in quotes"),
+    ('traces: {headers: {a: "x\\ny"}}', "traces.headers.a", "no header can carry"),
+    ("traces: {timeout: 1ms}", "traces.timeout", "allowed are 100ms to 1h"),
+    ("traces: true", "traces", "expected a mapping"),
     ("steps: [a]", "steps", "expected a string, got list"),
     ("[1, 2]", "", "expected a mapping of names to values, got list"),
     ("hello", "", 'expected a mapping of names to values, got string "hello"'),

@@ -10,7 +10,18 @@ import pytest
 
 import iii
 
-HEAVY = ["hypercorn", "h2", "lmdb", "uvloop", "rich", "jsonschema", "pydantic", "watchfiles", "httptools"]
+HEAVY = [
+    "hypercorn",
+    "h2",
+    "lmdb",
+    "uvloop",
+    "rich",
+    "jsonschema",
+    "pydantic",
+    "watchfiles",
+    "httptools",
+    "opentelemetry",
+]
 
 COSTS = {
     "import iii": [*HEAVY, "asyncio", "click"],
@@ -20,7 +31,16 @@ COSTS = {
         "click",
         "msgspec",
     ],
-    "from iii import Engine": ["hypercorn", "lmdb", "click", "rich", "jsonschema", "pydantic", "starlette"],
+    "from iii import Engine": [
+        "hypercorn",
+        "lmdb",
+        "click",
+        "rich",
+        "jsonschema",
+        "pydantic",
+        "starlette",
+        "opentelemetry",
+    ],
     "import iii.console.server": ["hypercorn", "starlette", "anyio", "click"],
     "import iii.store.memory": HEAVY,
     "import iii.cli": [*HEAVY, "asyncio", "msgspec", "orjson"],
