@@ -252,7 +252,7 @@ class Context:
     def trace(self) -> Trace:
         """Made when first asked for: most messages neither log nor enqueue."""
         if self._trace is None:
-            self._trace = trace.child(self.headers)
+            self._trace = trace.child(self.headers) if self.span is None else self.span.trace
         return self._trace
 
     @property

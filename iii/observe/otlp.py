@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
 
@@ -83,9 +83,9 @@ class Spans:
 
     # --------------------------------------------------------------------------------------- a run
 
-    def begin(self, trace: Trace) -> RunSpan:
-        """A run is about to begin."""
-        return RunSpan(trace, self._limits)
+    def begin(self, headers: Mapping[str, str], trace: Trace | None = None) -> RunSpan:
+        """A run is about to begin; as RunSpan."""
+        return RunSpan(headers, self._limits, trace)
 
     def enter(self, span: RunSpan) -> None:
         """`span` is the current one, in the context variables of whoever calls."""
@@ -145,7 +145,8 @@ class _SdkLines(logging.Handler):
         now, kind = time.monotonic(), str(record.msg)
         if now - self._said.get(kind, -SAID_AGAIN_S) >= SAID_AGAIN_S:
             self._said[kind] = now
-            log.log(record.levelno, "%s", record.getMessage())
+            why = f" {record.exc_info[1]!r}" if record.exc_info else ""
+            log.log(record.levelno, "%s%s", record.getMessage(), why)
 
 
 def _resource(service_name: str | None) -> Resource:

@@ -26,7 +26,7 @@ from opentelemetry.util.types import AttributeValue
 
 from iii.observe.capture import told_traceback
 from iii.observe.runs import Run
-from iii.trace import Trace
+from iii.trace import Trace, child
 
 __all__ = ["RunSpan", "finished"]
 
@@ -42,20 +42,36 @@ _FAILURES = ("failed", "dead")
 class RunSpan(Span):
     """What a handler finds as the current span. Its end is the engine's to say: `end()` does nothing.
 
-    run: the record that it is exported with, once there is one. Any thread may add to it.
+    run: the record that it is exported with, once there is one. Any thread may add to it. Nothing is made
+    before it is asked for: most handlers never do, and most spans are not exported.
     """
 
-    def __init__(self, trace: Trace, limits: SpanLimits) -> None:
-        self.trace, self._limits = trace, limits
-        self.run: Run | None = None
-        self.name, self.status = "", _NO_STATUS
-        self.is_over = False
-        self.attributes: BoundedAttributes | None = None
-        self.events: BoundedList[Event] | None = None
-        self.links: BoundedList[Link] | None = None
-        self._context = _context(trace, trace.span_id, is_sampled=trace.sampled)
+    run: Run | None = None
+    name, status = "", _NO_STATUS
+    is_over = False
+    attributes: BoundedAttributes | None = None
+    events: BoundedList[Event] | None = None
+    links: BoundedList[Link] | None = None
+    _trace: Trace | None = None
+    _context: SpanContext | None = None
+
+    def __init__(self, headers: Mapping[str, str], limits: SpanLimits, trace: Trace | None = None) -> None:
+        """headers: the message's; `trace` is theirs where it is not given."""
+        self._headers, self._limits = headers, limits
+        if trace is not None:
+            self._trace = trace
+
+    @property
+    def trace(self) -> Trace:
+        trace = self._trace
+        if trace is None:  # several threads may ask at once: one of their answers holds
+            trace = self.__dict__.setdefault("_trace", child(self._headers))
+        return trace
 
     def get_span_context(self) -> SpanContext:
+        if self._context is None:
+            trace = self.trace
+            self._context = _context(trace.trace_id, trace.span_id, is_sampled=trace.sampled)
         return self._context
 
     def is_recording(self) -> bool:
@@ -128,7 +144,6 @@ def finished(span: RunSpan, run: Run, resource: Resource) -> ReadableSpan:
     Always as a sampled one: whoever asks for it has decided that it is exported.
     """
     span.is_over = True
-    trace = span.trace
     start_ns = run.started_ms * NS_PER_MS
     end_ns = start_ns + round(run.duration_ms * NS_PER_MS)
     events: BoundedList[Event] | list[Event] = span.events if span.events is not None else []
@@ -137,8 +152,8 @@ def finished(span: RunSpan, run: Run, resource: Resource) -> ReadableSpan:
         events.append(Event("exception", _exception(kind, message, run.traceback), end_ns))
     return ReadableSpan(
         name=span.name or _name(run),
-        context=_context(trace, trace.span_id, is_sampled=True),
-        parent=_context(trace, trace.parent_id, is_remote=True) if trace.parent_id else None,
+        context=_context(run.trace_id, run.span_id),
+        parent=_context(run.trace_id, run.parent_id, is_remote=True) if run.parent_id else None,
         resource=resource,
         attributes={**dict(_attributes(run)), **(span.attributes or {})},
         events=events,
@@ -151,9 +166,9 @@ def finished(span: RunSpan, run: Run, resource: Resource) -> ReadableSpan:
     )
 
 
-def _context(trace: Trace, span_id: str, *, is_sampled: bool = True, is_remote: bool = False) -> SpanContext:
+def _context(trace_id: str, span_id: str, *, is_sampled: bool = True, is_remote: bool = False) -> SpanContext:
     flags = TraceFlags(TraceFlags.SAMPLED if is_sampled else TraceFlags.DEFAULT)
-    return SpanContext(int(trace.trace_id, 16), int(span_id, 16), is_remote, flags)
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote, flags)
 
 
 def _name(run: Run) -> str:

@@ -194,7 +194,7 @@ class Recorder:
         )
         if self._spans is not None:
             if ctx.span is None:  # its handler was never called
-                ctx.span = self._spans.begin(ctx.trace)
+                ctx.span = self._spans.begin(ctx.headers, ctx.trace)
             ctx.span.run = run
         return (record(run),) if self._has_history else ()
 

@@ -68,7 +68,7 @@ class TracedInvoker(Invoker):
         if running.get(None) is ctx:  # called by another of the run's functions, maybe in a span of its own
             return function
         if ctx.span is None:
-            ctx.span = self._spans.begin(ctx.trace)
+            ctx.span = self._spans.begin(ctx.headers, ctx.trace if ctx.message is None else None)
         return partial(_call, self._spans.enter, ctx.span, function)
 
 

@@ -41,7 +41,8 @@ async def test_spans_of_a_handlers_own_lie_in_the_run_and_what_it_calls_hears_of
             await asyncio.create_task(asyncio.sleep(0))
             propagate.inject(sent.setdefault("waits", {}))
 
-    async def runs_through(data: Any) -> None:
+    async def runs_through(data: Any, ctx: Context) -> None:
+        assert ctx.trace_id == f"{otel.get_current_span().get_span_context().trace_id:032x}"
         with tracer.start_as_current_span("runs through"):
             pass
         propagate.inject(sent.setdefault("run", {}))
@@ -130,11 +131,13 @@ async def test_a_handler_adds_to_its_span_until_it_is_exported(collector: Collec
         await app.settle()
         assert not kept[0].is_recording()
         kept[0].set_attribute("late", True)
+        kept[0].add_event("late")
     span, other = collector.named("process in"), collector.named("of my own")
     assert (span.attributes["order.id"], span.attributes["order.kind"]) == (7, "book")
     assert "late" not in span.attributes and span.links == ("d" * 16,)
     assert span.events[0] == ("paid", {"amount": 3})
     assert span.events[1][1]["exception.type"] == "KeyError"
+    assert [name for name, _ in span.events] == ["paid", "exception"]
     assert (span.status, span.status_text, span.attributes["iii.outcome"]) == ("error", "half of it", "done")
     assert (other.status, other.attributes["iii.step"]) == ("ok", "Other")
 
