@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from iii.clock import FakeClock
 from iii.config import Config, load
@@ -229,7 +229,8 @@ async def harness(
     clock: FakeClock | None = None,
 ) -> AsyncIterator[Harness]:
     """A started engine. `steps`: a folder, or steps made with `make_step`. `config`: a Config or its file;
-    by default the iii-config.yaml beside the folder, where there is one."""
+    by default the iii-config.yaml beside the folder, where there is one. What a file says of spans does not
+    hold: tests send none to the collector of a service."""
     if not isinstance(config, Config):
         config = _config(steps, config)
     made = load_steps(Path(steps)) if isinstance(steps, Path | str) else list(steps)
@@ -251,4 +252,4 @@ def _config(steps: Path | str | Sequence[Step], file: Path | str | None) -> Conf
     if file is None and isinstance(steps, Path | str):
         beside = Path(steps).absolute().parent / "iii-config.yaml"
         file = beside if beside.is_file() else None
-    return load(file)
+    return structs.replace(load(file), traces=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +77,12 @@ async def test_too_many_events_are_refused_instead_of_taking_for_ever() -> None:
         await app.advance("5s")
         with pytest.raises(InputError, match="smaller steps"):
             await app.advance("1d", events_max=100)
+
+
+async def test_no_test_sends_spans_to_the_collector_of_a_service(tmp_path: Path) -> None:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "iii-config.yaml").write_text(
+        "traces: {endpoint: 'http://collector.example'}\nhistory: {keep: 7}"
+    )
+    async with harness(tmp_path / "steps") as app:
+        assert (app.engine.config.history.keep, app.engine.spans) == (7, None)
