@@ -1,7 +1,7 @@
 """The engine: what is made of a config and its steps, in which order it starts, and in which it drains.
 
-    start    listen -> store -> session -> tail -> cron -> queues -> HTTP
-    stop     HTTP and queues drain together -> cron, tail -> session -> store
+    start    spans -> listen -> store -> session -> tail -> cron -> queues -> HTTP
+    stop     HTTP and queues drain together -> cron, tail -> session -> store -> spans
 
 The embedding API. It owns no rule: everything it does is done by the parts it puts together.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from otlp_kit import Collector
 from spans_kit import ask, traced
 
 from iii import Context, http, queue
+
+RUNS = 50
 
 
 @pytest.fixture
@@ -153,3 +156,25 @@ async def test_what_a_handler_adds_is_bounded(collector: Collector, monkeypatch:
         await app.send("in")
         await app.settle()
     assert [name for name, _ in collector.spans[0].events] == ["3", "4"]
+
+
+async def test_an_ended_run_leaves_no_span_to_the_garbage_collector(collector: Collector) -> None:
+    async def work(data: Any, ctx: Context) -> None:
+        otel.get_current_span().set_attribute("n", data)
+        await asyncio.sleep(0)
+
+    async with traced(collector, step(work, queue("in"))) as app:
+
+        async def run() -> None:
+            for number in range(RUNS):
+                await app.send("in", number)
+            await app.settle()
+
+        await run()
+        gc.collect()
+        gc.disable()
+        try:
+            await run()
+            assert gc.collect() < RUNS
+        finally:
+            gc.enable()
