@@ -1,5 +1,8 @@
 """The console's pages as they lie in static/: each with its type and an ETag. Nothing outside of it is
-served."""
+served.
+
+The style sheets go as one, ALL_STYLES: a page waits for each it links to before it paints.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from starlette.responses import Response
 __all__ = ["file"]
 
 STATIC = Path(__file__).parent / "static"
+ALL_STYLES = "all.css"
+STYLES = ("vendor/uplot.css", "theme.css", "layout.css", "parts.css", "pages.css")
+"""In this order, later rules over earlier ones."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -30,12 +36,11 @@ def file(request: Request, parts: list[str]) -> Response | None:
     """The file at this path below static/; None where there is none. 304 for who has it already."""
     if any(part in ("", ".", "..") or "/" in part or "\0" in part for part in parts):
         return None
-    path = STATIC.joinpath(*parts)
-    kind = TYPES.get(path.suffix)
-    if kind is None or not path.is_file():
+    paths = [STATIC / name for name in STYLES] if parts == [ALL_STYLES] else [STATIC.joinpath(*parts)]
+    kind = TYPES.get(paths[0].suffix)
+    if kind is None or not all(path.is_file() for path in paths):
         return None
-    stat = path.stat()
-    content, etag = _content(path, stat.st_mtime_ns, stat.st_size)
+    content, etag = _content(*((path, path.stat().st_mtime_ns) for path in paths))
     headers = {"etag": etag, "cache-control": "no-cache"}
     if etag in (each.strip() for each in request.headers.get("if-none-match", "").split(",")):
         return Response(status_code=304, headers=headers)
@@ -43,7 +48,7 @@ def file(request: Request, parts: list[str]) -> Response | None:
 
 
 @lru_cache(maxsize=256)
-def _content(path: Path, mtime_ns: int, size: int) -> tuple[bytes, str]:
-    """Read again when it was changed."""
-    content = path.read_bytes()
+def _content(*paths: tuple[Path, int]) -> tuple[bytes, str]:
+    """Of (path, time of its last change), one after the other: read again when one was changed."""
+    content = b"\n".join(path.read_bytes() for path, _ in paths)
     return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'

@@ -221,12 +221,16 @@ async def _land(store: Store, parts: Sequence[_Part], told: Callable[[int], Reco
     try:
         await store.commit(Txn([*removed, *sent, told(len(parts))]))
     except (Conflict, QueueFull, TooLarge) as refusal:
-        if len(parts) > 1:
-            half = len(parts) // 2
-            return await _land(store, parts[:half], told) + await _land(store, parts[half:], told)
-        if isinstance(refusal, Conflict):
-            return 0
-        raise
+        now_ms = store.clock.delay_ms()
+        left = [part for part in parts if part.removed.state != "later" or part.removed.due_ms > now_ms]
+        if len(parts) == len(left) == 1:
+            if isinstance(refusal, Conflict):
+                return 0
+            raise
+        halves = left[: len(left) // 2], left[len(left) // 2 :]
+        if all(part.removed.state == "later" for part in left):
+            halves = halves[::-1]  # the first come due next: the others are not to wait for them
+        return sum([await _land(store, half, told) for half in halves if half])
     return len(parts)
 
 

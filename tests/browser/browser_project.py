@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import httpx
 from deadline import DEADLINE_S, until
+
+from iii.model import Put, Txn
+from iii.store.lmdb import LmdbStore
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -52,16 +55,27 @@ config = {"name": "WatchOrder", "triggers": [state(namespace="orders")]}
 async def handler(change, ctx):
     ctx.logger.info("Order changed", {"status": change.value["status"]})
 """,
-    "many_step.py": """
+    "start_flow_step.py": """
 from iii import http
 
-config = {"name": "WriteMany", "triggers": [http("POST", "/many")]}
+config = {"name": "StartFlow", "triggers": [http("POST", "/flow")], "enqueues": ["flow"]}
 
 
 async def handler(request, ctx):
-    for number in range(request.body["keys"]):
-        await ctx.state.set("many", f"key-{number:06}", number)
-    return {"written": request.body["keys"]}
+    first, per_s = request.body["first"], request.body["per_s"]
+    for number in range(first, first + request.body["messages"]):
+        await ctx.enqueue("flow", {"number": number}, delay=number * 1000 // per_s)
+""",
+    "flow_step.py": """
+from iii import queue
+
+config = {"name": "Flow", "triggers": [queue("flow")]}
+
+
+async def handler(message, ctx):
+    number = message["number"]
+    ctx.logger.info("Flowed", {"number": number})
+    await ctx.state.set("flow", f"key-{number % 100:02}", number)
 """,
     "hostile_step.py": """
 from iii import queue
@@ -76,7 +90,30 @@ async def handler(input, ctx):
     raise ValueError(text)
 """,
 }
-Open = Callable[[str], Awaitable["Page"]]  # of a page by its hash
+KEYS = 1_000_000
+OPS = 10_000  # as many as a Txn may have
+
+Figures: TypeAlias = list[str]
+
+
+class Open(Protocol):
+    """Opens a page by its hash. script: runs in it before its own."""
+
+    async def __call__(self, hash: str, script: str = "") -> Page: ...
+
+
+def fill(data: Path) -> None:
+    """Make a store with KEYS keys in namespace "million"."""
+
+    async def write() -> None:
+        store = LmdbStore(data, fsync="interval")
+        await store.open()
+        for first in range(0, KEYS, OPS):
+            numbers = range(first, first + OPS)
+            await store.commit(Txn([Put("million", f"key-{n:06}", b'{"number":%d}' % n) for n in numbers]))
+        await store.close()
+
+    asyncio.run(write())
 
 
 class Project:
@@ -117,6 +154,17 @@ class Project:
         """The id of the message."""
         body = {"topic": topic, "data": data}
         return str(self.console.post("/api/enqueue", json=body).raise_for_status().json()["ids"][0])
+
+    def newest_trace(self) -> str:
+        answer = self.console.get("/api/traces?limit=1").raise_for_status()
+        return str(answer.json()["traces"][0]["trace_id"])
+
+    def waiting(self, topic: str) -> int:
+        rows = self.console.get("/api/queues").raise_for_status().json()["queues"]
+        return sum(row["ready"] + row["later"] for row in rows if row["topic"] == topic)
+
+    def purge(self, topic: str) -> None:
+        self.console.post("/api/queues/purge", json={"topic": topic}).raise_for_status()
 
     def write(self, namespace: str, key: str, value: object) -> None:
         """A new key."""

@@ -10,8 +10,6 @@ from playwright.async_api import Locator, Page, expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-KEYS = 3_000
-PAGE_OF_KEYS = 200
 HOSTILE = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
 
 
@@ -26,7 +24,7 @@ async def confirm(page: Page, verb: str) -> None:
 async def test_a_request_of_the_example_is_one_trace_of_five_steps(project: Project, open_page: Open) -> None:
     project.post("/messages", {"text": "hi", "priority": "high", "metadata": {"source": "a browser"}})
     page = await open_page("/traces")
-    await page.get_by_role("link", name="POST /messages").click()
+    await page.get_by_role("link", name="POST /messages").first.click()
     told = page.get_by_role("list", name="What happened, in order").get_by_role("listitem")
     steps = [
         r"Received\s*POST /messages",
@@ -99,26 +97,6 @@ async def test_a_value_edited_on_the_page_starts_the_step_that_watches_it(
     await expect(page.get_by_text('{"status":"sent from the page"}')).to_be_visible()
 
 
-async def test_a_large_namespace_is_paged_and_only_what_is_in_sight_is_drawn(
-    project: Project, open_page: Open
-) -> None:
-    project.post("/many", {"keys": KEYS})
-    page = await open_page("/state/many")
-    keys = page.get_by_role("list", name="Keys")
-    foot = page.locator(".pane-foot")
-    for loaded in range(PAGE_OF_KEYS, KEYS, PAGE_OF_KEYS):
-        await expect(foot).to_have_text(f"{loaded:,} keys loaded, more below")
-        await keys.evaluate("list => list.scrollTo(0, list.scrollHeight)")
-    await expect(foot).to_have_text(f"{KEYS:,} keys")
-    await keys.evaluate("list => list.scrollTo(0, list.scrollHeight)")
-    await expect(keys.get_by_text(f"key-{KEYS - 1:06}")).to_be_visible()
-    assert await keys.get_by_role("listitem").count() < PAGE_OF_KEYS
-
-    await page.get_by_role("searchbox", name="Keys that begin with").fill("key-00123")
-    await expect(foot).to_have_text("10 keys")
-    await expect(keys.get_by_text("key-001234")).to_be_visible()
-
-
 async def test_hostile_texts_are_shown_as_text_on_every_page(project: Project, open_page: Open) -> None:
     project.enqueue("hostile", {"text": HOSTILE, HOSTILE: [HOSTILE]})
     page = await open_page("/dead")
@@ -160,3 +138,32 @@ async def test_two_browsers_see_the_same_run_as_it_ends(project: Project, open_p
         await expect(rows).to_have_count(1)
         addresses.add(await rows.get_attribute("data-href"))
     assert len(addresses) == 1
+
+
+async def test_what_one_browser_does_the_other_sees(project: Project, open_page: Open) -> None:
+    mine, theirs = [await open_page("/queues") for _ in range(2)]
+    await row(mine, "WatchOrder").get_by_role("button", name="Pause").click()
+    await confirm(mine, "Pause")
+    await expect(row(theirs, "WatchOrder").locator("[data-label=State]")).to_have_text("paused")
+    await row(theirs, "WatchOrder").get_by_role("button", name="Resume").click()
+    await confirm(theirs, "Resume")
+    await expect(row(mine, "WatchOrder").locator("[data-label=State]")).to_have_text("idle")
+
+
+async def test_of_two_edits_of_a_value_the_second_is_shown_the_first(
+    project: Project, open_page: Open
+) -> None:
+    project.write("shared", "plan", {"of": "nobody"})
+    mine, theirs = [await open_page("/state/shared/plan") for _ in range(2)]
+    for page, whose in ((mine, "me"), (theirs, "them")):
+        await page.get_by_role("button", name="Edit", exact=True).click()
+        await page.get_by_role("textbox", name=re.compile("^Value, over version")).fill(
+            f'{{"of": "{whose}"}}'
+        )
+    await mine.get_by_role("button", name="Save").click()
+    await expect(theirs.get_by_text("while you were writing")).to_be_visible()
+    await theirs.get_by_role("button", name="Save").click()
+    asked = theirs.get_by_role("dialog", name="Somebody else was quicker")
+    await expect(asked.get_by_role("group", name="their value")).to_contain_text("me")
+    await asked.get_by_role("button", name="Write mine over it").click()
+    await expect(mine.get_by_role("group", name="value")).to_contain_text("them")

@@ -11,6 +11,7 @@ import pytest
 from console_kit import Console, serving, step, until
 
 from iii import Snooze, queue
+from iii.clock import FakeClock
 from iii.config import QueueConfig
 from iii.model import Discard, Enqueue, Txn
 from iii.store import bulk, search
@@ -339,4 +340,24 @@ async def test_a_bulk_act_leaves_what_moved_meanwhile() -> None:
     assert await bulk.discard(store, bulk.select(store, "jobs"), Actor(), topic="jobs") == 4
     assert sum(row.entry.detail["count"] for row in audits(store)) == 4
     assert len(ids) == 5 and store.waiting("jobs") == []
+    await store.close()
+
+
+async def test_a_purge_is_ahead_of_what_comes_due_meanwhile() -> None:
+    """2,000 messages due one after the other, four of them with each commit: the others go with few."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    await store.open()
+    await store.commit(Txn([Enqueue("jobs", b"1", delay_ms=ms) for ms in range(1, 2_001)]))
+    submit, commits = store.submit, 0
+
+    def submit_late(txn: Txn) -> Any:
+        nonlocal commits
+        commits += 1
+        clock.advance(4)
+        return submit(txn)
+
+    store.submit = submit_late  # type: ignore[method-assign]
+    assert await bulk.discard(store, bulk.select(store, "jobs"), Actor(), topic="jobs") == 2_000
+    assert commits < 50
     await store.close()

@@ -15,7 +15,7 @@ from console_kit import Console, config, serving, step
 from iii import Engine, queue
 from iii.config import ConsoleConfig, QueueConfig
 from iii.console import security
-from iii.console.files import STATIC
+from iii.console.files import STATIC, STYLES
 from iii.console.security import COOKIE, Guard
 from iii.errors import ConfigError
 
@@ -202,6 +202,9 @@ async def test_static_files_come_with_a_type_and_an_etag_and_nothing_beside_them
         assert answer.headers["content-type"].startswith("text/javascript")
         again = await console.http.get("/static/app.js", headers={"if-none-match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
+        styles = await console.http.get("/static/all.css")
+        assert styles.headers["content-type"].startswith("text/css")
+        assert styles.text == "\n".join((STATIC / name).read_text() for name in STYLES)
         (tmp_path / "secret.txt").write_text("secret")
         up = os.path.relpath(tmp_path / "secret.txt", STATIC)
         for path in (up, up.replace("..", "%2e%2e"), up.replace("/", "%2f"), f"/{tmp_path}/secret.txt"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import iii
+from iii.console.files import ALL_STYLES, STYLES
 
 STATIC = Path(iii.__file__).parent / "console" / "static"
 OWN = sorted(path for path in STATIC.rglob("*") if path.is_file() and "vendor" not in path.parts)
@@ -63,4 +64,6 @@ def test_imports_lead_to_files_and_are_used(path: Path) -> None:
 def test_the_first_page_links_to_files_that_are_there() -> None:
     links = LINK.findall((STATIC / "index.html").read_text())
     assert len(links) > 10
-    assert [link for link in links if not (STATIC / link.removeprefix("static/")).is_file()] == []
+    files = [link.removeprefix("static/") for link in links]
+    assert [name for name in files if name != ALL_STYLES and not (STATIC / name).is_file()] == []
+    assert {path.name for path in STATIC.rglob("*.css")} == {Path(name).name for name in STYLES}

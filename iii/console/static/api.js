@@ -1,5 +1,5 @@
 // The JSON API: requests, their errors, and a hook that keeps a page's answer fresh. Knows no page.
-import { useCallback, useEffect, useRef, useState } from "./html.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { onLive } from "./live.js";
 
 export class ApiError extends Error {
@@ -81,7 +81,8 @@ export function useApi(path, { every_ms = 0 } = {}) {
   const asked = useRef(null);
   const reload = useCallback(() => setRound((last) => last + 1), []);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
+    // not after the next frame
     if (path === null) return undefined;
     const leaving = new AbortController();
     const same = asked.current === path;

@@ -1,8 +1,8 @@
 // Starts the console: which page an address means, the frame around it, and the login when the API asks for it.
-import { html, render, useEffect, useErrorBoundary, useState } from "./html.js";
+import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useState } from "./html.js";
 import { onLockedOut, post } from "./api.js";
 import { startLive, stopLive } from "./live.js";
-import { useRoute } from "./router.js";
+import { parseRoute, useRoute } from "./router.js";
 import { listenToKeys } from "./keys.js";
 import { Failed, Loading } from "./components/badge.js";
 import { AskedDialog } from "./components/dialog.js";
@@ -28,6 +28,16 @@ const PAGES = {
   audit: () => import("./pages/audit.js"),
 };
 const loaded = new Map();
+
+/** Its modules are asked for at once, not after a frame was drawn without them. */
+function load(section) {
+  const page = PAGES[section]();
+  page.then(
+    (module) => loaded.set(section, module),
+    () => {}, // told by who shows it
+  );
+  return page;
+}
 
 function App() {
   const [locked, setLocked] = useState(false);
@@ -65,14 +75,11 @@ function Page({ section, route, engine }) {
   const [page, setPage] = useState(() => loaded.get(section) ?? null);
   const [fault, setFault] = useState(null);
   const [broken, repair] = useErrorBoundary((error) => console.error(error));
-  useEffect(() => {
+  useLayoutEffect(() => {
     let shown = true;
     if (page || !PAGES[section]) return undefined;
-    PAGES[section]().then(
-      (module) => {
-        loaded.set(section, module);
-        if (shown) setPage(module);
-      },
+    load(section).then(
+      (module) => shown && setPage(module),
       (error) => shown && setFault(error),
     );
     return () => {
@@ -112,6 +119,13 @@ function Login({ onDone }) {
   </form></main>`;
 }
 
-const root = document.getElementById("app");
-root.replaceChildren();
-render(html`<${App} />`, root);
+function begin() {
+  const root = document.getElementById("app");
+  root.replaceChildren();
+  render(html`<${App} />`, root);
+}
+
+// The first drawing has the page in it: its modules are on their way already (index.html).
+const first = parseRoute(location.hash).parts[0] ?? "";
+if (PAGES[first]) load(first).then(begin, begin);
+else begin();

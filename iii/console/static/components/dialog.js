@@ -1,16 +1,21 @@
 // Dialogs on the browser's own <dialog>: it keeps the focus inside, closes on Esc and gives the focus back.
-import { html, useEffect, useId, useRef, useState } from "../html.js";
+import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "../html.js";
 import { Icon } from "./icon.js";
 import { toast } from "./toast.js";
 
 export function Dialog({ title, wide, onClose, children, footer }) {
   const element = useRef(null);
   const id = useId();
-  useEffect(() => {
+  useLayoutEffect(() => {
+    // at once, so that the next key goes to it
     const before = document.activeElement;
-    element.current.showModal();
-    element.current.querySelector("[data-first]")?.focus();
-    return () => before instanceof HTMLElement && before.isConnected && before.focus();
+    const dialog = element.current;
+    dialog.showModal();
+    dialog.querySelector("[data-first]")?.focus();
+    return () => {
+      dialog.close(); // while it is open nothing else takes the focus
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
   }, []);
   const outside = (event) => event.target === element.current && onClose();
   const cancelled = (event) => {

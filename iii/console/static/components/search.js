@@ -72,6 +72,9 @@ export function Palette({ onClose }) {
     } else if (event.key === "Enter" && found[at]) {
       event.preventDefault();
       choose(found[at]);
+    } else if (event.key === "Escape") {
+      event.preventDefault(); // a search field would be emptied first
+      onClose();
     }
   };
   const typed = (event) => {

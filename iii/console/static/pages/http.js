@@ -15,31 +15,33 @@ const keyOf = (route) => `${route.method} ${route.path}`;
 export default function Http({ route, read_only }) {
   const answer = useApi("api/routes");
   const { q = "", at = "" } = route.query;
+  const { routes = [], base_url } = answer.data ?? {};
+  const fits = (candidate) => `${keyOf(candidate)} ${candidate.step}`.toLowerCase().includes(q.toLowerCase());
+  const found = routes.filter(fits);
+  const chosen = found.find((candidate) => keyOf(candidate) === at) ?? found[0];
   return html`
-    <${PageHead} title="HTTP"
-        detail=${answer.data?.base_url ? html`<span>served on <span class="mono">${answer.data.base_url}</span></span>` : null}
+    <${PageHead} title="HTTP" detail=${base_url ? html`<span>served on <span class="mono">${base_url}</span></span>` : null}
         cli=${html`<${Cli} words=${["iii", "steps"]} />`} />
-    <${Answer} of=${answer}>${({ routes, base_url }) => {
-      const found = routes.filter((candidate) =>
-        `${keyOf(candidate)} ${candidate.step}`.toLowerCase().includes(q.toLowerCase()),
-      );
-      const chosen = found.find((candidate) => keyOf(candidate) === at) ?? found[0];
-      return html`<div class="http-page">
-        <section class="pane" aria-label="Routes"><div class="pane-search"><${SearchField} label="Search routes" placeholder="Path, method or step"
-            value=${q} onSearch=${(next) => setQuery(route, { q: next })} /></div>
-          ${found.length === 0 && html`<${Empty}
-              title=${routes.length ? "No route fits" : "No step answers HTTP"} icon="http">${routes.length ? "Change what is searched for." : 'Give a step the trigger http("POST", "/path").'}<//>`}
-          <ul class="name-list" data-rows>${found.map(
-            (
-              candidate,
-            ) => html`<li key=${keyOf(candidate)}><a data-row href=${href(["http"], { q, at: keyOf(candidate) })}
-                aria-current=${candidate === chosen ? "true" : null}>
-            <span
-                class=${`method method-${candidate.method}`}>${candidate.method}</span><span class="clip mono">${candidate.path}</span></a></li>`,
-          )}</ul></section>
-        ${chosen && html`<${Route} key=${keyOf(chosen)} route=${chosen} base_url=${base_url} read_only=${read_only} />`}
-      </div>`;
-    }}<//>`;
+    <div class="http-page">
+      <section class="pane" aria-label="Routes"><div class="pane-search"><${SearchField} label="Search routes" placeholder="Path, method or step"
+          value=${q} onSearch=${(next) => setQuery(route, { q: next })} /></div>
+        <${Answer} of=${answer}>${() => html`<${RouteList} all=${routes} found=${found} chosen=${chosen} q=${q} />`}<//></section>
+      ${chosen && html`<${Route} key=${keyOf(chosen)} route=${chosen} base_url=${base_url} read_only=${read_only} />`}
+    </div>`;
+}
+
+function RouteList({ all, found, chosen, q }) {
+  if (!found.length)
+    return html`<${Empty}
+        title=${all.length ? "No route fits" : "No step answers HTTP"} icon="http">${all.length ? "Change what is searched for." : 'Give a step the trigger http("POST", "/path").'}<//>`;
+  return html`<ul class="name-list" data-rows>${found.map(
+    (
+      candidate,
+    ) => html`<li key=${keyOf(candidate)}><a data-row href=${href(["http"], { q, at: keyOf(candidate) })}
+        aria-current=${candidate === chosen ? "true" : null}>
+    <span
+        class=${`method method-${candidate.method}`}>${candidate.method}</span><span class="clip mono">${candidate.path}</span></a></li>`,
+  )}</ul>`;
 }
 
 function Route({ route, base_url, read_only }) {
