@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -35,11 +36,13 @@ from iii.console import (
     steps,
     traces,
 )
-from iii.console.asks import Ask, BadField, Missing, Stale, path_of, read_body
+from iii.console.asks import Ask, BadField, Missing, Stale, client_of, path_of, read_body
 from iii.console.files import file
 from iii.console.means import Means
-from iii.console.security import COOKIE, HEADERS, Guard
+from iii.console.security import COOKIE, HEADERS, Guard, Refused
 from iii.errors import Conflict, IIIError, InputError, QueueFull, StepError, StoreError, TooLarge
+from iii.model import Txn
+from iii.store.audit import Actor
 
 __all__ = ["App", "app"]
 
@@ -47,6 +50,8 @@ PAGES = (
     audit_page, config_page, crons, dead, events, flow, health, instances, logs, messages, overview, queues,
     routes, runs, state, steps, traces,
 )  # fmt: skip
+
+GONE = f"{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
 
 Handler: TypeAlias = Callable[[Ask], Any]
 Scope: TypeAlias = Any
@@ -83,7 +88,7 @@ class App:
     """The application over a running engine."""
 
     def __init__(self, means: Means) -> None:
-        self._means, self._guard = means, Guard(means.config.console)
+        self._means, self._guard = means, Guard(means.config.console, means.store.clock.delay_ms)
         self.hub = events.hub(means)
         self._table = list(_routes())
 
@@ -97,15 +102,45 @@ class App:
 
     async def _answer(self, request: Request) -> Response:
         parts = path_of(request.scope)
-        refused = self._guard.refusal(request.method, parts, request.headers)
+        refused = self._guard.refusal(request.method, parts, request.headers, client_of(request))
         if refused is not None:
-            return _error(refused.status, refused.message)
+            return await self._refused(request, refused)
         if parts in (["api", "login"], ["api", "logout"]):
-            return await _log_in_or_out(request, self._guard, parts[1])
+            return await self._log_in_or_out(request, parts[1])
         if request.method in ("GET", "HEAD") and (parts == [""] or parts[0] == "static"):
             found = file(request, ["index.html"] if parts == [""] else parts[1:])
             return found or _error(404, "no such file")
         return await self._page(request, parts)
+
+    async def _log_in_or_out(self, request: Request, which: str) -> Response:
+        if request.method != "POST":
+            return _error(405, f"{request.method} is not allowed here; allowed: POST", {"allow": "POST"})
+        if which == "logout":
+            return _json(200, {"ok": True}, {"set-cookie": GONE})
+        if (refused := self._guard.must_wait(client_of(request))) is None:
+            try:
+                given = msgspec.json.decode(await read_body(request), type=_Login)
+            except (msgspec.DecodeError, InputError):
+                return _error(400, 'send {"token": "..."}')
+            refused = self._guard.login(given.token, client_of(request))
+        if refused is not None:
+            return await self._refused(request, refused)
+        cookie = self._guard.new_cookie(secure=request.url.scheme == "https")
+        return _json(200, {"ok": True}, {"set-cookie": cookie})
+
+    async def _refused(self, request: Request, refused: Refused) -> Response:
+        """A wrong token is told in the log; in the audit log the first, and the first that is too many."""
+        if (guess := refused.guess) is not None:
+            client = client_of(request)
+            log.warning("Console: a wrong token from %s", client, extra={"fields": {"so_far": guess.count}})
+            if guess.is_news:
+                row = Actor(f"console {client}").did(
+                    self._means.store, "login refused", wrong_tokens=guess.count
+                )
+                with suppress(IIIError):  # a store without room: the log has it
+                    await self._means.store.commit(Txn((row,)))
+        headers = {"retry-after": str(refused.retry_s)} if refused.retry_s else None
+        return _error(refused.status, refused.message, headers)
 
     async def _page(self, request: Request, parts: list[str]) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -138,24 +173,6 @@ def _routes() -> Iterable[Route]:
     for page in PAGES:
         for method, path, handler in page.ROUTES:
             yield Route(method, tuple(path.split("/")[1:]), handler)
-
-
-async def _log_in_or_out(request: Request, guard: Guard, which: str) -> Response:
-    if request.method != "POST":
-        return _error(405, f"{request.method} is not allowed here; allowed: POST", {"allow": "POST"})
-    if which == "logout":
-        return _json(
-            200, {"ok": True}, {"set-cookie": f"{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"}
-        )
-    try:
-        given = msgspec.json.decode(await read_body(request), type=_Login)
-    except (msgspec.DecodeError, InputError):
-        return _error(400, 'send {"token": "..."}')
-    if not guard.admits(given.token):
-        client = request.client.host if request.client else "unknown"
-        log.warning("Console: a wrong token from %s", client)
-        return _error(401, "this is not the token")
-    return _json(200, {"ok": True}, {"set-cookie": guard.set_cookie(secure=request.url.scheme == "https")})
 
 
 class _Login(msgspec.Struct):

@@ -21,7 +21,18 @@ from iii.errors import IIIError, InputError
 from iii.formats.units import shown
 from iii.store.audit import Actor
 
-__all__ = ["Ask", "BadField", "Missing", "Stale", "json_of", "preview", "read_body", "value_of"]
+__all__ = [
+    "Ask",
+    "BadField",
+    "Missing",
+    "Stale",
+    "client_of",
+    "json_of",
+    "path_of",
+    "preview",
+    "read_body",
+    "value_of",
+]
 
 BODY_BYTES_MAX = 8 << 20
 PREVIEW_CHARS = 160
@@ -57,8 +68,7 @@ class Ask:
         self, means: Means, hub: Hub, request: Request, path: Mapping[str, str], body: bytes
     ) -> None:
         self.means, self.hub, self.request, self.path, self.body = means, hub, request, path, body
-        client = request.client.host if request.client else "unknown"
-        self.by = Actor(f"console {client}")
+        self.by = Actor(f"console {client_of(request)}")
 
     def text(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default)
@@ -94,6 +104,11 @@ class Ask:
             raise BadField(found[1] if found else "body", _FIELD.sub("", str(error))) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"the body is no JSON: {error}") from None
+
+
+def client_of(request: Request) -> str:
+    """The address it came from."""
+    return request.client.host if request.client else "unknown"
 
 
 async def read_body(request: Request) -> bytes:

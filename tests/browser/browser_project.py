@@ -26,6 +26,7 @@ history: {traces_per_second: 1000000}
 queues:
   message.sent: {dead_letter_queue: message.failed}
 """
+TOKEN = "a-token-for-tests"
 STEPS = {
     "mail_step.py": """
 from iii import queue
@@ -119,11 +120,11 @@ def fill(data: Path) -> None:
 class Project:
     """`http` and `console`: clients of what `iii run` serves; it runs from here until `end`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = CONFIG) -> None:
         shutil.copytree(ROOT / "steps", folder / "steps", ignore=shutil.ignore_patterns("__pycache__"))
         for name, source in STEPS.items():
             (folder / "steps" / name).write_text(source)
-        (folder / "iii-config.yaml").write_text(CONFIG)
+        (folder / "iii-config.yaml").write_text(config)
         self._output = folder / "output.txt"
         ports = ["--port", "0", "--console-port", "0"]
         with self._output.open("w") as output:

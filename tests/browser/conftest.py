@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from browser_project import Figures, Open, Project, fill
+from browser_project import CONFIG, TOKEN, Figures, Open, Project, fill
 from chromium import CHROMIUM, FLAGS
 
 if TYPE_CHECKING:
@@ -67,6 +67,14 @@ def large_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]
     yield running
     running.end()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def locked_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project whose console asks for TOKEN."""
+    running = Project(tmp_path_factory.mktemp("locked"), f"{CONFIG}console: {{token: {TOKEN}}}\n")
+    yield running
+    running.end()
 
 
 @pytest.fixture

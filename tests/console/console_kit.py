@@ -13,6 +13,7 @@ import httpx
 from engine_kit import step
 
 from iii import Engine
+from iii.clock import Clock
 from iii.config import Config, ConsoleConfig, HistoryConfig, HttpConfig, LogConfig, QueueConfig, StoreConfig
 from iii.step import Step
 
@@ -115,10 +116,15 @@ def config(folder: Path, console: ConsoleConfig = CONSOLE, **more: Any) -> Confi
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *steps: Step, console: ConsoleConfig = CONSOLE, token: str = "", **more: Any
+    folder: Path,
+    *steps: Step,
+    console: ConsoleConfig = CONSOLE,
+    token: str = "",
+    clock: Clock | None = None,
+    **more: Any,
 ) -> AsyncIterator[Console]:
     """An engine on a store in `folder`, its console on a free port."""
-    engine = Engine(config(folder, console, **more), steps, serve=True, console=True)
+    engine = Engine(config(folder, console, **more), steps, clock=clock, serve=True, console=True)
     async with engine:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         address = engine.report().console or ""

@@ -48,7 +48,8 @@ async function call(method, path, body, { signal } = {}) {
   }
   const answer = parseJson(await response.text());
   if (response.ok) return answer;
-  if (response.status === 401 && path !== "api/login") lockedOut.forEach((told) => told(true));
+  const asksForToken = response.status === 401 || response.status === 429;
+  if (asksForToken && path !== "api/login") lockedOut.forEach((told) => told(true));
   const told = answer?.error ?? {};
   throw new ApiError(response.status, told.message ?? `${method} ${path}: status ${response.status}`, {
     field: told.field,

@@ -4,6 +4,7 @@ import { onLockedOut, post } from "./api.js";
 import { startLive, stopLive } from "./live.js";
 import { parseRoute, useRoute } from "./router.js";
 import { listenToKeys } from "./keys.js";
+import { sentence } from "./format.js";
 import { Failed, Loading } from "./components/badge.js";
 import { AskedDialog } from "./components/dialog.js";
 import { Palette } from "./components/search.js";
@@ -105,7 +106,7 @@ function Login({ onDone }) {
       await post("api/login", { token });
       onDone();
     } catch (error) {
-      setFault(error.status === 401 ? "This is not the token." : error.message);
+      setFault(error.status === 401 ? "This is not the token." : sentence(error.message));
     }
   };
   return html`<main class="login"><form onSubmit=${enter}>
