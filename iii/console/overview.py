@@ -13,7 +13,8 @@ from iii.console.pulse import Latency, Rates
 from iii.console.queues import shown_lanes
 from iii.formats.units import duration_text
 from iii.model import ARCHIVE, LaneStats
-from iii.observe.metering import POINT_S, LaneTrouble
+from iii.observe.hour import POINT_S, Point
+from iii.observe.metering import LaneTrouble
 
 __all__ = ["ROUTES", "Now", "now"]
 
@@ -38,14 +39,27 @@ class Problem(Struct, frozen=True):
     href: str
 
 
+class PointView(Struct, frozen=True):
+    """What happened in the step_ms until at_ms, and how many waited then."""
+
+    at_ms: int
+    done: int
+    failed: int
+    enqueued: int
+    depth: int
+    requests: int
+    run_p99_ms: float | None
+
+
 class Now(Struct, frozen=True):
-    """What is sent each second to who watches."""
+    """What is sent each second to who watches. `point`: the newest of the last hour."""
 
     now_ms: int
     totals: Totals
     rates: Rates
     latency: Latency
     problems: list[Problem]
+    point: PointView | None
 
 
 class StoreView(Struct, frozen=True):
@@ -87,19 +101,23 @@ def overview(ask: Ask) -> Overview:
         rates=seen.rates,
         latency=seen.latency,
         store=_store(means),
-        history={"step_ms": POINT_S * 1000, "points": _points(means)},
+        history={
+            "step_ms": POINT_S * 1000,
+            "points": [_point(each) for each in means.metering.hour],
+        },
         problems=seen.problems,
     )
 
 
 def now(means: Means) -> Now:
-    lanes = shown_lanes(means)
+    lanes, hour = shown_lanes(means), means.metering.hour
     return Now(
         now_ms=means.store.clock.wall_ms(),
         totals=_totals(lanes),
         rates=means.pulse.rates(),
         latency=means.pulse.latency(),
         problems=problems(means),
+        point=_point(hour[-1]) if hour else None,
     )
 
 
@@ -115,19 +133,16 @@ def _totals(lanes: list[LaneStats]) -> Totals:
     )
 
 
-def _points(means: Means) -> list[dict[str, object]]:
-    return [
-        {
-            "at_ms": point.at_ms,
-            "done": point.done,
-            "failed": point.failed,
-            "enqueued": point.enqueued,
-            "depth": point.depth,
-            "requests": point.requests,
-            "run_p99_ms": None if point.run_p99_s is None else point.run_p99_s * 1000,
-        }
-        for point in means.metering.overview().hour
-    ]
+def _point(point: Point) -> PointView:
+    return PointView(
+        point.at_ms,
+        point.done,
+        point.failed,
+        point.enqueued,
+        point.depth,
+        point.requests,
+        None if point.run_p99_s is None else point.run_p99_s * 1000,
+    )
 
 
 def _store(means: Means) -> StoreView:

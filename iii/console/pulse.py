@@ -13,7 +13,8 @@ from collections import deque
 from msgspec import Struct
 
 from iii.model import ARCHIVE, Lane, LaneStats
-from iii.observe.metering import POINT_S, Metering
+from iii.observe.hour import POINT_S
+from iii.observe.metering import Metering
 from iii.observe.snapshots import Snapshot, Times
 from iii.store.contract import Store
 
@@ -139,8 +140,8 @@ class Pulse:
 
     def _last_point(self) -> Rates:
         """Nobody watched until now: what the last hour's newest point says."""
-        hour = self._metering.overview().hour
-        if not hour:
+        hour = self._metering.hour
+        if not hour or self._store.clock.wall_ms() - hour[-1].at_ms > 2000 * POINT_S:
             return Rates()
         newest = hour[-1]
         counts = newest.done, newest.failed, newest.enqueued, newest.requests

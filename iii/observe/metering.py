@@ -3,18 +3,19 @@ figures.
 
     Metering.total()      figures of all instances, added up
     Metering.render()     the same for Prometheus, /metrics
-    Metering.overview()   what is wrong now, and the last hour: a Point every POINT_S
+    Metering.overview()   what is wrong now
+    Metering.hour         the last hour (hour.py): a Point every POINT_S
 
-Owns the timer and the last hour, which lies in memory and begins anew with the process. A Point holds what
-all instances did between two looks, from the store's exact counts and the sum of the snapshots.
+Owns the timer. A Point holds what all instances did between two looks, from the store's exact counts and the
+sum of the snapshots.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -22,36 +23,17 @@ from msgspec import Struct
 from iii.errors import IIIError
 from iii.model import ARCHIVE, LaneStats
 from iii.observe.exposition import render
+from iii.observe.hour import POINT_S, Hour, Point
 from iii.observe.meters import Figures
 from iii.observe.snapshots import Share, Snapshot, Times, snapshot
 from iii.store.contract import Store
 
-__all__ = ["LaneTrouble", "Metering", "Overview", "Point"]
+__all__ = ["LaneTrouble", "Metering", "Overview"]
 
 TICK_S = 1.0
-POINT_S = 5
-HOUR_POINTS = 3600 // POINT_S
 OLD_S = 60
 
 log = logging.getLogger("iii.metering")
-
-
-class Point(Struct, frozen=True):
-    """POINT_S seconds. at_ms: their end, wall clock. depth: messages that wait at that moment; the rest: what
-    happened since the point before. run_p50_s, run_p95_s: of the runs, to the bound of a bucket; None: no
-    run."""
-
-    at_ms: int
-    done: int
-    failed: int
-    requests: int
-    server_errors: int
-    depth: int
-    running: int
-    run_p50_s: float | None
-    run_p95_s: float | None
-    run_p99_s: float | None = None
-    enqueued: int = 0
 
 
 class LaneTrouble(Struct, frozen=True):
@@ -75,7 +57,6 @@ class Overview(Struct, frozen=True):
     running: int
     dead: int
     troubles: tuple[LaneTrouble, ...]
-    hour: tuple[Point, ...]
 
 
 class _Seen(Struct):
@@ -95,7 +76,7 @@ class Metering:
     def __init__(self, store: Store, figures: Figures, data: Path | None) -> None:
         self._store, self._figures = store, figures
         self._share = Share(data)
-        self._hour: deque[Point] = deque(maxlen=HOUR_POINTS)
+        self._hour = Hour(data)
         self._ticks = 0
         self._seen: _Seen | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -104,6 +85,8 @@ class Metering:
 
     def start(self) -> None:
         self._quietly(self._share.open)
+        self._quietly(lambda: self._hour.open(self._store.clock.wall_ms()))
+        self._quietly(self.look)
         self._loop = asyncio.get_running_loop()
         self._arm()
 
@@ -115,6 +98,7 @@ class Metering:
         if self._job is not None:
             await asyncio.wait((self._job,))
         self._quietly(lambda: self._share.close(self._own()))
+        self._quietly(self._hour.close)
 
     # -------------------------------------------------------------------------------------- asking
 
@@ -127,6 +111,10 @@ class Metering:
         store = self._store
         return render(self.total(), store.stats(), store.figures(), store.clock.wall_ms())
 
+    @property
+    def hour(self) -> tuple[Point, ...]:
+        return self._hour.points
+
     def overview(self) -> Overview:
         lanes, wall_ms = _queues(self._store.stats()), self._store.clock.wall_ms()
         return Overview(
@@ -137,7 +125,6 @@ class Metering:
             running=sum(lane.leased for lane in lanes),
             dead=sum(lane.dead for lane in lanes),
             troubles=_troubles(lanes, wall_ms),
-            hour=tuple(self._hour),
         )
 
     # -------------------------------------------------------------------------------------- the tick
@@ -152,16 +139,19 @@ class Metering:
                 self._quietly(self.look)
             return
         if self._job is None or self._job.done():  # a disk may be slow: not on the loop
-            self._job = self._loop.run_in_executor(None, self._share_out, self._own(), is_point)
+            points = self._hour.take()
+            self._job = self._loop.run_in_executor(None, self._share_out, self._own(), is_point, points)
             self._job.add_done_callback(self._shared)
 
     def look(self) -> None:
         """Add a point to the hour."""
         self._add_point(self.total())
 
-    def _share_out(self, own: Snapshot, is_point: bool) -> Snapshot | None:
+    def _share_out(self, own: Snapshot, is_point: bool, points: list[Point]) -> Snapshot | None:
         """In a thread."""
         self._share.publish(own)
+        with suppress(OSError):
+            self._hour.keep(points)
         if not is_point:
             return None
         self._share.fold()
@@ -182,7 +172,7 @@ class Metering:
         if seen is None:
             return
         run = Times([a - b for a, b in zip(now.run.counts, seen.run.counts, strict=True)])
-        self._hour.append(
+        self._hour.add(
             Point(
                 at_ms=self._store.clock.wall_ms(),
                 done=now.done - seen.done,

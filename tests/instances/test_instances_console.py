@@ -6,11 +6,19 @@ import json
 import os
 import re
 import signal
+import time
 from typing import Any
 from urllib.request import urlopen
 
 from deadline import until
 from instances_kit import Project, Started
+from msgspec import convert
+from msgspec.json import encode
+
+from iii.observe.hour import Point
+
+COUNTS = ("done", "failed", "requests", "server_errors", "depth", "running")
+NOTHING: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "run_p50_s": None, "run_p95_s": None}
 
 
 def console_of(engines: Started) -> str:
@@ -36,7 +44,10 @@ def test_the_console_shows_all_instances_and_outlives_the_one_that_serves_it(pro
     assert heir != here, "who takes its place answers what waited in the meantime"
 
 
-def test_the_console_is_there_after_a_rolling_restart(project: Project) -> None:
+def test_the_console_and_its_hour_are_there_after_a_rolling_restart(project: Project) -> None:
+    seen = {"at_ms": time.time_ns() // 1_000_000 - 60_000, "done": 77}
+    (project.data / "metrics").mkdir(parents=True)
+    (project.data / "metrics" / "hour.jsonl").write_bytes(encode(convert({**NOTHING, **seen}, Point)) + b"\n")
     engines = project.start("--instances", "2").until_ready()
     console = console_of(engines)
     before = engines.children()
@@ -44,6 +55,8 @@ def test_the_console_is_there_after_a_rolling_restart(project: Project) -> None:
     engines.until_logged("All instances are restarted")
     assert {row["pid"] for row in instances(console)} == engines.children()
     assert not engines.children() & before
+    with urlopen(f"{console}/api/overview", timeout=30) as answer:
+        assert json.load(answer)["history"]["points"][0]["done"] == 77
 
 
 def test_one_started_by_hand_leaves_the_console_to_the_others(project: Project) -> None:

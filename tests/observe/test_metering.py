@@ -81,7 +81,6 @@ async def test_the_last_hour_has_what_happened_between_two_looks_and_trouble_com
             raise ValueError("no")
 
     async with running(step(handler, queue("in", config={"max_retries": 0}))) as app:
-        app.engine.metering.look()
         for data in ("good", "good", "bad"):
             await app.send("in", data)
         await app.settle()
@@ -89,7 +88,7 @@ async def test_the_last_hour_has_what_happened_between_two_looks_and_trouble_com
         app.engine.metering.look()
         app.engine.metering.look()
         overview = app.engine.metering.overview()
-        first, second = overview.hour
+        first, second = app.engine.metering.hour
         assert (first.done, first.failed, first.depth) == (2, 1, 1)
         assert first.run_p95_s is not None and second.run_p95_s is None
         assert (second.done, second.failed) == (0, 0)

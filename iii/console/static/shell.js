@@ -1,5 +1,5 @@
 // The frame around every page: navigation, the bar on top, and what is true of the engine as a whole.
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useMemo, useRef, useState } from "./html.js";
 import { useApi } from "./api.js";
 import { liveStatus, onLive } from "./live.js";
 import { KEYS, PLACES } from "./keys.js";
@@ -52,8 +52,20 @@ export function useEngine() {
   const [live, setLive] = useState(null);
   useEffect(() => onLive("overview", (list) => setLive(list.at(-1))), []);
   useEffect(() => setLive(null), [answer.data]);
-  const engine = answer.data && { ...answer.data, ...(live ?? {}) };
+  const history = useHistory(answer.data?.history, live?.point);
+  const engine = answer.data && { ...answer.data, ...(live ?? {}), history };
   return { ...answer, data: engine };
+}
+
+/** The asked hour with the points that came since. */
+function useHistory(asked, point) {
+  const [added, setAdded] = useState([]);
+  useEffect(() => setAdded([]), [asked]);
+  const newest = added.at(-1) ?? asked?.points?.at(-1);
+  useEffect(() => {
+    if (point && point.at_ms > (newest?.at_ms ?? 0)) setAdded((last) => [...last, point]);
+  }, [point]);
+  return useMemo(() => asked && { ...asked, points: [...asked.points, ...added] }, [asked, added]);
 }
 
 export function Shell({ section, engine, openSearch, openHelp, children }) {

@@ -82,11 +82,18 @@ function options(frame, series, { show, height, told }) {
         label,
         stroke: color(`--${tone}`),
         width: 1.5,
-        points: { show: false },
+        points: { show: false, size: 4, fill: color(`--${tone}`), filter: alone },
         fill: filled ? color(`--${tone}-fill`) : undefined,
       })),
     ],
   };
+}
+
+/** The values that no line leads to. */
+function alone(plot, of) {
+  const values = plot.data[of];
+  const known = (index) => values[index] !== null && values[index] !== undefined;
+  return [...values.keys()].filter((index) => known(index) && !known(index - 1) && !known(index + 1));
 }
 
 /** light-dark() has a value only on an element. */

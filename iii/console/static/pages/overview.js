@@ -90,10 +90,19 @@ function Tiles({ now }) {
   )}</ul>`;
 }
 
+/** Where no engine ran there is nothing, and no line leads over it. */
+function withGaps(points, step_ms) {
+  return points.flatMap((point, index) => {
+    const next = points[index + 1];
+    return next && next.at_ms - point.at_ms > 3 * step_ms ? [point, { at_ms: point.at_ms + step_ms }] : [point];
+  });
+}
+
 function Hour({ history }) {
-  const points = history?.points ?? [];
+  const step_ms = history?.step_ms ?? 5_000;
+  const points = useMemo(() => withGaps(history?.points ?? [], step_ms), [history]);
   const parts = useMemo(() => {
-    const seconds = (history?.step_ms ?? 5_000) / 1_000;
+    const seconds = step_ms / 1_000;
     const of = (name) => points.map((point) => point[name] ?? null);
     const perSecond = (name) =>
       points.map((point) => (point[name] === undefined || point[name] === null ? null : point[name] / seconds));
@@ -107,7 +116,7 @@ function Hour({ history }) {
       depth: [{ label: "messages", tone: "waiting", values: of("depth") }],
       latency: [{ label: "run p99", tone: "running", values: of("run_p99_ms") }],
     };
-  }, [history]);
+  }, [points]);
   if (points.length < 2)
     return html`<div class="panel"><${Empty} title="The last hour" icon="overview">Charts begin after the first seconds.<//></div>`;
   return html`<section class="charts" aria-label="The last hour">
