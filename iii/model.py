@@ -111,6 +111,7 @@ class DeadLetter(Struct, frozen=True, array_like=True):
     error: str
     attempts: int
     died_ms: int  # wall clock
+    enqueued_ms: int = 0  # of the message that died, wall clock; 0 = a letter from before this was written
 
 
 # ---------------------------------------------------------------------------------------------- ops

@@ -108,6 +108,7 @@ def _wanted(which: dict[str, Any]) -> Wanted:
 def _print_message(row: MessageRow) -> None:
     origin = f" from {row.origin.topic}/{row.origin.step}" if row.origin else ""
     due = f", due {row.due_at}" if row.due_at else ""
+    due += f", died {row.died_at}" if row.died_at else ""
     click.echo(f"{row.id}  {row.state}{origin}  {row.step or '-'}  enqueued {row.enqueued_at}{due}")
     click.echo(f"    priority {row.priority}, {count(row.attempts, 'failed attempt')}")
     if row.error:

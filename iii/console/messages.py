@@ -17,7 +17,18 @@ from iii.handling.outbox import priority_of
 from iii.model import ARCHIVE, Txn, Waiting
 from iii.store import bulk
 from iii.store.reasons import Reason, why
-from iii.store.search import STATES, Shown, Wanted, error_of, letters_of, locate, places, search, total
+from iii.store.search import (
+    STATES,
+    Shown,
+    Wanted,
+    enqueued_of,
+    error_of,
+    letters_of,
+    locate,
+    places,
+    search,
+    total,
+)
 
 __all__ = ["ROUTES", "MessageView", "message_view"]
 
@@ -72,7 +83,7 @@ def message_view(message: Waiting, epoch_ms: int) -> MessageView:
         attempts=dead.attempts if dead else message.attempts,
         group=message.group,
         error=error_of(message) or None,
-        enqueued_ms=message.enqueued_ms,
+        enqueued_ms=enqueued_of(message),
         due_ms=None if message.due_ms is None else epoch_ms + message.due_ms,
         size=len(message.payload),
         preview=preview(message.payload),

@@ -114,6 +114,6 @@ def _bury(error: str, message: Message, rules: QueueRules, wall_ms: int) -> tupl
         headers=headers,
         step=ARCHIVE,
         id=message.lease.id,
-        dead=DeadLetter(message.topic, message.step, error, message.attempt, wall_ms),
+        dead=DeadLetter(message.topic, message.step, error, message.attempt, wall_ms, message.enqueued_ms),
     )
     return Ack(message.lease, failed=True), letter

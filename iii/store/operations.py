@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from iii.model import ARCHIVE, Entry, LaneStats, Waiting
 from iii.store.contract import Store
+from iii.store.search import enqueued_of
 
 __all__ = [
     "MessageRow",
@@ -53,7 +54,7 @@ class Origin(Struct, frozen=True):
 
 
 class MessageRow(Struct, frozen=True, rename="camel"):
-    """One message at rest; `origin` on dead letters alone."""
+    """One message at rest; `origin` and `died_at` on dead letters alone."""
 
     id: str
     topic: str
@@ -67,6 +68,7 @@ class MessageRow(Struct, frozen=True, rename="camel"):
     due_at: str | None
     error: str | None
     origin: Origin | UnsetType = UNSET
+    died_at: str | UnsetType = UNSET
 
 
 class StateRow(Struct, frozen=True, rename="camel"):
@@ -166,10 +168,11 @@ def _message_row(message: Waiting, epoch_ms: int) -> MessageRow:
         attempts=dead.attempts if dead else message.attempts,
         payload=_decoded(message.payload),
         headers=message.headers,
-        enqueued_at=iso(message.enqueued_ms),
+        enqueued_at=iso(enqueued_of(message)),
         due_at=None if message.due_ms is None else iso(epoch_ms + message.due_ms),
         error=dead.error if dead else message.error,
         origin=Origin(dead.topic, dead.step) if dead else UNSET,
+        died_at=iso(dead.died_ms) if dead else UNSET,
     )
 
 

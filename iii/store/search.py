@@ -85,6 +85,11 @@ def error_of(message: Waiting) -> str:
     return (message.dead.error if message.dead else message.error) or ""
 
 
+def enqueued_of(message: Waiting) -> int:
+    """When it was enqueued, wall clock; a dead letter: when the message that died was."""
+    return (message.step == ARCHIVE and message.dead and message.dead.enqueued_ms) or message.enqueued_ms
+
+
 def places(store: Store, topic: str, *, step: str | None = None, state: Shown | None = None) -> list[Place]:
     """Where a topic's messages may lie: its lanes (or one step's), and the archive of a dead-letter topic."""
     found: list[Place] = []

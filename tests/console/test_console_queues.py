@@ -124,6 +124,21 @@ async def test_a_retry_a_limit_no_step_and_a_death_are_told_apart(console: Conso
     assert code == "dead" and "it died in mail of Mail after 1 attempt" in text
 
 
+async def test_a_dead_letter_tells_when_it_was_enqueued_and_when_it_died(tmp_path: Path) -> None:
+    clock = FakeClock()
+    post = Post()
+    rules = {"mail": QueueConfig(max_retries=0)}
+    async with serving(
+        tmp_path, step(post.handle, queue("mail"), name="Mail"), queues=rules, clock=clock
+    ) as console:
+        enqueued_ms = clock.wall_ms()
+        id = await send(console, "mail", {"fail": "broke"}, delay="1h")
+        clock.advance(3_600_000)
+        await until(lambda: _is_dead(console, id))
+        letter = await console.get(f"/api/messages/{id}")
+        assert (letter["enqueued_ms"], letter["dead"]["at_ms"]) == (enqueued_ms, clock.wall_ms())
+
+
 async def _is_later(console: Console, id: str) -> bool:
     return (await console.get(f"/api/messages/{id}"))["state"] == "later"
 

@@ -61,7 +61,7 @@ def test_three_retries_follow_the_first_try() -> None:
         headers={"traceparent": "t"},
         step=ARCHIVE,
         id=7,
-        dead=DeadLetter("orders", "Ship", "e", 4, 99),
+        dead=DeadLetter("orders", "Ship", "e", 4, 99, 1),
     )
     assert settled(Failed("e"), message(4), rules()) == (Ack(LEASE, failed=True), letter)
     assert isinstance(settled(Failed("e"), message(1), rules(max_retries=0))[0], Ack)

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import lmdb
+import msgspec
 import pytest
 
 from iii.clock import FakeClock
 from iii.errors import StoreClosed, StoreDamaged, StoreError, StoreFull, StoreIncompatible
-from iii.model import Ack, Enqueue, Lane, LanePolicy, Put, Txn
+from iii.model import Ack, DeadLetter, Enqueue, Lane, LanePolicy, Put, Txn
 from iii.store.lmdb import LmdbStore
 from iii.store.lmdb.environment import Tables
 from iii.store.lmdb.keys import FORMAT, TABLES, u64
+from iii.store.lmdb.rows import decode_row
 
 JOBS = Lane("jobs", "Work")
 MAP_BYTES = 8 << 20
@@ -64,6 +66,14 @@ async def test_a_store_is_there_again_after_close(tmp_path: Path) -> None:
     await store.open()
     assert (len(store.scan("ns")), store.version(), store.verify()) == (300, 300, [])
     await store.close()
+
+
+def test_rows_of_older_files_are_read_without_the_fields_they_lack() -> None:
+    """A dead letter from before its message's enqueue was written, in a row from before `due_ms`."""
+    dead = ["jobs", "Work", "it broke", 4, 5]
+    row = decode_row(msgspec.msgpack.encode([b"body", {}, None, 3, 0, 0, 0, None, dead]))
+    assert row.dead == DeadLetter("jobs", "Work", "it broke", 4, 5, enqueued_ms=0)
+    assert (row.enqueued_ms, row.due_ms) == (3, 0)
 
 
 async def test_a_file_cut_off_is_refused(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def leases(messages: list[Message]) -> list[Lease]:
 
 def dead(message: Message, **options: Any) -> list[Op]:
     """The ops of a message's death."""
-    origin = DeadLetter(message.topic, message.step, "it broke", message.attempt, 5)
+    origin = DeadLetter(message.topic, message.step, "it broke", message.attempt, 5, message.enqueued_ms)
     letter = Enqueue(
         "jobs.failed", message.payload, step=ARCHIVE, id=message.lease.id, dead=origin, **options
     )

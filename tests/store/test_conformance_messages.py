@@ -42,6 +42,7 @@ from iii.model import (
     Unique,
 )
 from iii.store.contract import Store
+from iii.store.search import enqueued_of
 
 
 async def test_11_the_store_gives_up_on_no_message(kit: StoreKit) -> None:
@@ -60,6 +61,8 @@ async def test_11_the_store_gives_up_on_no_message(kit: StoreKit) -> None:
 async def test_12_a_dead_letter_lies_in_the_archive_with_its_story(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store, b"body", headers={"a": "b"}, priority=200)
+    enqueued_ms = kit.clock.wall_ms()
+    kit.clock.advance(60_000)
     message = await claim_one(store)
     assert await commit(store, *dead(message, priority=200, headers={"a": "b"})) == [[1]]
     [letter] = store.waiting("jobs.failed")
@@ -70,7 +73,8 @@ async def test_12_a_dead_letter_lies_in_the_archive_with_its_story(kit: StoreKit
         200,
         {"a": "b"},
     )
-    assert letter.dead == DeadLetter("jobs", "Work", "it broke", 1, 5)
+    assert letter.dead == DeadLetter("jobs", "Work", "it broke", 1, 5, enqueued_ms)
+    assert enqueued_of(letter) == enqueued_ms != letter.enqueued_ms
     assert (stats(store).failed, stats(store).done, stats(store).dead) == (1, 0, 1)
     assert counts(store, ARCHIVED) == (1, 0, 0, 0) and stats(store, ARCHIVED).dead == 0
     assert store.unsettled() == 0
@@ -100,7 +104,7 @@ async def test_12_a_subscriber_of_the_dead_letter_topic_gets_a_copy_that_tells_i
     assert await commit(store, *dead(await claim_one(store))) == [[1, 2]]
     copy = await claim_one(store, FAILED)
     assert (copy.lease.id, copy.payload, copy.attempt, copy.error) == (2, b"body", 1, None)
-    assert copy.dead == DeadLetter("jobs", "Work", "it broke", 1, 5)
+    assert copy.dead == DeadLetter("jobs", "Work", "it broke", 1, 5, kit.clock.wall_ms())
     assert stats(store).dead == 1, "the archive holds it once"
     await commit(store, Ack(copy.lease))
     assert stats(store).dead == 1 and stats(store, FAILED).done == 1

@@ -293,7 +293,7 @@ class StoreMachine(RuleBasedStateMachine):
                 return [Release(lease, wanted.delay_ms)]
             case "hold":
                 return [Hold(lease)]
-        dead = DeadLetter(message.topic, message.step, "died", message.attempt, 1)
+        dead = DeadLetter(message.topic, message.step, "died", message.attempt, 1, message.enqueued_ms)
         topic = message.topic if message.dead else f"{message.topic}.failed"
         letter = Enqueue(topic, message.payload, message.priority, step=ARCHIVE, id=lease.id, dead=dead)
         return [Ack(lease, failed=True), letter]
