@@ -11,13 +11,13 @@ import click
 from iii.cli.group import config_option, json_option
 from iii.cli.output import compact, count, print_json, print_table, span
 from iii.cli.project import reading, writing
-from iii.config import load
+from iii.config import Config, load
 from iii.store import bulk
 from iii.store.audit import command_line
 from iii.store.contract import Store
 from iii.store.letters import DeadGroup, dead_groups
 from iii.store.operations import MessageRow, QueueRow, message_rows, queue_rows
-from iii.store.search import STATES, Wanted, letters_of, locate, places, search
+from iii.store.search import STATES, Wanted, known, letters_of, locate, places, search
 
 __all__ = ["queue"]
 
@@ -82,7 +82,10 @@ def _shown(row: QueueRow) -> tuple[object, ...]:
 def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | None, **which: Any) -> None:
     """Show the messages of TOPIC as they lie there; of a dead-letter topic, why they died."""
 
+    config = load(config_file)
+
     async def read(store: Store) -> list[MessageRow]:
+        known(store, topic, _configured(config))
         if which["ids"]:
             found = [await locate(store, id) for id in which["ids"]]
             return message_rows(store, [each for each in found if each is not None and each.topic == topic])
@@ -91,7 +94,7 @@ def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | 
             where, wanted = letters_of(store, topic, which["step"])
         return message_rows(store, (await search(store, where, wanted, limit=limit)).messages)
 
-    rows = reading(load(config_file), read)
+    rows = reading(config, read)
     if as_json:
         print_json(rows)
         return
@@ -99,6 +102,12 @@ def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | 
         _print_message(row)
     if not rows:
         click.echo(f"nothing waits in {topic}")
+
+
+def _configured(config: Config) -> set[str]:
+    """Topics of the configuration, whether they were used yet or not."""
+    named = {queue.dead_letter_queue for queue in config.queues.values() if queue.dead_letter_queue}
+    return named.union(config.queues)
 
 
 def _wanted(which: dict[str, Any]) -> Wanted:
@@ -123,10 +132,14 @@ def _print_message(row: MessageRow) -> None:
 def dead(topic: str, as_json: bool, config_file: Path | None) -> None:
     """Show dead letters grouped by what they died of: all, or those of TOPIC."""
 
+    config = load(config_file)
+
     async def read(store: Store) -> list[DeadGroup]:
+        if topic:
+            known(store, topic, _configured(config))
         return (await dead_groups(store, topic))[0]
 
-    groups = reading(load(config_file), read)
+    groups = reading(config, read)
     if as_json:
         print_json(groups)
         return
@@ -202,13 +215,15 @@ def _act(
     as_json: bool,
     config_file: Path | None,
 ) -> None:
+    config = load(config_file)
+
     async def act(store: Store) -> int:
+        known(store, topic, _configured(config))
         wanted = _wanted(which) if which else None
         ids = which.get("ids") or None
         what = bulk.select(store, topic, step=which.get("step"), dead=dead, wanted=wanted, ids=ids)
         return await what.count(store) if dry_run else await write(store, what)
 
-    config = load(config_file)
     number = reading(config, act) if dry_run else writing(config, act)
     if as_json:
         print_json({"count": number})

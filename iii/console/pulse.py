@@ -44,7 +44,7 @@ class Rates(Struct, frozen=True):
 
 
 class Latency(Struct, frozen=True):
-    """Over the last minute, to the bound of a bucket; None: nothing ran. commit: the mean."""
+    """Over the last minute, about (Times.quantile); None: nothing ran. commit: the mean."""
 
     wait_p50_ms: float | None = None
     wait_p99_ms: float | None = None

@@ -46,12 +46,15 @@ class Times(Struct):
         return sum(self.counts)
 
     def quantile(self, share: float) -> float | None:
-        """About the time that `share` of them took at most: the bound of its bucket. None: there are none."""
-        left = share * self.count
-        for bound, count in zip((*BOUNDS_S, BOUNDS_S[-1]), self.counts, strict=True):
-            left -= count
-            if count and left <= 0:
-                return bound
+        """About the time that `share` of them took at most; None: there are none.
+
+        As Prometheus' histogram_quantile has it: within a bucket they are taken to lie evenly, and what is
+        beyond the last bound is told as that bound."""
+        left, low = share * self.count, 0.0
+        for high, count in zip((*BOUNDS_S, BOUNDS_S[-1]), self.counts, strict=True):
+            if count and left <= count:
+                return round(low + (high - low) * left / count, 6)
+            left, low = left - count, high
         return None
 
 

@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from msgspec import Struct, structs
 
 from iii.errors import Conflict, InputError, QueueFull, TooLarge
-from iii.formats.units import nearest
 from iii.model import ARCHIVE, Discard, Enqueue, Op, Pause, Record, Txn, Waiting
 from iii.store.audit import Actor
 from iii.store.contract import Store
-from iii.store.search import Place, Wanted, letters_of, messages, places, total
+from iii.store.search import Place, Wanted, known, letters_of, messages, places, total
 
 __all__ = ["Selection", "discard", "redrive", "resend", "select", "set_paused"]
 
@@ -176,12 +175,11 @@ async def set_paused(
     store: Store, topic: str, paused: bool, by: Actor = ENGINE, *, step: str | None = None
 ) -> list[str]:
     """Pause or resume the lanes of a topic (or one), over all instances and restarts; returns their steps."""
-    lanes = store.stats()
-    steps = [lane.step for lane in lanes if lane.topic == topic and lane.step != ARCHIVE]
+    steps = [lane.step for lane in known(store, topic) if lane.step != ARCHIVE]
     if not steps:
-        meant = nearest(topic, {lane.topic for lane in lanes})
-        hint = f'did you mean "{meant}"?' if meant else "`iii queue list` shows the known ones"
-        raise InputError(f'no topic "{topic}" in this store; {hint}')
+        raise InputError(
+            f"{topic} is no queue that runs: there is nothing to {'pause' if paused else 'resume'}"
+        )
     if step is not None:
         if step not in steps:
             raise InputError(

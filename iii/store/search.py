@@ -16,10 +16,26 @@ import orjson
 from msgspec import Struct
 
 from iii.errors import InputError
+from iii.formats.units import nearest
 from iii.model import ARCHIVE, LaneStats, MessageState, Waiting
 from iii.store.contract import Store
 
-__all__ = ["STATES", "Found", "Place", "Shown", "Wanted", "locate", "messages", "places", "search", "total"]
+__all__ = [
+    "STATES",
+    "Found",
+    "Place",
+    "Shown",
+    "Wanted",
+    "enqueued_of",
+    "error_of",
+    "known",
+    "letters_of",
+    "locate",
+    "messages",
+    "places",
+    "search",
+    "total",
+]
 
 PAGE = 128
 SCAN_MAX = 20_000
@@ -186,6 +202,20 @@ async def locate(store: Store, id: int) -> Waiting | None:
 
 def _lanes(store: Store, topic: str) -> list[LaneStats]:
     return [lane for lane in store.stats() if lane.topic == topic]
+
+
+def known(store: Store, topic: str, configured: Iterable[str] = ()) -> list[LaneStats]:
+    """The lanes of a topic; [] where it, or the topic whose default archive it is, was not used yet.
+
+    InputError names the one that was meant where nobody knows it."""
+    lanes = store.stats()
+    found = [lane for lane in lanes if lane.topic == topic]
+    topics = {lane.topic for lane in lanes if not lane.topic.startswith("$http/")}
+    if found or not lanes or topic in configured or topic.removesuffix(".failed") in topics:
+        return found
+    meant = nearest(topic, topics)
+    hint = f'did you mean "{meant}"?' if meant else "`iii queue list` shows the known ones"
+    raise InputError(f'no topic "{topic}" in this store; {hint}')
 
 
 # ---------------------------------------------------------------------------------------- matching

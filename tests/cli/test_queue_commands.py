@@ -63,8 +63,32 @@ def test_dead_letters_are_shown_by_their_error(letters: Project) -> None:
         ("a", 2, "Mail"),
         ("b", 1, "Mail"),
     ]
-    assert letters.json("queue", "dead", "mail") == groups and letters.json("queue", "dead", "other") == []
+    assert letters.json("queue", "dead", "mail") == groups
+    letters.ok("enqueue", "other", "1")
+    assert letters.json("queue", "dead", "other") == []
     assert letters.ok("queue", "dead").splitlines()[1].split() == ["2", "mail.failed", "Mail", "a"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("peek",),
+        ("dead",),
+        ("redrive",),
+        ("redrive", "--dry-run"),
+        ("discard", "--text", "a"),
+        ("purge", "--yes"),
+    ],
+)
+def test_a_topic_nobody_knows_is_an_error_that_names_the_nearest(
+    letters: Project, command: tuple[str, ...]
+) -> None:
+    verb, *options = command
+    refused = letters("queue", verb, "mail.faild", *options)
+    assert refused.exit_code == 1 and refused.stdout == ""
+    assert 'no topic "mail.faild" in this store; did you mean "mail.failed"?' in refused.stderr
+    assert "iii queue list" in letters("queue", verb, "nothing.like.it", *options).stderr
+    assert audited(letters) == []
 
 
 def test_only_the_letters_of_an_error_are_redriven(letters: Project) -> None:

@@ -146,4 +146,18 @@ def test_a_time_on_a_bound_lies_in_its_bucket_and_one_beyond_the_last_is_kept() 
     for seconds in (0.0, BOUNDS_S[0], BOUNDS_S[0] * 1.01, 10 * BOUNDS_S[-1]):
         histogram.add(seconds)
     assert (histogram.counts[0], histogram.counts[1], histogram.counts[-1]) == (2, 1, 1)
-    assert Times(histogram.counts).quantile(0.5) == BOUNDS_S[0] and Times().quantile(0.5) is None
+
+
+def test_a_quantile_lies_within_its_bucket_as_prometheus_has_it() -> None:
+    """histogram_quantile's own rule: 100 times between 0.1 and 0.25 s, 100 between 0.25 and 0.5."""
+    times = Times()
+    times.counts[BOUNDS_S.index(0.25)] = times.counts[BOUNDS_S.index(0.5)] = 100
+    found = [times.quantile(share) for share in (0.25, 0.5, 0.75, 0.99, 1.0)]
+    assert found == [0.175, 0.25, 0.375, 0.495, 0.5]
+    first = Times()
+    first.counts[0] = 4
+    assert first.quantile(0.5) == BOUNDS_S[0] / 2
+    beyond = Times()
+    beyond.counts[-1] = 1
+    assert beyond.quantile(0.99) == BOUNDS_S[-1]
+    assert Times().quantile(0.5) is None
