@@ -29,6 +29,8 @@ COMMANDS = {
     "cron": ("iii.cli.cron", "List the schedules; run one now."),
     "runs": ("iii.cli.runs", "List the newest runs, the newest first."),
     "trace": ("iii.cli.trace", "Show a trace: request, messages, changes of state and what these started."),
+    "audit": ("iii.cli.audit", "List what was changed by hand, and by whom."),
+    "config": ("iii.cli.config", "Show the configuration as it is in effect."),
     "logs": ("iii.cli.logs", "Show what the engines log, all instances together."),
     "backup": ("iii.cli.backup", "Copy the store into a new folder, while it is in use."),
     "compact": ("iii.cli.compact", "Make the store's file as small as what it holds, while no engine runs."),

@@ -7,16 +7,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import orjson
+from msgspec import structs
 
+from iii.cli.arguments import json_value, priority_value
 from iii.cli.group import config_option, json_option
 from iii.cli.output import compact, count, print_json, print_table, span
 from iii.cli.project import reading, writing
 from iii.config import Config, load
+from iii.errors import InputError
+from iii.formats.units import duration_ms
+from iii.handling.outbox import priority_of
+from iii.model import Waiting
 from iii.store import bulk
 from iii.store.audit import command_line
 from iii.store.contract import Store
 from iii.store.letters import DeadGroup, dead_groups
 from iii.store.operations import MessageRow, QueueRow, message_rows, queue_rows
+from iii.store.reasons import why
 from iii.store.search import STATES, Wanted, known, letters_of, locate, places, search
 
 __all__ = ["queue"]
@@ -87,8 +95,10 @@ def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | 
     async def read(store: Store) -> list[MessageRow]:
         known(store, topic, _configured(config))
         if which["ids"]:
-            found = [await locate(store, id) for id in which["ids"]]
-            return message_rows(store, [each for each in found if each is not None and each.topic == topic])
+            located = [await locate(store, id) for id in which["ids"]]
+            found = [each for each in located if each is not None and each.topic == topic]
+            rows = zip(message_rows(store, found), found, strict=True)
+            return [structs.replace(row, why=await _why(store, message)) for row, message in rows]
         where, wanted = places(store, topic, step=which["step"], state=state), _wanted(which)
         if state == "dead" and not where:
             where, wanted = letters_of(store, topic, which["step"])
@@ -110,6 +120,15 @@ def _configured(config: Config) -> set[str]:
     return named.union(config.queues)
 
 
+async def _why(store: Store, message: Waiting) -> str:
+    """What holds it; of limits only an engine knows."""
+    near = {message.id: message}
+    head = store.head(message.topic, message.step, message.group) if message.group is not None else None
+    if head is not None and (other := await locate(store, head)) is not None:
+        near[head] = other
+    return why(store, message, lambda topic, step: None, near.get).text
+
+
 def _wanted(which: dict[str, Any]) -> Wanted:
     return Wanted(q=which["text"], field=which["field"], value=which["value"], error=which["error"])
 
@@ -122,6 +141,8 @@ def _print_message(row: MessageRow) -> None:
     click.echo(f"    priority {row.priority}, {count(row.attempts, 'failed attempt')}")
     if row.error:
         click.echo(f"    error: {row.error.strip().splitlines()[-1]}")
+    if row.why:
+        click.echo(f"    {row.why}")
     click.echo(f"    {compact(row.payload)}")
 
 
@@ -185,6 +206,41 @@ def discard(topic: str, dry_run: bool, as_json: bool, config_file: Path | None, 
         return await bulk.discard(store, what, command_line(), **_told(topic, which))
 
     _act(topic, which, write, "removed", dry_run=dry_run, as_json=as_json, config_file=config_file)
+
+
+@queue.command("resend")
+@click.argument("id", type=int)
+@click.argument("data", metavar="[JSON]", required=False)
+@click.option("--priority", help="low, normal, high or 0-255; as it was by default.")
+@click.option("--delay", default="0", help="Not before this has passed: 5s, 2m, 1h, or milliseconds.")
+@json_option
+@config_option
+def resend(
+    id: int, data: str | None, priority: str | None, delay: str, as_json: bool, config_file: Path | None
+) -> None:
+    """Replace message ID, which waits or died, by a new one with new attempts.
+
+    JSON ("-": from stdin) is its payload, the old one's by default. Printed is the new id.
+    """
+    payload = None if data is None else orjson.dumps(json_value(data))
+    rank = None if priority is None else priority_of(priority_value(priority))
+    try:
+        delay_ms = duration_ms(delay)
+    except ValueError as error:
+        raise InputError(f"--delay: {error}") from None
+
+    async def send(store: Store) -> int:
+        message = await locate(store, id)
+        if message is None:
+            raise InputError(f"no message {id} in the store: done ones leave it")
+        content = message.payload if payload is None else payload
+        return await bulk.resend(store, message, content, command_line(), priority=rank, delay_ms=delay_ms)
+
+    new = str(writing(load(config_file), send))
+    if as_json:
+        print_json({"id": new})
+    else:
+        click.echo(new)
 
 
 @queue.command("purge")

@@ -10,14 +10,15 @@ import orjson
 
 from iii.cli.arguments import json_value, utf8
 from iii.cli.group import config_option, json_option
-from iii.cli.output import print_json, print_json_list, print_table
+from iii.cli.output import compact, print_json, print_json_list, print_table
 from iii.cli.project import reading, writing
 from iii.config import load
 from iii.errors import InputError
 from iii.model import Delete, Entry, Put, Txn
 from iii.store.audit import command_line
 from iii.store.contract import Store
-from iii.store.operations import state_row
+from iii.store.history import history_of
+from iii.store.operations import ChangeRow, change_row, state_row
 
 __all__ = ["state"]
 
@@ -124,6 +125,31 @@ def namespaces(as_json: bool, config_file: Path | None) -> None:
         print_json([{"namespace": namespace, "keys": keys} for namespace, keys in found])
     else:
         print_table(("namespace", "keys"), found, empty="no state yet")
+
+
+@state.command("history")
+@click.argument("namespace", callback=utf8)
+@click.argument("key", callback=utf8)
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="At most so many."
+)
+@json_option
+@config_option
+def history(namespace: str, key: str, limit: int, as_json: bool, config_file: Path | None) -> None:
+    """Show what the change log still holds of KEY in NAMESPACE, the newest change first."""
+
+    async def read(store: Store) -> list[ChangeRow]:
+        return [change_row(change) for change in await history_of(store, namespace, key, limit)]
+
+    rows = reading(load(config_file), read)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row.version}  {row.type}{f'  trace {row.trace_id}' if row.trace_id else ''}")
+        click.echo(f"    {compact(row.value)}" if row.type != "deleted" else f"    was {compact(row.before)}")
+    if not rows:
+        click.echo(f"no change of {namespace}/{key} is kept")
 
 
 def _entries(store: Store, namespace: str, prefix: str, limit: int | None) -> Iterator[Entry]:

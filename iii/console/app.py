@@ -146,7 +146,7 @@ class App:
         method = "GET" if request.method == "HEAD" else request.method
         matches = [(route, found) for route in self._table if (found := route.match(parts)) is not None]
         if not matches:
-            return _error(404, "no such page; the README describes the API")
+            return _error(404, "no such page; docs/api.md lists what there is")
         chosen = next(((route, found) for route, found in matches if route.method == method), None)
         if chosen is None:
             allowed = ", ".join(sorted({route.method for route, _ in matches}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Literal
 
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -10,15 +9,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from iii.console.asks import Ask, BadField, Missing, Stale, json_of, preview, value_of
 from iii.errors import Conflict, InputError
 from iii.model import Change, Delete, Entry, Put, Txn
-from iii.store.contract import Store
+from iii.store.history import history_of
 from iii.trace import child
 
 __all__ = ["ROUTES", "change_type"]
 
 LIST_MAX = 1_000
-VERSIONS_PAGE = 200
 HISTORY_MAX = 200
-SCAN_MAX = 20_000
 
 
 class KeyView(Struct, frozen=True):
@@ -114,22 +111,8 @@ async def history(ask: Ask) -> dict[str, Any]:
     """What the change log still holds of a key, the newest first."""
     store, namespace, key = ask.means.store, _namespace(ask), ask.path["key"]
     entry = store.get(namespace, key)
-    found = [
-        _change_view(change, entry)
-        async for change in _changes(store)
-        if (change.namespace, change.key) == (namespace, key)
-    ]
-    return {"changes": found[: -HISTORY_MAX - 1 : -1]}
-
-
-async def _changes(store: Store) -> Any:
-    """The newest SCAN_MAX versions, in order."""
-    after = max(0, store.version() - SCAN_MAX)
-    while page := await store.changes(after, VERSIONS_PAGE, 0):
-        for change in page:
-            yield change
-        after = page[-1].version
-        await asyncio.sleep(0)
+    changes = await history_of(store, namespace, key, HISTORY_MAX)
+    return {"changes": [_change_view(change, entry) for change in changes]}
 
 
 def _change_view(change: Change, entry: Entry | None) -> ChangeView:

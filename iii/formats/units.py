@@ -62,6 +62,14 @@ def duration_text(ms: int) -> str:
     return f"{ms}ms"
 
 
+def size_text(size: int) -> str | int:
+    """The shortest way to write a size: 65536 -> "64KiB"; one that no unit divides as it is."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _BYTES[unit.lower()] == 0:
+            return f"{size // _BYTES[unit.lower()]}{unit}"
+    return size
+
+
 def is_name(text: str) -> bool:
     """Whether `text` may name a topic or a step (NAME_RULE)."""
     return _NAME.fullmatch(text) is not None

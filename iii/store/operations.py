@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Literal
 
 import orjson
 from msgspec import UNSET, Struct, UnsetType
 
-from iii.model import ARCHIVE, Entry, LaneStats, Waiting
+from iii.model import ARCHIVE, Change, Entry, LaneStats, Waiting
 from iii.store.contract import Store
 from iii.store.search import enqueued_of
 
@@ -54,7 +55,7 @@ class Origin(Struct, frozen=True):
 
 
 class MessageRow(Struct, frozen=True, rename="camel"):
-    """One message at rest; `origin` and `died_at` on dead letters alone."""
+    """One message at rest; `origin` and `died_at` on dead letters alone; `why` it waits, of one asked for."""
 
     id: str
     topic: str
@@ -69,6 +70,7 @@ class MessageRow(Struct, frozen=True, rename="camel"):
     error: str | None
     origin: Origin | UnsetType = UNSET
     died_at: str | UnsetType = UNSET
+    why: str | UnsetType = UNSET
 
 
 class StateRow(Struct, frozen=True, rename="camel"):
@@ -76,6 +78,16 @@ class StateRow(Struct, frozen=True, rename="camel"):
     value: object
     version: int
     updated_at: str
+
+
+class ChangeRow(Struct, frozen=True, rename="camel"):
+    """A change of a key; `before`, `value`: null where there was, is none."""
+
+    version: int
+    type: Literal["created", "updated", "deleted"]
+    before: object
+    value: object
+    trace_id: str
 
 
 def iso(wall_ms: int) -> str:
@@ -179,6 +191,18 @@ def _message_row(message: Waiting, epoch_ms: int) -> MessageRow:
 def state_row(entry: Entry) -> StateRow:
     """A state value as it is shown."""
     return StateRow(entry.key, _decoded(entry.value), entry.version, iso(entry.updated_ms))
+
+
+def change_row(change: Change) -> ChangeRow:
+    """A change as it is shown."""
+    parts = change.headers.get("traceparent", "").split("-")
+    return ChangeRow(
+        change.version,
+        "created" if change.old is None else "deleted" if change.new is None else "updated",
+        None if change.old is None else _decoded(change.old),
+        None if change.new is None else _decoded(change.new),
+        parts[1] if len(parts) == 4 else "",
+    )
 
 
 def _decoded(content: bytes) -> object:

@@ -127,6 +127,62 @@ def test_messages_are_found_by_id_state_text_and_field(iii: Project) -> None:
     assert found("--field", "to.name", "--value", "bob") == [bob] and found("--id", ann) == [ann]
 
 
+def test_one_message_tells_why_it_waits(iii: Project) -> None:
+    [first] = iii.json("enqueue", "mail", "1", "--group", "g")["ids"]
+    [behind] = iii.json("enqueue", "mail", "2", "--group", "g")["ids"]
+    [row] = iii.json("queue", "peek", "mail", "--id", behind)
+    assert f'message {first} is before it in group "g"' in row["why"]
+    assert "no step serves it" in iii.ok("queue", "peek", "mail", "--id", first)
+
+
+def test_a_message_is_replaced_by_one_with_another_payload(letters: Project) -> None:
+    [letter] = letters.json("queue", "peek", "mail.failed", "--error", "b")
+    id = letters.json("queue", "resend", letter["id"], '{"error": null}', "--priority", "high")["id"]
+    [sent] = letters.json("queue", "peek", "mail", "--id", id)
+    assert (sent["payload"], sent["priority"], sent["attempts"]) == ({"error": None}, 192, 0)
+    assert len(letters.json("queue", "peek", "mail.failed")) == 2
+    again = letters.ok("queue", "resend", id, "--delay", "1h").strip()
+    [delayed] = letters.json("queue", "peek", "mail", "--id", again)
+    assert (delayed["state"], delayed["payload"]) == ("delayed", {"error": None})
+    refused = letters("queue", "resend", id)
+    assert refused.exit_code == 1 and f"no message {id}" in refused.stderr
+    assert [what for what, _ in audited(letters)] == ["resend", "resend"]
+
+
+def test_what_was_changed_by_hand_is_listed(iii: Project) -> None:
+    assert iii.json("audit") == [] and "nothing was changed" in iii.ok("audit")
+    iii.ok("enqueue", "mail", "1")
+    iii.ok("state", "set", "a", "k", "1")
+    newest, oldest = iii.json("audit")
+    assert (newest["what"], oldest["what"]) == ("state set", "enqueue")
+    assert newest["who"].startswith("cli ") and newest["detail"]["key"] == "k"
+    assert [row["what"] for row in iii.json("audit", "--limit", "1")] == ["state set"]
+    assert iii.ok("audit").splitlines()[1].split()[2:4] == [newest["who"].split()[1], "state"]
+
+
+def test_the_changes_of_a_key_are_told_the_newest_first(iii: Project) -> None:
+    iii.ok("state", "set", "a", "k", '{"n": 1}')
+    iii.ok("state", "set", "a", "other", "0")
+    iii.ok("state", "set", "a", "k", '{"n": 2}')
+    iii.ok("state", "delete", "a", "k")
+    rows = iii.json("state", "history", "a", "k")
+    assert [(row["type"], row["before"], row["value"]) for row in rows] == [
+        ("deleted", {"n": 2}, None),
+        ("updated", {"n": 1}, {"n": 2}),
+        ("created", None, {"n": 1}),
+    ]
+    assert 'was {"n":2}' in iii.ok("state", "history", "a", "k", "--limit", "1")
+    assert "no change of a/none" in iii.ok("state", "history", "a", "none")
+
+
+def test_the_configuration_in_effect_is_one_that_loads(iii: Project) -> None:
+    told = iii.json("config")
+    assert told["http"]["max_body"] == "1MiB" and told["shutdown_timeout"] == "10s"
+    file = iii.folder / "told.yaml"
+    file.write_text(iii.ok("config"))
+    assert iii.json("config", "-c", str(file)) == told
+
+
 def test_a_pause_is_told_as_json(iii: Project) -> None:
     iii.ok("enqueue", "mail", "1")
     assert iii.json("queue", "pause", "mail") == {"topic": "mail", "paused": True, "steps": [""]}

@@ -10,7 +10,7 @@ from typing import Any
 from console_kit import Console, send_message, serving, step, until
 
 from iii import cron, http, queue, state
-from iii.config import ConsoleConfig, LogConfig, QueueConfig, TracesConfig
+from iii.config import ConsoleConfig, LogConfig, QueueConfig
 from iii.observe.log_file import LogFile
 from iii.observe.logs import JsonFormatter, log
 
@@ -302,8 +302,7 @@ async def test_a_streamed_answer_is_shown_by_its_beginning(tmp_path: Path) -> No
 
 async def test_the_instances_and_the_configuration_without_its_secrets(tmp_path: Path) -> None:
     guarded = ConsoleConfig(port=0, token="a-long-random-text")
-    traces = TracesConfig("http://127.0.0.1:1/v1/traces", {"x-team": "a-key-of-the-collector"})
-    async with serving(tmp_path, console=guarded, token="a-long-random-text", traces=traces) as console:
+    async with serving(tmp_path, console=guarded, token="a-long-random-text") as console:
         [instance] = (await console.get("/api/instances"))["instances"]
         assert instance["here"] and instance["health"] == "ready" and instance["rss"] > 0
         answer = await console.http.get("/api/config")
@@ -311,6 +310,7 @@ async def test_the_instances_and_the_configuration_without_its_secrets(tmp_path:
         effective = answer.json()["effective"]
         assert effective["console"]["token"] == "•••" and effective["http"]["port"] == 0
         assert effective["traces"]["headers"] == {"x-team": "•••"}
+        assert effective["http"]["max_body"] == "1MiB" and effective["store"]["type"] == "lmdb"
 
 
 async def test_log_lines_are_found_and_metrics_are_readable(tmp_path: Path) -> None:

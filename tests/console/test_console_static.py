@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import iii
+from iii.console.app import PAGES
 from iii.console.files import ALL_STYLES, STYLES
 
 STATIC = Path(iii.__file__).parent / "console" / "static"
@@ -59,6 +60,15 @@ def test_imports_lead_to_files_and_are_used(path: Path) -> None:
         for name in names.split(",")
     ]
     assert [name for name in taken if name and not re.search(rf"\b{name}\b", body)] == []
+
+
+def test_the_api_is_documented_whole_and_nothing_beside_it() -> None:
+    document = (Path(iii.__file__).parents[1] / "docs" / "api.md").read_text()
+    told = re.findall(r"^\| `(GET|POST|PUT|DELETE) (/\S+)`", document, re.MULTILINE)
+    own = [("POST", "/api/login"), ("POST", "/api/logout")]
+    assert sorted(told) == sorted(
+        [*own, *((method, path) for page in PAGES for method, path, _ in page.ROUTES)]
+    )
 
 
 def test_the_first_page_links_to_files_that_are_there() -> None:

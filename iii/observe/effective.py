@@ -1,0 +1,58 @@
+"""The configuration as it holds: every default filled in, under the names and in the units of the file.
+
+Written to a file and loaded again it is the same configuration, but for what is secret: that is HIDDEN. Of
+queues only what was written is told; the rest comes from their triggers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from iii.config import Config
+from iii.formats.units import duration_text, size_text
+
+__all__ = ["HIDDEN", "effective"]
+
+HIDDEN = "•••"
+SIZES = {
+    "body_bytes_max": "max_body",
+    "head_bytes_max": "max_head",
+    "map_bytes": "map_size",
+    "max_bytes": "max_bytes",
+    "file_bytes_max": "max_file",
+}
+NAMES = {"kind": "type"}
+
+
+def effective(config: Config) -> dict[str, Any]:
+    held = msgspec.to_builtins(config, enc_hook=str)  # paths
+    queues = held.pop("queues")
+    if held["console"]["token"] is not None:
+        held["console"]["token"] = HIDDEN
+    if config.traces is not None:
+        held["traces"]["headers"] = dict.fromkeys(config.traces.headers, HIDDEN)
+    if (cors := held["http"]["cors"]) is not None:
+        cors["max_age_ms"] = cors.pop("max_age") * 1000
+    told = _section({name: value for name, value in held.items() if name not in ("root", "file")})
+    return told | {"queues": {topic: _section(_written(knobs)) for topic, knobs in queues.items()}}
+
+
+def _written(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in knobs.items() if value is not None}
+
+
+def _section(fields: Mapping[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            told[name] = _section(value)
+        elif name in SIZES:
+            told[SIZES[name]] = size_text(value)
+        elif name.endswith("_ms"):
+            told[name.removesuffix("_ms")] = duration_text(value)
+        else:
+            told[NAMES.get(name, name)] = value
+    return told
