@@ -10,7 +10,7 @@ from typing import Any
 from console_kit import Console, send_message, serving, step, until
 
 from iii import cron, http, queue, state
-from iii.config import ConsoleConfig, LogConfig, QueueConfig
+from iii.config import ConsoleConfig, LogConfig, QueueConfig, TracesConfig
 from iii.observe.log_file import LogFile
 from iii.observe.logs import JsonFormatter, log
 
@@ -302,7 +302,8 @@ async def test_a_streamed_answer_is_shown_by_its_beginning(tmp_path: Path) -> No
 
 async def test_the_instances_and_the_configuration_without_its_secrets(tmp_path: Path) -> None:
     guarded = ConsoleConfig(port=0, token="a-long-random-text")
-    async with serving(tmp_path, console=guarded, token="a-long-random-text") as console:
+    traces = TracesConfig("http://127.0.0.1:1/v1/traces", {"x-team": "a-key-of-the-collector"})
+    async with serving(tmp_path, console=guarded, token="a-long-random-text", traces=traces) as console:
         [instance] = (await console.get("/api/instances"))["instances"]
         assert instance["here"] and instance["health"] == "ready" and instance["rss"] > 0
         answer = await console.http.get("/api/config")
