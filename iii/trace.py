@@ -19,38 +19,40 @@ import re
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 DEPTH_MAX = 100
 BURST_S = 10
-_TRACEPARENT = re.compile(
-    "([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
-).fullmatch
-_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
-_NOTHING = ("", "", "")
 _ODD = frozenset("13579bdf")
-_random = random.Random(os.urandom(16))  # ids need to differ, not to be secret: 10 times faster than urandom
-os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+_SPELLED = re.compile(  # version ff is none, nor is an id of zeros; what a later version adds is not read
+    "(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
+)
 
 
 class Trace(Struct, frozen=True, gc=False):
-    """trace_id: 32 hex digits, the same over the chain; span_id: 16, one per run; depth: hops so far.
+    """One run in a trace. traceparent: 00-<trace id>-<span id>-<flags>; depth: hops so far; parent_id: the
+    span that caused this one, "" at a root."""
 
-    parent_id: the span that caused this one, "" at a root."""
-
-    trace_id: str
-    span_id: str
-    flags: str = "01"
+    traceparent: str
     depth: int = 0
     parent_id: str = ""
 
     @property
-    def sampled(self) -> bool:
-        return self.flags[1] in _ODD
+    def trace_id(self) -> str:
+        """32 hex digits, the same over the chain."""
+        return self.traceparent[3:35]
 
     @property
-    def traceparent(self) -> str:
-        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+    def span_id(self) -> str:
+        """16 hex digits, one per run."""
+        return self.traceparent[36:52]
+
+    @property
+    def flags(self) -> str:
+        return self.traceparent[53:]
+
+    @property
+    def sampled(self) -> bool:
+        return self.traceparent[54] in _ODD
 
     def headers(self) -> dict[str, str]:
         """What an Enqueue or a change carries, one hop deeper."""
@@ -59,15 +61,13 @@ class Trace(Struct, frozen=True, gc=False):
 
 def new(*, sampled: bool = True) -> Trace:
     """The root of a new trace."""
-    ids = _random_hex(24)
-    return Trace(ids[:32], ids[32:], "01" if sampled else "00")
+    return Trace(_ids() + ("01" if sampled else "00"))
 
 
 def new_headers(*, sampled: bool = True) -> dict[str, str]:
     """What starts a trace and is no run itself, like an enqueue from outside."""
-    id = _random_hex(16)
-    flags = "01" if sampled else "00"
-    return {"traceparent": f"00-{id}-{id[:16]}-{flags}", "iii-depth": "1"}
+    ids = _ids()
+    return {"traceparent": f"{ids[:36]}{ids[3:19]}-{'01' if sampled else '00'}", "iii-depth": "1"}
 
 
 def child(headers: Mapping[str, str]) -> Trace:
@@ -117,37 +117,56 @@ class Sampler:
         trace = _child(headers)
         if trace is None:
             return self.root()
-        return trace if trace.sampled or not self.take() else replace(trace, flags="01")
+        if trace.sampled or not self.take():
+            return trace
+        return Trace(f"{trace.traceparent[:53]}01", trace.depth, trace.parent_id)
 
     def carried_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """As `root_headers`, in the trace of a caller: his span is the parent of what follows."""
         trace = self.child(headers)
-        return replace(trace, span_id=trace.parent_id or trace.trace_id[:16]).headers()
+        span_id = trace.parent_id or trace.trace_id[:16]
+        return Trace(f"00-{trace.trace_id}-{span_id}-{trace.flags}", trace.depth).headers()
 
 
 def _child(headers: Mapping[str, str]) -> Trace | None:
     """As `child`; None where they carry none."""
-    trace_id, parent_id, flags = _parse(headers.get("traceparent", ""))
-    if not trace_id:
+    found = _SPELLED.fullmatch(headers.get("traceparent", "").strip())
+    if found is None:
+        return None
+    version, trace_id, parent_id, flags, more = found.groups()
+    if version == "00" and more:
         return None
     if parent_id == trace_id[:16]:
         parent_id = ""
     depth = headers.get("iii-depth", "")
     hops = int(depth) if depth.isascii() and depth.isdigit() and len(depth) < 7 else 0
-    return Trace(trace_id, _random_hex(8), flags, hops, parent_id)
+    return Trace(f"00-{trace_id}-{_ids()[36:]}{flags}", hops, parent_id)
 
 
-def _random_hex(size: int) -> str:
-    """`size` random bytes. All of them zero, which no id may be, is as good as impossible."""
-    return _random.getrandbits(8 * size).to_bytes(size, "big").hex()
+# ------------------------------------------------------------------------------------------- ids
+
+DRAWN = 64
+"""Ids are drawn so many at a time."""
+
+_random = random.Random(os.urandom(16))  # ids need to differ, not to be secret: 10 times faster than urandom
+_drawn: list[str] = []
 
 
-def _parse(traceparent: str) -> tuple[str, str, str]:
-    """(trace id, span id, flags) of a valid traceparent, else three times ""."""
-    match = _TRACEPARENT(traceparent.strip())
-    if match is None:
-        return _NOTHING
-    version, trace_id, parent_id, flags, more = match.groups()
-    if version == "ff" or (more and version == "00") or trace_id == _NO_TRACE or parent_id == _NO_SPAN:
-        return _NOTHING
-    return trace_id, parent_id, flags
+def _ids() -> str:
+    """A new traceparent without its flags. An id of zeros, which none may be, is as good as impossible."""
+    while True:
+        try:
+            return _drawn.pop()
+        except IndexError:
+            digits = _random.randbytes(24 * DRAWN).hex()
+            for at in range(0, len(digits), 48):
+                _drawn.append(f"00-{digits[at : at + 32]}-{digits[at + 32 : at + 48]}-")
+
+
+def _after_fork() -> None:
+    """What the parent has drawn is the parent's."""
+    _drawn.clear()
+    _random.seed(os.urandom(16))
+
+
+os.register_at_fork(after_in_child=_after_fork)

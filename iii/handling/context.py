@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct, field
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Runtime", "StartedBy"]
 
+Recorded: TypeAlias = Callable[[list[Op]], Sequence[Op]]
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NOTHING = Committed(0, [])
 
 
@@ -65,59 +68,30 @@ class Runtime(Struct, frozen=True):
                 self.figures.sent(op.topic)
 
 
-class Context:
+class Context(Struct, eq=False):
     """One attempt of one step. Its public part is what a handler may use.
 
-    sleep: how a flush waits for room in a full store; None: it is refused at once, as a request wants it.
+    _sleep: how a flush waits for room in a full store; None: it is refused at once, as a request wants it.
     """
 
-    __slots__ = (
-        "_draft",
-        "_ended",
-        "_flight",
-        "_logger",
-        "_message",
-        "_runtime",
-        "_sleep",
-        "_state",
-        "_step",
-        "_trace",
-        "_trace_headers",
-        "attempt",
-        "captured",
-        "flushed",
-        "headers",
-        "span",
-        "started_ms",
-        "trigger",
-    )
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        step: Step,
-        trigger: StartedBy,
-        *,
-        trace: Trace | None = None,
-        message: Message | None = None,
-        sleep: Sleep | None = None,
-    ) -> None:
-        self._runtime, self._step, self.trigger = runtime, step, trigger
-        self._draft: Draft | None = None
-        self._ended = False
-        self._message, self._trace, self._sleep = message, trace, sleep
-        self._trace_headers: dict[str, str] | None = None
-        self._state: State | None = None
-        self._logger: StepLogger | None = None
-        self._flight: asyncio.Future[Committed] | None = None
-        self.captured: CapturedLines | None = None  # what it logged so far
-        self.flushed: NamedEffects | None = None  # what it committed before its end
-        self.span: RunSpan | None = None  # where runs are exported as spans
-        self.started_ms = runtime.store.clock.wall_ms()
-        self.attempt: int = 1
-        self.headers: Mapping[str, str] = {}
-        if message is not None:
-            self.attempt, self.headers = message.attempt, message.headers
+    _runtime: Runtime
+    _step: Step
+    trigger: StartedBy
+    started_ms: int
+    _trace: Trace | None = None
+    _message: Message | None = None
+    _sleep: Sleep | None = None
+    attempt: int = 1
+    headers: Mapping[str, str] = NO_HEADERS
+    captured: CapturedLines | None = None  # what it logged so far
+    flushed: NamedEffects | None = None  # what it committed before its end
+    span: RunSpan | None = None  # where runs are exported as spans
+    _draft: Draft | None = None
+    _ended: bool = False
+    _flight: asyncio.Future[Committed] | None = None
+    _trace_headers: dict[str, str] | None = None
+    _state: State | None = None
+    _logger: StepLogger | None = None
 
     # ------------------------------------------------------------------------- what a handler uses
 
@@ -262,14 +236,17 @@ class Context:
             self._trace_headers = self.trace.headers()
         return self._trace_headers
 
-    async def settle(
-        self, *ops: Op, keep_open: bool = False, recorded: Callable[[list[Op]], Sequence[Op]] | None = None
-    ) -> Committed:
+    def last_txn(self, recorded: Recorded) -> Txn:
+        """End the context; what is buffered, for the caller to commit. No flush may be under way. recorded:
+        what to commit besides, given what was buffered."""
+        buffered = self.end()
+        return Txn((*buffered, *recorded(buffered)), self.trace_headers)
+
+    async def settle(self, *ops: Op, keep_open: bool = False, recorded: Recorded | None = None) -> Committed:
         """Commit what is buffered together with `ops` and end the context; no ops at all, no commit.
 
         A Refusal goes to the caller; nothing was written then. keep_open: the context stays usable (a
-        streamed body), `drop()` ends it; what is written later needs `flush()`. recorded: what to commit
-        besides, given what was buffered.
+        streamed body), `drop()` ends it; what is written later needs `flush()`. recorded: as in `last_txn`.
         """
         if self._flight is not None:
             if not keep_open:
@@ -287,7 +264,10 @@ class Context:
     def drop(self) -> None:
         """End the context and discard what is buffered; a flush under way waits for room no longer."""
         self._sleep = None
-        self.end()
+        if self._draft is None and self._state is None and self._logger is None:
+            self._ended = True
+        else:
+            self.end()
 
     async def commit_apart(self, ops: list[Op]) -> None:
         """Commit `ops` now, apart from what is buffered, provided the attempt still holds its lease."""

@@ -46,13 +46,14 @@ class Runner:
         self._settler = Settler(runtime.store, timers, self.recorder)
         self._sleep = timers.sleep
         self._draining = False
-        self.begin, self.finish = invoker.begin, invoker.finish
+        self.begin, self.finish, self.count = invoker.begin, invoker.finish, runtime.count
+        self._wall_ms = runtime.store.clock.wall_ms
 
     # ------------------------------------------------------------------------------------- requests
 
     def open(self, step: Step, trigger: StartedBy, trace: Trace | None) -> Context:
         """The context of a request; whoever opens it settles or drops it."""
-        return Context(self._runtime, step, trigger, trace=trace)
+        return Context(self._runtime, step, trigger, self._wall_ms(), trace)
 
     async def call(
         self,
@@ -83,7 +84,10 @@ class Runner:
         """
         began = time.perf_counter()
         start = binding.first if binding.single else binding.start(message.headers)
-        ctx = Context(self._runtime, binding.step, start.started_by, message=message, sleep=self._sleep)
+        ctx = Context(
+            self._runtime, binding.step, start.started_by, self._wall_ms(), None, message, self._sleep,
+            message.attempt, message.headers,
+        )  # fmt: skip
         attempt = Attempt(message, binding, ctx, began, self._settler, over)
         outcome: Outcome | None = doom(message, binding.rules)
         binding.meter.started += 1

@@ -10,6 +10,7 @@ from iii.running.runner import Runner
 from iii.step import Step
 from iii.store.contract import Store
 from iii.web.endpoint import Endpoint
+from iii.web.refused import RETRY_AFTER
 from iii.web.request import Request
 from iii.web.response import Answer, failure
 
@@ -23,11 +24,11 @@ class Door(Endpoint):
         self.config, self.drained = config, asyncio.Event()
         self.in_flight = 0
         self._steps, self._when_answered = steps, answered
-        self._cors, self.answer = None, _not_started
+        self._cors, self.begin = None, _not_started
 
     def open(self, runner: Runner, store: Store) -> None:
         super().__init__(runner, store, self._steps, self.config, self._when_answered)
 
 
-async def _not_started(request: Request) -> Answer:
-    return failure(503, "the engine is not started", headers=((b"retry-after", b"1"),))
+def _not_started(request: Request, answered: object) -> Answer:
+    return failure(503, "the engine is not started", headers=(RETRY_AFTER,))

@@ -1,13 +1,15 @@
 """The one door for HTTP: `await endpoint.answer(Request)` is an Answer. Knows routes, no sockets and no ASGI.
 
 Transports (asgi.py) bring the head and the whole body, and send the Answer: by then everything the handler
-wrote is on disk. They end a streamed body by `Stream.aclose`, whatever happens to the connection.
+wrote is on disk. They end a streamed body by `Stream.aclose`, whatever happens to the connection. One that
+can do without a task for each request (lane/) calls `begin` instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from iii.config import HttpConfig
@@ -19,7 +21,7 @@ from iii.web.cors import Cors
 from iii.web.exchange import Exchange, Means
 from iii.web.idempotency import KeptAnswers
 from iii.web.openapi import describe
-from iii.web.refused import Refused
+from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.request import Request
 from iii.web.response import Answer, failure
 from iii.web.router import BadPath, BuiltIn, Router
@@ -27,7 +29,9 @@ from iii.web.stream import Stream
 
 __all__ = ["HEALTH", "OPENAPI", "Endpoint"]
 
-Answers: TypeAlias = Callable[[Request], Coroutine[Any, Any, Answer]]
+Answered: TypeAlias = Callable[[Answer], object]
+Begun: TypeAlias = Answer | Coroutine[Any, Any, Answer] | None
+Begin: TypeAlias = Callable[[Request, Answered | None], Begun]
 
 HEALTH, OPENAPI = "/health", "/openapi.json"
 
@@ -57,10 +61,11 @@ class Endpoint:
         self._cors = Cors(config.cors) if config.cors is not None else None
         self._means = Means(
             runner=runner,
+            store=store,
             kept=KeptAnswers(store, config.idempotency_ttl_ms),
             timeout_ms=config.timeout_ms,
         )
-        self.answer: Answers = self._answer if self._cors is None else self._answer_with_cors
+        self.begin: Begin = self._begin if self._cors is None else self._begin_with_cors
         pages = BuiltIn(HEALTH, self._health), BuiltIn(OPENAPI, _once(lambda: self._openapi()))
         self.router = Router(steps, pages)
 
@@ -80,35 +85,78 @@ class Endpoint:
         self._is_shut = True
         self.drained.set()
 
-    async def _answer(self, request: Request) -> Answer:
-        self.in_flight += 1
+    async def answer(self, request: Request) -> Answer:
+        begun = self.begin(request, None)
+        if isinstance(begun, Answer):
+            return begun
+        assert begun is not None
+        return await begun
+
+    def _begin(self, request: Request, answered: Answered | None) -> Begun:
+        """The answer, where nothing has to be waited for. Else a coroutine that returns it; or None:
+        `answered`, if there is one, is called with it later.
+
+        To be called, and the rest awaited, inside a task: the handler sees it as its own.
+        """
         try:
             match = self.router.match(request.method, request.raw_path)
-            if match is None:
-                sent = self._unrouted(request)
-            elif isinstance(match.route, BuiltIn):
-                sent = match.route.answer()
-            elif self._is_shut:
-                sent = failure(503, "shutting down", headers=((b"retry-after", b"1"),))
-            else:
-                request.path, request.path_params = match.path, dict(match.params)
-                sent = await Exchange(self._means, match.route, request).run()
-            if request.method == "HEAD":
-                await _leave_out_body(sent)
-            return sent
         except BadPath as error:
-            return failure(400, str(error))
-        finally:
-            self.in_flight -= 1
-            if not self.in_flight and self._answered is not None:
-                self._answered()
+            return _for_method(request, failure(400, str(error)))
+        if match is None:
+            return _for_method(request, self._unrouted(request))
+        route = match.route
+        if isinstance(route, BuiltIn):
+            return _for_method(request, route.answer())
+        if self._is_shut:
+            return _for_method(request, failure(503, "shutting down", headers=(RETRY_AFTER,)))
+        request.path = match.path
+        if match.params:
+            request.path_params = match.params
+        exchange = Exchange(self._means, route, request)
+        begun = exchange.begin(posts=answered is not None)
+        if isinstance(begun, Answer) and type(begun.body) is not Stream:
+            return _for_method(request, begun)
+        self.in_flight += 1
+        if begun is not None:
+            return self._rest(request, begun)
+        assert answered is not None
+        exchange.answered = partial(self._committed, request, answered)
+        return None
 
-    async def _answer_with_cors(self, request: Request) -> Answer:
+    async def _rest(self, request: Request, begun: Answer | Coroutine[Any, Any, Answer]) -> Answer:
+        try:
+            sent = begun if isinstance(begun, Answer) else await begun
+            if request.method == "HEAD" and isinstance(sent.body, Stream):
+                await sent.body.aclose()
+            return _for_method(request, sent)
+        finally:
+            self._one_less()
+
+    def _committed(self, request: Request, answered: Answered, sent: Answer) -> None:
+        self._one_less()
+        answered(_for_method(request, sent))
+
+    def _one_less(self) -> None:
+        self.in_flight -= 1
+        if not self.in_flight and self._answered is not None:
+            self._answered()
+
+    def _begin_with_cors(self, request: Request, answered: Answered | None) -> Begun:
         cors = self._cors
         assert cors is not None
-        sent = cors.preflight(request) or await self._answer(request)
-        cors.mark(request, sent)
-        return sent
+
+        def mark(sent: Answer) -> Answer:
+            cors.mark(request, sent)
+            return sent
+
+        async def rest(begun: Coroutine[Any, Any, Answer]) -> Answer:
+            return mark(await begun)
+
+        marked = None if answered is None else lambda sent: answered(mark(sent))
+        begun = cors.preflight(request) or self._begin(request, marked)
+        if begun is None:
+            return None
+        return mark(begun) if isinstance(begun, Answer) else rest(begun)
 
     def _unrouted(self, request: Request) -> Answer:
         allowed = self.router.allowed(request.raw_path)
@@ -148,8 +196,8 @@ def _once(make: Callable[[], Answer]) -> Callable[[], Answer]:
     return answer
 
 
-async def _leave_out_body(sent: Answer) -> None:
+def _for_method(request: Request, sent: Answer) -> Answer:
     """HEAD: the headers GET would get, content-length included."""
-    if isinstance(sent.body, Stream):
-        await sent.body.aclose()
-    sent.body = b""
+    if request.method == "HEAD":
+        sent.body = b""
+    return sent

@@ -3,6 +3,9 @@
 What a handler returned commits before its answer is handed out, whatever the status; what raised wrote
 nothing. A handler that is late is stopped only before its effects are submitted. The refusals of a commit
 are answered as the table in model.py says.
+
+A handler that never waits is answered without a coroutine of ours, and one with effects takes the outcome of
+its commit itself (store.contract.Answer): neither costs a task.
 """
 
 from __future__ import annotations
@@ -14,26 +17,19 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from iii.errors import (
-    Conflict,
-    Detail,
-    QueueFull,
-    StepError,
-    StoreClosed,
-    StoreDamaged,
-    StoreFull,
-    ValidationError,
-)
+from iii.errors import Conflict, Detail, StepError, StoreFull, ValidationError
 from iii.handling.context import Context
-from iii.model import Op
+from iii.model import Committed, Op, Txn
 from iii.observe.capture import told_traceback
 from iii.running.invoke import Late, Waiting
 from iii.running.runner import Runner
 from iii.running.settler import describe
 from iii.step import Response
+from iii.store.contract import Store
 from iii.web.body import read_body
+from iii.web.failing import refusal, told, without_engine_frames
 from iii.web.idempotency import KEY_HEADER, Claim, KeptAnswer, KeptAnswers
-from iii.web.refused import Refused
+from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.request import Request
 from iii.web.response import Answer, answer, check_schema, failure, is_stream, open_headers, respond
 from iii.web.router import Route
@@ -41,25 +37,26 @@ from iii.web.stream import EVENT_STREAM, Stream
 
 __all__ = ["Exchange", "Means"]
 
-RETRY_AFTER = (b"retry-after", b"1")
-_ENGINE_MODULES = frozenset(
-    {"iii.web.exchange", "iii.running.runner", "iii.running.invoke", "iii.running.tracing"}
-)
-
 
 class Means(Struct, frozen=True):
     """What all exchanges of an endpoint share."""
 
     runner: Runner
+    store: Store
     kept: KeptAnswers
     timeout_ms: int
 
 
 class Exchange:
     """`cancelled`: how often the handler cancelled its own task, which fails its request. A server that does
-    ends it. What is asked for while the handler runs is its own; while it waits, somebody else's."""
+    ends it. What is asked for while the handler runs is its own; while it waits, somebody else's.
 
+    `answered` is to be set when `begin` gives None."""
+
+    answered: Callable[[Answer], object]
     _ctx: Context
+    _sent: Answer  # while what it wrote is committed
+    _txn: Txn
     _claim: Claim | None = None
     _kept: KeptAnswer | None = None
     _waiting = False  # for another request with the same Idempotency-Key
@@ -75,39 +72,67 @@ class Exchange:
         request.trace = sampler.child({"traceparent": parent.decode("latin-1")}) if parent else sampler.root()
         self._began = perf_counter()
 
-    async def run(self) -> Answer:
+    def begin(self, *, posts: bool) -> Answer | Coroutine[Any, Any, Answer] | None:
+        """The answer, where nothing has to be waited for; else what returns it. None, if it `posts`:
+        `answered` gets it when its effects are on disk. To be called, and the rest awaited, inside a task."""
         request, route = self._request, self._route
-        sent = self._refusal() if request.raw or request.query_string or route.is_checked else None
-        if sent is None:
-            ctx = self._ctx = self._means.runner.open(route.step, route.started_by, request.trace)
-            try:
-                value = self._begin()
-                if isinstance(value, Waiting):
-                    value = await self._in_time(value)
-                if self.cancelled:
-                    await self._take_back()
-                response = respond(value)
-                if self._kept is None and self._claim is None and not ctx.has_effects:
-                    sent = self._encode(response)
-                else:
-                    sent = await self._commit(response)
-            except GeneratorExit:
-                raise
-            except (
-                BaseException
-            ) as error:  # whatever a handler raises, SystemExit too, fails its request alone
-                sent = await self._failed(error)
-            finally:
-                if sent is None or not isinstance(sent.body, Stream):
-                    ctx.drop()
-                if self._claim is not None:
-                    self._means.kept.release(self._claim)
-            if not self._is_recorded:
-                self._record_apart(sent.status)
-            if ctx.span is not None:
-                self._means.runner.recorder.export(ctx.span)
-        route.meter.add(sent.status, perf_counter() - self._began)
-        sent.headers.append((b"traceparent", request.trace.traceparent.encode()))
+        if request.raw or request.query_string or route.is_checked:
+            refusal = self._refusal()
+            if refusal is not None:
+                return self._told(refusal)
+        ctx = self._ctx = self._means.runner.open(route.step, route.started_by, request.trace)
+        try:
+            value = self._begin()
+            if type(value) is Waiting or not self._is_plain():
+                return self._rest(value)
+            response = respond(value)
+            if not ctx.has_effects:
+                return self._closed(self._encode(response))
+            if posts and not ctx.flying and not is_stream(response.body):
+                return self._post(response)
+            return self._rest(response)
+        except BaseException as error:  # whatever a handler raises, SystemExit too, fails its request alone
+            return self._closed(self._failed(error)) if self._is_plain() else self._rest(error=error)
+
+    async def _rest(self, value: Any = None, error: BaseException | None = None) -> Answer:
+        """The answer, from what the handler returned or raised, or from a Waiting."""
+        try:
+            if error is not None:
+                raise error
+            if isinstance(value, Waiting):
+                value = await self._in_time(value)
+            if self.cancelled:
+                await self._take_back()
+            response = respond(value)
+            if self._kept is None and self._claim is None and not self._ctx.has_effects:
+                return self._closed(self._encode(response))
+            return self._closed(await self._commit(response))
+        except GeneratorExit:
+            self._ctx.drop()
+            raise
+        except BaseException as raised:
+            return self._closed(await self._failed_late(raised))
+        finally:
+            if self._claim is not None:
+                self._means.kept.release(self._claim)
+
+    def _is_plain(self) -> bool:
+        """Nothing is to be taken back, to be released or to be answered from the store."""
+        return not self.cancelled and self._claim is None and self._kept is None
+
+    def _closed(self, sent: Answer) -> Answer:
+        """`sent`, there being nothing left to do but for a streamed body."""
+        if type(sent.body) is not Stream:
+            self._ctx.drop()
+        if not self._is_recorded:
+            self._record_apart(sent.status)
+        if self._ctx.span is not None:
+            self._means.runner.recorder.export(self._ctx.span)
+        return self._told(sent)
+
+    def _told(self, sent: Answer) -> Answer:
+        self._route.meter.add(sent.status, perf_counter() - self._began)
+        sent.headers.append((b"traceparent", self._request.trace.traceparent.encode()))
         return sent
 
     def _refusal(self) -> Answer | None:
@@ -117,7 +142,7 @@ class Exchange:
         except ValidationError as error:
             return failure(400, error.message, details=error.details)
         except Refused as error:
-            return _refusal(error)
+            return refusal(error)
         return None
 
     def _read(self) -> None:
@@ -241,6 +266,38 @@ class Exchange:
             return winner.replay()
         return sent
 
+    def _post(self, response: Response) -> Coroutine[Any, Any, Answer] | None:
+        """As `_commit`, but this takes the outcome itself. A coroutine where the store has no room yet."""
+        sent = self._sent = self._encode(response)
+        txn = self._txn = self._ctx.last_txn(lambda buffered: self._recorded(buffered, sent.status))
+        try:
+            self._means.store.post(txn, self)
+        except StoreFull:
+            return self._posted_late(txn)
+        return None
+
+    async def _posted_late(self, txn: Txn) -> Answer:
+        try:
+            await self._means.store.commit(txn)
+            self._means.runner.count(txn.ops)
+        except Exception as error:
+            self._sent = self._failed(error)
+        return self._closed(self._sent)
+
+    # ------------------------------------------------------------------- store.contract.Answer
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: Committed) -> None:
+        self._means.runner.count(self._txn.ops)
+        self.answered(self._closed(self._sent))
+
+    def set_exception(self, error: Exception) -> None:
+        self.answered(self._closed(self._failed(error)))
+
+    # ------------------------------------------------------------------------------ the answer
+
     def _encode(self, response: Response) -> Answer:
         sent = answer(response)
         if not sent.body and is_stream(response.body):
@@ -283,13 +340,12 @@ class Exchange:
             status=status,
             failed=error is not None,
             error=describe(error) if error else "",
-            traceback=told_traceback(_without_engine_frames(error)) if error else "",
+            traceback=told_traceback(without_engine_frames(error)) if error else "",
         )
         recorder.later(*records)
 
-    async def _failed(self, error: BaseException) -> Answer:
-        """What a client is told of an error; the log has the rest. Raises again what cancels the request."""
-        self._is_recorded = False
+    async def _failed_late(self, error: BaseException) -> Answer:
+        """As `_failed`, after others had their turn. Raises again what cancels the request."""
         if self.cancelled:
             try:
                 await self._take_back()
@@ -297,32 +353,15 @@ class Exchange:
                 error = cancelled
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            self._ctx.drop()
             raise error
-        if isinstance(error, Refused):
-            return _refusal(error)
-        self._error = error
-        at = self._request.trace
-        if isinstance(error, Late):
-            return failure(504, "the step took too long", trace=at)
-        if isinstance(error, Conflict):
-            return failure(409, "what this request builds on has changed; read it again and retry")
-        if isinstance(error, StoreFull | QueueFull | StoreClosed | StoreDamaged):
-            self._ctx.logger.warning("Request refused", error=str(error))
-            return failure(503, "no room for more work now; try again", headers=(RETRY_AFTER,), trace=at)
-        self._ctx.logger.error(f"Request failed: {describe(error)}", exc_info=_without_engine_frames(error))
-        return failure(500, "internal error", trace=at)
+        return self._failed(error)
 
-
-def _refusal(error: Refused) -> Answer:
-    return failure(error.status, error.message, details=error.details, headers=error.headers)
-
-
-def _without_engine_frames(error: BaseException) -> BaseException:
-    """The traceback as the step's author reads it: from the handler on; whole where no handler is in it."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _ENGINE_MODULES:
-        traceback = traceback.tb_next
-    return error.with_traceback(traceback) if traceback is not None else error
+    def _failed(self, error: BaseException) -> Answer:
+        self._is_recorded = False
+        if not isinstance(error, Refused):
+            self._error = error
+        return told(error, self._ctx, self._request.trace)
 
 
 class _Counted:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from iii.errors import Detail, InputError
 
-__all__ = ["Refused", "body_too_large", "body_too_slow", "head_too_slow"]
+__all__ = ["RETRY_AFTER", "Refused", "body_too_large", "body_too_slow", "head_too_slow"]
+
+RETRY_AFTER = (b"retry-after", b"1")
 
 
 class Refused(InputError):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from iii.trace import Trace
 
@@ -18,6 +18,8 @@ __all__ = ["Headers", "MultiDict", "Request", "UploadedFile"]
 
 FIELDS_MAX = 1000
 """Fields a query string or a form may have; parsing more would be a way to keep the loop busy."""
+
+NO_TRACE = Trace("")
 
 T = TypeVar("T")
 
@@ -88,8 +90,10 @@ class UploadedFile(Struct, frozen=True):
     content: bytes
 
 
-class Request:
+class Request(Struct, eq=False):
     """One request.
+
+    method in upper case, raw_path percent-encoded and without query, names of raw_headers in lower case.
 
     body          validated by body_schema; else JSON value, form (MultiDict), bytes, or None when empty
     raw           the body's bytes
@@ -98,57 +102,30 @@ class Request:
     trace, step   the request's Trace; the name of the step that answers it
     """
 
-    __slots__ = (
-        "_cookies",
-        "_headers",
-        "_query",
-        "_query_params",
-        "body",
-        "client",
-        "fields",
-        "method",
-        "path",
-        "path_params",
-        "query_string",
-        "raw",
-        "raw_headers",
-        "raw_path",
-        "scheme",
-        "step",
-        "trace",
-    )
+    method: str
+    raw_path: str
+    query_string: bytes = b""
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()
+    raw: bytes = b""
+    client: str | None = None
+    _fields: dict[bytes, bytes] | None = None
+    scheme: str = "http"
+    body: Any = None
+    path: str = ""
+    path_params: dict[str, str] = field(default_factory=dict)
+    trace: Trace = NO_TRACE
+    step: str = ""
+    _headers: Headers | None = None
+    _query: MultiDict[str] | None = None
+    _query_params: Any = None
+    _cookies: dict[str, str] | None = None
 
-    path: str
-    path_params: dict[str, str]
-    trace: Trace
-    step: str
-
-    def __init__(
-        self,
-        method: str,
-        raw_path: str,
-        query_string: bytes = b"",
-        headers: Sequence[tuple[bytes, bytes]] = (),
-        raw: bytes = b"",
-        *,
-        client: str | None = None,
-        scheme: str = "http",
-        fields: dict[bytes, bytes] | None = None,
-    ) -> None:
-        """method in upper case, raw_path percent-encoded and without query, header names in lower case.
-
-        fields: the headers as a dict, where there is one.
-        """
-        self.method, self.raw_path, self.query_string = method, raw_path, query_string
-        self.raw_headers, self.raw = headers, raw
-        self.client, self.scheme = client, scheme
-        self.fields = dict(headers) if fields is None else fields
+    @property
+    def fields(self) -> dict[bytes, bytes]:
         """The last header of each name, as sent: what the endpoint itself looks up."""
-        self.body: Any = None
-        self._headers: Headers | None = None
-        self._query: MultiDict[str] | None = None
-        self._query_params: Any = None
-        self._cookies: dict[str, str] | None = None
+        if self._fields is None:
+            self._fields = dict(self.raw_headers)
+        return self._fields
 
     @property
     def headers(self) -> Headers:

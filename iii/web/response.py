@@ -20,6 +20,8 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from iii.errors import Detail, StepError, ValidationError
 from iii.formats import codec
 from iii.schema import Validator
@@ -46,13 +48,12 @@ _OURS = frozenset(
 )
 
 
-class Answer:
+class Answer(Struct, eq=False):
     """What a transport sends: header names in lower case, content-length set unless the body is streamed."""
 
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: RawHeaders, body: bytes | Stream = b"") -> None:
-        self.status, self.headers, self.body = status, headers, body
+    status: int
+    headers: RawHeaders
+    body: bytes | Stream = b""
 
     def header(self, name: bytes) -> bytes:
         """The first header of this name, b"" where there is none."""

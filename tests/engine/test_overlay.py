@@ -95,12 +95,12 @@ def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
         runtime = Runtime(store, Outbox(store.limits, {}))
         model: dict[tuple[str, str], Any] = {}
         for calls in (before, during):
-            ctx = Context(runtime, WORK, StartedBy("http"))
+            ctx = Context(runtime, WORK, StartedBy("http"), 0)
             for call in calls:
                 await apply(ctx, model, call)
                 await check_view(ctx, model)
             await ctx.settle()
-            reader = Context(runtime, WORK, StartedBy("http"))
+            reader = Context(runtime, WORK, StartedBy("http"), 0)
             await check_view(reader, model)
         await store.close()
 
@@ -110,12 +110,12 @@ def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
 async def test_others_see_nothing_before_the_commit_and_a_dropped_context_leaves_nothing() -> None:
     async with running(WORK) as app:
         runtime = Runtime(app.store, Outbox(app.store.limits, {}))
-        ctx = Context(runtime, WORK, StartedBy("http"))
+        ctx = Context(runtime, WORK, StartedBy("http"), 0)
         await ctx.state.set("a", "b", 1)
         assert await app.value("a", "b") is None
         ctx.drop()
         assert await app.value("a", "b") is None
-        assert (await Context(runtime, WORK, StartedBy("http")).settle()).ids == []
+        assert (await Context(runtime, WORK, StartedBy("http"), 0).settle()).ids == []
 
 
 async def test_merges_of_others_are_not_lost_under_ones_own() -> None:
@@ -135,11 +135,11 @@ async def test_clearing_more_than_a_txn_holds_goes_in_chunks() -> None:
     async with running(WORK) as app:
         for start in range(0, 2_500, 500):
             runtime = Runtime(app.store, Outbox(app.store.limits, {}))
-            filling = Context(runtime, WORK, StartedBy("http"))
+            filling = Context(runtime, WORK, StartedBy("http"), 0)
             for n in range(start, start + 500):
                 await filling.state.set("many", f"{n:05}", n)
             await filling.settle()
-        ctx = Context(runtime, WORK, StartedBy("http"))
+        ctx = Context(runtime, WORK, StartedBy("http"), 0)
         await ctx.state.set("many", "own", 1)
         assert await ctx.state.clear("many") == 2_501
         assert await ctx.state.list("many") == []

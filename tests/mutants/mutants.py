@@ -149,6 +149,13 @@ ALL: dict[str, Mutant] = {
         "(lambda *ops, **rest: asyncio.ensure_future(self._ctx.settle(*ops, **rest)))(\n            *([op]",
         "tests/web/test_endpoint.py::test_what_is_returned_commits_whatever_the_status",
     ),
+    "the_response_before_the_commit_in_the_lane": _mutant(
+        "the lane answers a request while its effects are on their way to the disk",
+        "iii.web.exchange:Exchange._post",
+        "    return None",
+        "    self.set_result = lambda _: None\n    return self._closed(sent)",
+        "tests/web/test_lane_commits.py::test_an_answer_leaves_when_its_effects_are_on_disk",
+    ),
     "a_change_passes_before_its_messages": _mutant(
         "the mark of a trigger moves in one Txn, its messages follow in the next",
         "iii.sources.changes:ChangeSource._commit",

@@ -15,9 +15,8 @@ from web_kit import get, post, step
 
 from iii.config import HttpConfig
 from iii.step import Response, http
-from iii.web.endpoint import Endpoint
+from iii.web.endpoint import Answered, Begun, Endpoint
 from iii.web.request import Request
-from iii.web.response import Answer
 
 ARCHIVE = Path(__file__).with_name("requests.yaml")
 LIMITS = HttpConfig(body_bytes_max=4000, head_bytes_max=16 << 10)
@@ -122,9 +121,9 @@ class _Remembering(Endpoint):
     def __init__(self, endpoint: Endpoint, calls: list[Call]) -> None:
         self.__dict__.update(endpoint.__dict__)
         self._endpoint, self._calls = endpoint, calls
-        self.answer = self._remember
+        self.begin = self._remember
 
-    async def _remember(self, request: Request) -> Answer:
+    def _remember(self, request: Request, answered: Answered | None) -> Begun:
         call = (
             request.method,
             request.raw_path,
@@ -133,7 +132,7 @@ class _Remembering(Endpoint):
             request.raw,
         )
         self._calls.append(Call(*call, request.client))
-        return await self._endpoint.answer(request)
+        return self._endpoint.begin(request, answered)
 
 
 def _replies(answered: bytes, methods: list[str]) -> tuple[list[Reply], bytes]:

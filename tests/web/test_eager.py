@@ -18,7 +18,7 @@ async def begun(make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
     def begin() -> None:
         try:
-            found.set_result(eager.begin(make()))
+            found.set_result(eager.begin(make))
         except Exception as error:
             found.set_result(error)
 
@@ -111,7 +111,7 @@ async def test_work_that_cancels_itself_and_ends_leaves_a_sound_task_for_the_nex
     eager: Eager[str] = Eager()
     found: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(
-        lambda: found.set_result([eager.begin(cancels()), eager.begin(waits()), eager.begin(waits())])
+        lambda: found.set_result([eager.begin(cancels), eager.begin(waits), eager.begin(waits)])
     )
     first, *tasks = await found
     assert first == "done"
@@ -150,7 +150,7 @@ async def test_a_task_that_is_cancelled_before_its_turn_runs_its_finally_blocks(
     found: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
     def begin() -> None:
-        tasks = [eager.begin(work()), eager.begin(work())]
+        tasks = [eager.begin(work), eager.begin(work)]
         for task in tasks:
             assert isinstance(task, asyncio.Task)
             task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as jsonlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,15 @@ from typing import Any
 from iii.clock import FakeClock
 from iii.config import HttpConfig
 from iii.definitions.step_config import make_step
+from iii.errors import StoreFull
 from iii.handling.context import Runtime
 from iii.handling.outbox import Outbox
-from iii.model import LanePolicy, Waiting
+from iii.model import Committed, LanePolicy, Txn, Waiting
 from iii.running.invoke import Invoker
 from iii.running.runner import Runner
 from iii.running.timers import Timers
 from iii.step import Step, http
+from iii.store.contract import Answer as TakesOutcome
 from iii.store.contract import Limits
 from iii.store.memory import MemoryStore, MemoryTables
 from iii.web.endpoint import Endpoint
@@ -47,8 +50,51 @@ class Reply:
         return jsonlib.loads(self.body)
 
 
+class HoldingStore(MemoryStore):
+    """Commits what came between `hold` and `go_on` when it goes on; `post` has no room while it `is_full`."""
+
+    is_full = False
+    _held: list[tuple[Txn, asyncio.Future[Committed]]] | None = None
+
+    def hold(self) -> None:
+        self._held = []
+
+    def go_on(self) -> None:
+        held, self._held = self._held, None
+        for txn, future in held or ():
+            super().submit(txn).add_done_callback(lambda done, future=future: _copy(done, future))
+
+    def submit(self, txn: Txn) -> asyncio.Future[Committed]:
+        if self._held is None:
+            return super().submit(txn)
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._held.append((txn, future))
+        return future
+
+    def overtake(self, txn: Txn) -> None:
+        """Commit before what is held."""
+        super().submit(txn).result()
+
+    def post(self, txn: Txn, answer: TakesOutcome) -> None:
+        if self.is_full:
+            raise StoreFull("full")
+        super().post(txn, answer)
+
+    async def commit(self, txn: Txn) -> Committed:
+        future = self.submit(txn)
+        await asyncio.sleep(0)
+        return await future
+
+
+def _copy(done: asyncio.Future[Committed], future: asyncio.Future[Committed]) -> None:
+    if (error := done.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(done.result())
+
+
 class Site:
-    def __init__(self, endpoint: Endpoint, store: MemoryStore, clock: FakeClock) -> None:
+    def __init__(self, endpoint: Endpoint, store: HoldingStore, clock: FakeClock) -> None:
         self.endpoint, self.store, self.clock = endpoint, store, clock
 
     def request(
@@ -120,7 +166,7 @@ async def site(
     """`tables`: share the state of another site's store, as a second instance would."""
     clock = FakeClock()
     config = config or HttpConfig()
-    store = MemoryStore(clock, limits, tables=tables)
+    store = HoldingStore(clock, limits, tables=tables)
     await store.open()
     await store.open_session([*idempotency_policies(steps, config.idempotency_ttl_ms), *policies])
     timers = Timers(clock)

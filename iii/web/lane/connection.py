@@ -175,29 +175,35 @@ class Connection(asyncio.Protocol):
     def _begin(self, body: bytes) -> None:
         """Have the request answered, at once if it can be."""
         self._phase = ANSWERING
-        lane, request = self._lane, self._request(body)
+        lane, begun = self._lane, None
         try:
-            begun = lane.eager.begin(lane.endpoint.answer(request))
+            begun = lane.eager.begin(lane.endpoint.begin, self._request(body), self._committed)
         except Exception as error:
-            self._answer(_unanswered(error))
+            begun = _unanswered(error)
+        if type(begun) is Answer:
+            self._answer(begun)
+        elif begun is None:
+            lane.expect(self)
         else:
-            if isinstance(begun, Answer):
-                self._answer(begun)
-            else:
-                lane.follow(self, begun, self._handled)
+            lane.follow(self, cast("asyncio.Task[Answer]", begun), self._handled)
 
     def _handled(self, task: asyncio.Task[Answer]) -> None:
         if task.cancelled():
             return self._transport.abort()
         error = task.exception()
-        self._answer(_unanswered(error) if error is not None else task.result())
+        self._go_on(_unanswered(error) if error is not None else task.result())
+
+    def _committed(self, sent: Answer) -> None:
+        self._lane.arrived()
+        self._go_on(sent)
+
+    def _go_on(self, sent: Answer) -> None:
+        self._answer(sent)
         self._proceed()
 
     def _request(self, body: bytes) -> Request:
         head = self._head
-        return Request(
-            head.method, head.path, head.query, head.headers, body, client=self._client, fields=head.fields
-        )
+        return Request(head.method, head.path, head.query, head.headers, body, self._client, head.fields)
 
     # ----------------------------------------------------------------------------------------- answers
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import types
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
+from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
 __all__ = ["Eager"]
@@ -26,12 +27,16 @@ class Eager(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._spare: _Spare[T] = _Spare(self._loop)
 
-    def begin(self, work: Coroutine[Any, Any, T]) -> T | asyncio.Task[T]:
-        """What `work` returns, or the task in which it goes on; it raises what `work` raises at once."""
+    def begin(self, call: Callable[..., T | Coroutine[Any, Any, T]], *args: Any) -> T | asyncio.Task[T]:
+        """What `call(*args)` returns; where that is a coroutine, what that returns, or the task in which it
+        goes on. It raises what they raise at once."""
         spare, loop = self._spare, self._loop
         task = spare.task
         _enter_task(loop, task)
         try:
+            work = call(*args)
+            if type(work) is not CoroutineType:
+                return cast(T, work)
             awaited = work.send(None)
         except StopIteration as stop:
             return cast(T, stop.value)

@@ -30,7 +30,7 @@ class Lane:
     def __init__(self, endpoint: Endpoint, hand_over: HandOver) -> None:
         self.endpoint, self.config = endpoint, endpoint.config
         self.loop = asyncio.get_running_loop()
-        self.eager: Eager[Answer] = Eager()
+        self.eager: Eager[Answer | None] = Eager()
         self.heads = Heads()
         self.parse = Parser().parse
         self.keep_alive_s = self.config.keep_alive_ms / 1000
@@ -39,6 +39,7 @@ class Lane:
         self._idle: dict[Connection, float] = {}  # until when, the longest idle first
         self._idle_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._expected = 0
         self._ended = asyncio.Event()
         self._draining = False
 
@@ -77,6 +78,16 @@ class Lane:
         task.add_done_callback(done)
         task.add_done_callback(self._task_ended)
 
+    def expect(self, connection: Connection) -> None:
+        """It waits for an answer that no task brings."""
+        self.wake(connection)
+        self._expected += 1
+
+    def arrived(self) -> None:
+        """After `expect`."""
+        self._expected -= 1
+        self._look_for_the_end()
+
     def hand_over(
         self, connection: Connection, transport: asyncio.Transport, unread: bytes, eof: bool
     ) -> None:
@@ -110,7 +121,7 @@ class Lane:
         self._look_for_the_end()
 
     def _look_for_the_end(self) -> None:
-        if self._draining and not self._connections and not self._tasks:
+        if self._draining and not (self._connections or self._tasks or self._expected):
             self._ended.set()
 
     def _close_idle(self) -> None:

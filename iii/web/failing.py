@@ -1,0 +1,44 @@
+"""What a client is told of an error. The log has the rest. Refusals of a commit: the table in model.py."""
+
+from __future__ import annotations
+
+from iii.errors import Conflict, QueueFull, StoreClosed, StoreDamaged, StoreFull
+from iii.handling.context import Context
+from iii.running.invoke import Late
+from iii.running.settler import describe
+from iii.trace import Trace
+from iii.web.refused import RETRY_AFTER, Refused
+from iii.web.response import Answer, failure
+
+__all__ = ["refusal", "told", "without_engine_frames"]
+
+_ENGINE_MODULES = frozenset(
+    {"iii.web.exchange", "iii.running.runner", "iii.running.invoke", "iii.running.tracing"}
+)
+
+
+def told(error: BaseException, ctx: Context, trace: Trace) -> Answer:
+    """The answer to a request whose handler, or whose commit, failed so; logged."""
+    if isinstance(error, Refused):
+        return refusal(error)
+    if isinstance(error, Late):
+        return failure(504, "the step took too long", trace=trace)
+    if isinstance(error, Conflict):
+        return failure(409, "what this request builds on has changed; read it again and retry")
+    if isinstance(error, StoreFull | QueueFull | StoreClosed | StoreDamaged):
+        ctx.logger.warning("Request refused", error=str(error))
+        return failure(503, "no room for more work now; try again", headers=(RETRY_AFTER,), trace=trace)
+    ctx.logger.error(f"Request failed: {describe(error)}", exc_info=without_engine_frames(error))
+    return failure(500, "internal error", trace=trace)
+
+
+def refusal(error: Refused) -> Answer:
+    return failure(error.status, error.message, details=error.details, headers=error.headers)
+
+
+def without_engine_frames(error: BaseException) -> BaseException:
+    """The traceback as the step's author reads it: from the handler on; whole where no handler is in it."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _ENGINE_MODULES:
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback) if traceback is not None else error
