@@ -106,7 +106,8 @@ class Sampler:
 
     def root(self) -> Trace:
         """As `new`."""
-        return new(sampled=self.take())
+        sampled = self.take() if self._step_ms else self._wants_all
+        return Trace(_ids() + ("01" if sampled else "00"))
 
     def root_headers(self) -> dict[str, str]:
         """As `new_headers`."""

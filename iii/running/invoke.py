@@ -89,13 +89,7 @@ class Invoker:
         So a handler that never waits costs neither a task nor a timer nor a coroutine of ours.
         """
         variables = contextvars.copy_context()
-        try:
-            work, awaited = variables.run(_first_part, function, args, ctx)
-        except StopIteration as stop:
-            return stop.value
-        except GeneratorExit as error:
-            raise RuntimeError("the handler raised GeneratorExit") from error
-        return Waiting(work, awaited, variables)
+        return variables.run(_first_part, function, args, ctx, variables)
 
     async def finish(self, waiting: Waiting, timeout_ms: int | None) -> Any:
         """See a function that waits through to its end. Late after `timeout_ms`."""
@@ -244,13 +238,18 @@ class _Deadline:
 
 
 def _first_part(
-    function: Callable[..., Any], args: tuple[Any, ...], ctx: Context
-) -> tuple[Coroutine[Any, Any, Any], Any]:
+    function: Callable[..., Any], args: tuple[Any, ...], ctx: Context, variables: contextvars.Context
+) -> Any:
+    """See Invoker.begin. To be run in `variables`."""
     running.set(ctx)
     forks = Forks.count
     try:
         work = function(*args)
-        return work, work.send(None)
+        return Waiting(work, work.send(None), variables)
+    except StopIteration as stop:
+        return stop.value
+    except GeneratorExit as error:
+        raise RuntimeError("the handler raised GeneratorExit") from error
     finally:
         if Forks.count != forks:
             Forks.end()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeAlias
 
 from iii.config import HttpConfig
@@ -24,7 +25,7 @@ from iii.web.openapi import describe
 from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.request import Request
 from iii.web.response import Answer, failure
-from iii.web.router import BadPath, BuiltIn, Router
+from iii.web.router import BadPath, BuiltIn, Route, Router
 from iii.web.stream import Stream
 
 __all__ = ["HEALTH", "OPENAPI", "Endpoint"]
@@ -64,6 +65,7 @@ class Endpoint:
             store=store,
             kept=KeptAnswers(store, config.idempotency_ttl_ms),
             timeout_ms=config.timeout_ms,
+            loop=asyncio.get_running_loop(),
         )
         self.begin: Begin = self._begin if self._cors is None else self._begin_with_cors
         pages = BuiltIn(HEALTH, self._health), BuiltIn(OPENAPI, _once(lambda: self._openapi()))
@@ -104,24 +106,35 @@ class Endpoint:
             return _for_method(request, failure(400, str(error)))
         if match is None:
             return _for_method(request, self._unrouted(request))
-        route = match.route
+        route, request.path, params = match
         if isinstance(route, BuiltIn):
             return _for_method(request, route.answer())
         if self._is_shut:
             return _for_method(request, failure(503, "shutting down", headers=(RETRY_AFTER,)))
-        request.path = match.path
-        if match.params:
-            request.path_params = match.params
-        exchange = Exchange(self._means, route, request)
-        begun = exchange.begin(posts=answered is not None)
-        if isinstance(begun, Answer) and type(begun.body) is not Stream:
-            return _for_method(request, begun)
+        if params:
+            request.path_params = params
+        exchange = self._exchange(route, request)
+        begun = exchange.begin(answered is not None)
+        if type(begun) is Answer and type(begun.body) is not Stream:
+            return begun if request.method != "HEAD" else _for_method(request, begun)
         self.in_flight += 1
         if begun is not None:
             return self._rest(request, begun)
         assert answered is not None
         exchange.answered = partial(self._committed, request, answered)
         return None
+
+    def _exchange(self, route: Route, request: Request) -> Exchange:
+        """One on this route, and in the trace of who asks."""
+        runner = self._means.runner
+        parent = request.fields.get(b"traceparent")
+        if parent is None:
+            trace = runner.sampler.root()
+        else:
+            trace = runner.sampler.child({"traceparent": parent.decode("latin-1")})
+        request.step, request.trace = route.step.name, trace
+        ctx = runner.open(route.step, route.started_by, trace)
+        return Exchange(self._means, route, request, ctx, perf_counter())
 
     async def _rest(self, request: Request, begun: Answer | Coroutine[Any, Any, Answer]) -> Answer:
         try:

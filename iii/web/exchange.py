@@ -45,42 +45,37 @@ class Means(Struct, frozen=True):
     store: Store
     kept: KeptAnswers
     timeout_ms: int
+    loop: asyncio.AbstractEventLoop
 
 
-class Exchange:
+class Exchange(Struct, eq=False):
     """`cancelled`: how often the handler cancelled its own task, which fails its request. A server that does
     ends it. What is asked for while the handler runs is its own; while it waits, somebody else's.
 
     `answered` is to be set when `begin` gives None."""
 
-    answered: Callable[[Answer], object]
+    _means: Means
+    _route: Route
+    _request: Request
     _ctx: Context
-    _sent: Answer  # while what it wrote is committed
-    _txn: Txn
+    _began_s: float  # perf_counter()
+    answered: Callable[[Answer], object] | None = None
+    _posted: tuple[Answer, Txn] | None = None  # while what it wrote is committed
     _claim: Claim | None = None
     _kept: KeptAnswer | None = None
-    _waiting = False  # for another request with the same Idempotency-Key
+    _waiting: bool = False  # for another request with the same Idempotency-Key
     _error: BaseException | None = None
-    _is_recorded = False
-    cancelled = 0
+    _is_recorded: bool = False
+    cancelled: int = 0
 
-    def __init__(self, means: Means, route: Route, request: Request) -> None:
-        self._means, self._route, self._request = means, route, request
-        request.step = route.step.name
-        parent = request.fields.get(b"traceparent")
-        sampler = means.runner.sampler
-        request.trace = sampler.child({"traceparent": parent.decode("latin-1")}) if parent else sampler.root()
-        self._began = perf_counter()
-
-    def begin(self, *, posts: bool) -> Answer | Coroutine[Any, Any, Answer] | None:
+    def begin(self, posts: bool) -> Answer | Coroutine[Any, Any, Answer] | None:
         """The answer, where nothing has to be waited for; else what returns it. None, if it `posts`:
         `answered` gets it when its effects are on disk. To be called, and the rest awaited, inside a task."""
-        request, route = self._request, self._route
+        request, route, ctx = self._request, self._route, self._ctx
         if request.raw or request.query_string or route.is_checked:
             refusal = self._refusal()
             if refusal is not None:
                 return self._told(refusal)
-        ctx = self._ctx = self._means.runner.open(route.step, route.started_by, request.trace)
         try:
             value = self._begin()
             if type(value) is Waiting or not self._is_plain():
@@ -131,7 +126,7 @@ class Exchange:
         return self._told(sent)
 
     def _told(self, sent: Answer) -> Answer:
-        self._route.meter.add(sent.status, perf_counter() - self._began)
+        self._route.meter.add(sent.status, perf_counter() - self._began_s)
         sent.headers.append((b"traceparent", self._request.trace.traceparent.encode()))
         return sent
 
@@ -163,13 +158,13 @@ class Exchange:
 
     def _begin(self) -> Any:
         """What the handler returns, or a Waiting. What stands before it makes one chain with it."""
-        route, ctx, begin = self._route, self._ctx, self._means.runner.begin
+        route, ctx, runner = self._route, self._ctx, self._means.runner
         try:
             if route.is_direct and not self._has_key():
-                return begin(route.step.handler, (self._request, ctx)[: route.step.arity], ctx)
-            return begin(self.respond, (), ctx)
+                return runner.begin(route.step.handler, (self._request, ctx)[: route.step.arity], ctx)
+            return runner.begin(self.respond, (), ctx)
         finally:  # nothing was awaited since the request was whole: nobody else can have cancelled it
-            task = asyncio.current_task()
+            task = asyncio.current_task(self._means.loop)
             if task is not None and task.cancelling():
                 self.cancelled = task.cancelling()
 
@@ -268,21 +263,22 @@ class Exchange:
 
     def _post(self, response: Response) -> Coroutine[Any, Any, Answer] | None:
         """As `_commit`, but this takes the outcome itself. A coroutine where the store has no room yet."""
-        sent = self._sent = self._encode(response)
-        txn = self._txn = self._ctx.last_txn(lambda buffered: self._recorded(buffered, sent.status))
+        sent = self._encode(response)
+        txn = self._ctx.last_txn(lambda buffered: self._recorded(buffered, sent.status))
+        self._posted = sent, txn
         try:
             self._means.store.post(txn, self)
         except StoreFull:
-            return self._posted_late(txn)
+            return self._posted_late(sent, txn)
         return None
 
-    async def _posted_late(self, txn: Txn) -> Answer:
+    async def _posted_late(self, sent: Answer, txn: Txn) -> Answer:
         try:
             await self._means.store.commit(txn)
             self._means.runner.count(txn.ops)
         except Exception as error:
-            self._sent = self._failed(error)
-        return self._closed(self._sent)
+            sent = self._failed(error)
+        return self._closed(sent)
 
     # ------------------------------------------------------------------- store.contract.Answer
 
@@ -290,10 +286,13 @@ class Exchange:
         return False
 
     def set_result(self, _: Committed) -> None:
-        self._means.runner.count(self._txn.ops)
-        self.answered(self._closed(self._sent))
+        assert self.answered is not None and self._posted is not None
+        sent, txn = self._posted
+        self._means.runner.count(txn.ops)
+        self.answered(self._closed(sent))
 
     def set_exception(self, error: Exception) -> None:
+        assert self.answered is not None
         self.answered(self._closed(self._failed(error)))
 
     # ------------------------------------------------------------------------------ the answer
@@ -325,7 +324,7 @@ class Exchange:
         recorder = self._means.runner.recorder
         if not recorder.keeps or not (self._request.trace.sampled or status >= 500):
             return ()
-        seconds = perf_counter() - self._began
+        seconds = perf_counter() - self._began_s
         return recorder.of_request(self._ctx, buffered, seconds=seconds, status=status)
 
     def _record_apart(self, status: int) -> None:
@@ -336,7 +335,7 @@ class Exchange:
         records = recorder.of_request(
             self._ctx,
             (),
-            seconds=perf_counter() - self._began,
+            seconds=perf_counter() - self._began_s,
             status=status,
             failed=error is not None,
             error=describe(error) if error else "",

@@ -65,14 +65,15 @@ class Answer(Struct, eq=False):
 
 def respond(value: object) -> Response:
     """The Response a returned value means. StepError for what is none."""
-    if type(value) is dict and "status" not in value:  # most
+    if type(value) is dict:  # most
+        status = value.get("status")
+        if type(status) is int and _RESPONSE_KEYS.issuperset(value):
+            return _checked(Response(status, value.get("body"), value.get("headers")))
         return Response(200, value)
     if isinstance(value, Response):
         return _checked(value)
     if value is None:
         return Response(204)
-    if type(value) is dict and type(value.get("status")) is int and value.keys() <= _RESPONSE_KEYS:
-        return _checked(Response(value["status"], value.get("body"), value.get("headers")))
     if isinstance(value, Snooze | Cancel):
         raise StepError(f"a request cannot be answered with {type(value).__name__}: it has no message")
     return Response(200, value)
@@ -93,10 +94,11 @@ def open_headers(response: Response) -> Response:
 
 
 def _checked(response: Response) -> Response:
-    if type(response.status) is not int or not 200 <= response.status <= 599:
-        raise StepError(f"status {response.status!r} is none a handler can send; use 200 to 599")
-    if response.status in NO_BODY and response.body is not None:
-        raise StepError(f"a {response.status} has no body; leave it out, or use another status")
+    status = response.status
+    if type(status) is not int or not 200 <= status <= 599:
+        raise StepError(f"status {status!r} is none a handler can send; use 200 to 599")
+    if status in NO_BODY and response.body is not None:
+        raise StepError(f"a {status} has no body; leave it out, or use another status")
     return response
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from iii.web.lane.answers import END_OF_CHUNKS, chunk, has_no_length
 from iii.web.lane.framing import BadChunk, Chunked, Sized
 from iii.web.lane.head import CHUNKED, Head, will_never_do
+from iii.web.lane.outgoing import BYTES_MAX
 from iii.web.refused import Refused, body_too_large, body_too_slow, head_too_slow
 from iii.web.request import Request
 from iii.web.response import Answer, failure
@@ -31,6 +33,7 @@ __all__ = ["Connection"]
 
 READ_AHEAD_BYTES_MAX = 64 << 10  # of pipelined requests, while one is being answered
 TURN_REQUESTS_MAX = 64  # answered at once for one connection, before others have their turn
+QUICK_S = 0.0002  # an answer that took longer goes at once: others may take as long
 
 HEAD, BODY, ANSWERING, LINGERING, OVER = range(5)
 
@@ -38,15 +41,16 @@ _log = logging.getLogger("iii.http")
 
 
 class Connection(asyncio.Protocol):
-    """`client`: the address of the other end."""
+    """`client`: the address of the other end. `rested`: at which beat of the lane it became idle."""
 
     __slots__ = (
         *("_body", "_client", "_discarded_bytes", "_eof", "_head", "_lane", "_lost", "_phase", "_reads"),
-        *("_timer", "_transport", "_unread", "_watch", "_writable"),
+        *("_timer", "_transport", "_unread", "_watch", "_writable", "rested"),
     )
 
     _head: Head  # of the request in BODY and ANSWERING
     _transport: asyncio.Transport
+    rested: int
 
     def __init__(self, lane: Lane, client: str) -> None:
         self._lane, self._client = lane, client
@@ -70,6 +74,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         phase = self._phase
         if phase == HEAD:
+            if not self._unread and self._writable is None:
+                head = self._lane.parser.whole(data)
+                if head is not None:
+                    self._head, self.rested = head, self._lane.beat
+                    return self._begin(b"")
             self._unread += data
             self._proceed()
         elif phase == BODY:
@@ -120,7 +129,7 @@ class Connection(asyncio.Protocol):
             end = unread.find(b"\r\n\r\n") + 4
             if end < 4:
                 return self._await_head()
-            head = self._lane.parse(bytes(unread[:end]))
+            head = self._lane.parser.parse(bytes(unread[:end]))
             if head is None or end > self._lane.config.head_bytes_max:
                 return self._hand_over()
             if self._timer is not None:
@@ -175,13 +184,14 @@ class Connection(asyncio.Protocol):
     def _begin(self, body: bytes) -> None:
         """Have the request answered, at once if it can be."""
         self._phase = ANSWERING
-        lane, begun = self._lane, None
+        lane, began_s = self._lane, perf_counter()
+        begun: Answer | asyncio.Task[Answer | None] | None
         try:
             begun = lane.eager.begin(lane.endpoint.begin, self._request(body), self._committed)
         except Exception as error:
             begun = _unanswered(error)
         if type(begun) is Answer:
-            self._answer(begun)
+            self._answer(begun, waits=perf_counter() - began_s < QUICK_S)
         elif begun is None:
             lane.expect(self)
         else:
@@ -207,7 +217,8 @@ class Connection(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------- answers
 
-    def _answer(self, sent: Answer) -> None:
+    def _answer(self, sent: Answer, *, waits: bool = False) -> None:
+        """waits: until what else the loop found has been answered too."""
         head, lane, body = self._head, self._lane, sent.body
         if isinstance(body, Stream):
             return self._stream(sent, body)
@@ -215,9 +226,13 @@ class Connection(asyncio.Protocol):
             return
         closes = not head.keeps_alive or lane.endpoint.drained.is_set()
         if head.method == "HEAD":
-            self._transport.write(lane.heads.head(sent, closes=closes, chunked=has_no_length(sent)))
+            data = lane.heads.head(sent, closes=closes, chunked=has_no_length(sent))
         else:
-            self._transport.write(lane.heads.whole(sent, body, closes=closes))
+            data = lane.heads.whole(sent, body, closes=closes)
+        if waits and len(data) <= BYTES_MAX:
+            lane.outgoing.add(self._transport, data)
+        else:
+            self._write_now(data)
         self._phase = HEAD
         if closes:
             self.close()
@@ -229,7 +244,7 @@ class Connection(asyncio.Protocol):
         if self._phase == OVER:
             self._lost.set_result(None)
         else:
-            self._transport.write(lane.heads.head(sent, closes=closes, chunked=chunked))
+            self._write_now(lane.heads.head(sent, closes=closes, chunked=chunked))
         lane.follow(self, lane.loop.create_task(self._send(stream, chunked, closes)), self._streamed)
 
     async def _send(self, stream: Stream, chunked: bool, closes: bool) -> bool:
@@ -277,15 +292,21 @@ class Connection(asyncio.Protocol):
 
     def _write_last(self, sent: Answer, method: str = "") -> None:
         assert isinstance(sent.body, bytes)
-        self._transport.write(self._lane.heads.head(sent, closes=True))
+        self._write_now(self._lane.heads.head(sent, closes=True))
         if method != "HEAD":
             self._transport.write(sent.body)
+
+    def _write_now(self, data: bytes) -> None:
+        """After what still waits to be written."""
+        self._lane.outgoing.flush()
+        self._transport.write(data)
 
     # ---------------------------------------------------------------------------------------- the end
 
     def close(self) -> None:
         """Send what is written, then close."""
         self._over()
+        self._lane.outgoing.flush()
         self._transport.close()
         if self._transport.get_write_buffer_size():
             self._watch_sending()
@@ -296,6 +317,7 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         self._over()
+        self._lane.outgoing.flush()
         self._read_on()
         self._lane.hand_over(self, self._transport, bytes(self._unread), self._eof)
 

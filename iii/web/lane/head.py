@@ -69,10 +69,13 @@ def parse(raw: bytes) -> Head | None:
 
 class Parser:
     """`parse` with a memory: a client says most of its heads again and again, byte by byte. Heads with
-    secrets, and long ones, are not remembered."""
+    secrets, and long ones, are not remembered. `whole(data)`: the head of the one request without a body that
+    `data` is, if it is remembered."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Head] = {}
+        self._bodiless: dict[bytes, Head] = {}
+        self.whole = self._bodiless.get
 
     def parse(self, raw: bytes) -> Head | None:
         head = self._known.get(raw)
@@ -81,7 +84,10 @@ class Parser:
             if head is not None and len(raw) <= KNOWN_BYTES_MAX and _SECRET.isdisjoint(head.fields):
                 if len(self._known) >= KNOWN_MAX:
                     self._known.clear()
+                    self._bodiless.clear()
                 self._known[raw] = head
+                if not head.length:
+                    self._bodiless[raw] = head
         return head
 
 

@@ -11,9 +11,13 @@ from iii.web.lane.answers import Heads
 from iii.web.lane.connection import Connection
 from iii.web.lane.eager import Eager
 from iii.web.lane.head import Parser
+from iii.web.lane.outgoing import Outgoing
 from iii.web.response import Answer
 
 __all__ = ["HandOver", "Lane"]
+
+KEEP_ALIVE_BEATS = 8
+"""http.keep_alive is counted in so many: an idle connection may live one of them longer."""
 
 T = TypeVar("T")
 
@@ -32,12 +36,14 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.eager: Eager[Answer | None] = Eager()
         self.heads = Heads()
-        self.parse = Parser().parse
-        self.keep_alive_s = self.config.keep_alive_ms / 1000
+        self.parser = Parser()
+        self.outgoing = Outgoing(self.loop)
+        self.beat = 0
+        self._beat_s = self.config.keep_alive_ms / 1000 / KEEP_ALIVE_BEATS
         self._to_hypercorn = hand_over
         self._connections: set[Connection] = set()
-        self._idle: dict[Connection, float] = {}  # until when, the longest idle first
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle: set[Connection] = set()
+        self._beats: asyncio.TimerHandle | None = None  # while anybody is idle
         self._tasks: set[asyncio.Task[Any]] = set()
         self._expected = 0
         self._ended = asyncio.Event()
@@ -58,16 +64,16 @@ class Lane:
         self._look_for_the_end()
 
     def rest(self, connection: Connection) -> None:
-        """It waits for its next request."""
-        idle = self._idle
-        idle.pop(connection, None)
-        until = idle[connection] = self.loop.time() + self.keep_alive_s
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_at(until, self._close_idle)
+        """It waits for its next request; where that is answered at once, `connection.rested` is all there is
+        to be set anew."""
+        connection.rested = self.beat
+        self._idle.add(connection)
+        if self._beats is None:
+            self._beats = self.loop.call_later(self._beat_s, self._close_idle)
 
     def wake(self, connection: Connection) -> None:
         """It is no longer idle."""
-        self._idle.pop(connection, None)
+        self._idle.discard(connection)
 
     def follow(
         self, connection: Connection, task: asyncio.Task[T], done: Callable[[asyncio.Task[T]], None]
@@ -125,12 +131,10 @@ class Lane:
             self._ended.set()
 
     def _close_idle(self) -> None:
-        """Close those whose time is over, and come back for the next one's."""
-        self._idle_timer = None
-        now = self.loop.time()
-        for connection, until in list(self._idle.items()):
-            if until > now:
-                self._idle_timer = self.loop.call_at(until, self._close_idle)
-                return
-            self.wake(connection)
-            connection.close()
+        """A beat has passed: close those whose time is over."""
+        self.beat += 1
+        for connection in list(self._idle):
+            if self.beat - connection.rested > KEEP_ALIVE_BEATS:
+                self.wake(connection)
+                connection.close()
+        self._beats = self.loop.call_later(self._beat_s, self._close_idle) if self._idle else None
