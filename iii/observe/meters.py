@@ -6,10 +6,12 @@ Owns no exposition and no sum over instances (snapshots.py, exposition.py). One 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections import defaultdict
 from typing import Final, TypeAlias
 
-__all__ = ["BOUNDS_S", "Figures", "Histogram", "LaneKey", "RouteKey", "RouteMeter", "StepMeter"]
+from iii.core import Histogram
+
+__all__ = ["BOUNDS_S", "Figures", "LaneKey", "RouteKey", "RouteMeter", "StepMeter"]
 
 BOUNDS_S: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
@@ -22,20 +24,6 @@ RouteKey: TypeAlias = tuple[str, str, str]
 """(method, path, step)"""
 
 
-class Histogram:
-    """How often it took how long. `counts`: per bucket, not added up."""
-
-    __slots__ = ("counts", "sum_s")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.sum_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
-        self.sum_s += seconds
-
-
 class StepMeter:
     """The runs of one lane. `run`: from the call of the handler to its end; `wait`: from when a message could
     have started until it did."""
@@ -45,7 +33,7 @@ class StepMeter:
     def __init__(self) -> None:
         self.started = self.done = self.failed = self.retried = self.dead = 0
         self.cancelled = self.snoozed = 0
-        self.run, self.wait = Histogram(), Histogram()
+        self.run, self.wait = Histogram(BOUNDS_S), Histogram(BOUNDS_S)
 
 
 class RouteMeter:
@@ -54,11 +42,11 @@ class RouteMeter:
     __slots__ = ("statuses", "time")
 
     def __init__(self) -> None:
-        self.statuses: dict[int, int] = {}
-        self.time = Histogram()
+        self.statuses: defaultdict[int, int] = defaultdict(int)
+        self.time = Histogram(BOUNDS_S)
 
     def add(self, status: int, seconds: float) -> None:
-        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.statuses[status] += 1
         self.time.add(seconds)
 
 
@@ -72,7 +60,7 @@ class Figures:
         self.enqueued: dict[str, int] = {}
         self.steps: dict[LaneKey, StepMeter] = {}
         self.routes: dict[RouteKey, RouteMeter] = {}
-        self.lag = Histogram()
+        self.lag = Histogram(BOUNDS_S)
 
     def sent(self, topic: str) -> None:
         self.enqueued[topic] = self.enqueued.get(topic, 0) + 1

@@ -21,7 +21,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from iii.observe.meters import BOUNDS_S, Figures, Histogram, StepMeter
+from iii.core import Histogram
+from iii.observe.meters import BOUNDS_S, Figures, StepMeter
 from iii.store.contract import StoreFigures
 
 __all__ = ["RouteCounts", "Share", "Snapshot", "StepCounts", "Times", "snapshot"]
@@ -217,7 +218,7 @@ class Share:
 
 
 def _times(histogram: Histogram) -> Times:
-    return Times(list(histogram.counts), histogram.sum_s)
+    return Times(histogram.counts, histogram.sum)
 
 
 def _step(topic: str, step: str, meter: StepMeter) -> StepCounts:

@@ -24,6 +24,7 @@ from iii.handling.blocking import BlockingContext
 from iii.handling.context import Context
 from iii.running.forks import Forks, keep_out
 from iii.running.timers import Timers
+from iii_core.coroutines import first_step
 
 __all__ = ["GRACE_MS", "Invoker", "Late", "StillRunning", "Waiting"]
 
@@ -245,9 +246,8 @@ def _first_part(
     forks = Forks.count
     try:
         work = function(*args)
-        return Waiting(work, work.send(None), variables)
-    except StopIteration as stop:
-        return stop.value
+        returned, value = first_step(work)
+        return value if returned else Waiting(work, value, variables)
     except GeneratorExit as error:
         raise RuntimeError("the handler raised GeneratorExit") from error
     finally:

@@ -31,7 +31,9 @@ from iii.trace import Trace
 __all__ = ["Runner"]
 
 _Rest: TypeAlias = "CoroutineType[Any, Any, Outcome]"
-_OUR_MODULES = frozenset({"iii.running.runner", "iii.running.invoke", "iii.running.tracing"})
+_OUR_MODULES = frozenset(
+    {"iii.running.runner", "iii.running.invoke", "iii.running.tracing", "iii_core.coroutines"}
+)
 
 
 class Runner:

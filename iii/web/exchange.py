@@ -65,6 +65,7 @@ class Exchange(Struct, eq=False):
     _kept: KeptAnswer | None = None
     _waiting: bool = False  # for another request with the same Idempotency-Key
     _error: BaseException | None = None
+    _is_plain: bool = True  # nothing is to be taken back, to be released or to be answered from the store
     _is_recorded: bool = False
     cancelled: int = 0
 
@@ -78,7 +79,7 @@ class Exchange(Struct, eq=False):
                 return self._told(refusal)
         try:
             value = self._begin()
-            if type(value) is Waiting or not self._is_plain():
+            if type(value) is Waiting or not self._is_plain:
                 return self._rest(value)
             response = respond(value)
             if not ctx.has_effects:
@@ -87,7 +88,7 @@ class Exchange(Struct, eq=False):
                 return self._post(response)
             return self._rest(response)
         except BaseException as error:  # whatever a handler raises, SystemExit too, fails its request alone
-            return self._closed(self._failed(error)) if self._is_plain() else self._rest(error=error)
+            return self._closed(self._failed(error)) if self._is_plain else self._rest(error=error)
 
     async def _rest(self, value: Any = None, error: BaseException | None = None) -> Answer:
         """The answer, from what the handler returned or raised, or from a Waiting."""
@@ -111,15 +112,11 @@ class Exchange(Struct, eq=False):
             if self._claim is not None:
                 self._means.kept.release(self._claim)
 
-    def _is_plain(self) -> bool:
-        """Nothing is to be taken back, to be released or to be answered from the store."""
-        return not self.cancelled and self._claim is None and self._kept is None
-
     def _closed(self, sent: Answer) -> Answer:
         """`sent`, there being nothing left to do but for a streamed body."""
         if type(sent.body) is not Stream:
             self._ctx.drop()
-        if not self._is_recorded:
+        if self._means.runner.recorder.keeps and not self._is_recorded:
             self._record_apart(sent.status)
         if self._ctx.span is not None:
             self._means.runner.recorder.export(self._ctx.span)
@@ -160,13 +157,13 @@ class Exchange(Struct, eq=False):
         """What the handler returns, or a Waiting. What stands before it makes one chain with it."""
         route, ctx, runner = self._route, self._ctx, self._means.runner
         try:
-            if route.is_direct and not self._has_key():
+            if route.is_direct and (self._request.method != "POST" or not self._has_key()):
                 return runner.begin(route.step.handler, (self._request, ctx)[: route.step.arity], ctx)
             return runner.begin(self.respond, (), ctx)
         finally:  # nothing was awaited since the request was whole: nobody else can have cancelled it
             task = asyncio.current_task(self._means.loop)
             if task is not None and task.cancelling():
-                self.cancelled = task.cancelling()
+                self.cancelled, self._is_plain = task.cancelling(), False
 
     async def _in_time(self, waiting: Waiting) -> Any:
         """What a handler that waits returns, within http.timeout."""
@@ -230,7 +227,7 @@ class Exchange(Struct, eq=False):
         be what checks who asks."""
         request, ctx = self._request, self._ctx
         if self._has_key():
-            self._waiting = True
+            self._waiting, self._is_plain = True, False
             found = await self._means.kept.claim(request)
             self._waiting = False
             if isinstance(found, KeptAnswer):
@@ -330,7 +327,7 @@ class Exchange(Struct, eq=False):
     def _record_apart(self, status: int) -> None:
         """Of a run that commits nothing: it had no effects, or wrote none of them."""
         recorder, error = self._means.runner.recorder, self._error
-        if not recorder.keeps or not (error or status >= 500 or self._request.trace.sampled):
+        if not (error or status >= 500 or self._request.trace.sampled):
             return
         records = recorder.of_request(
             self._ctx,

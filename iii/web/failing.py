@@ -13,7 +13,10 @@ from iii.web.response import Answer, failure
 __all__ = ["refusal", "told", "without_engine_frames"]
 
 _ENGINE_MODULES = frozenset(
-    {"iii.web.exchange", "iii.running.runner", "iii.running.invoke", "iii.running.tracing"}
+    {
+        *("iii.web.exchange", "iii.running.runner", "iii.running.invoke", "iii.running.tracing"),
+        "iii_core.coroutines",
+    }
 )
 
 

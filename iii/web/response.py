@@ -68,7 +68,8 @@ def respond(value: object) -> Response:
     if type(value) is dict:  # most
         status = value.get("status")
         if type(status) is int and _RESPONSE_KEYS.issuperset(value):
-            return _checked(Response(status, value.get("body"), value.get("headers")))
+            response = Response(status, value.get("body"), value.get("headers"))
+            return response if status == 200 else _checked(response)
         return Response(200, value)
     if isinstance(value, Response):
         return _checked(value)

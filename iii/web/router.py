@@ -85,10 +85,10 @@ class Router:
 
     def match(self, method: str, raw_path: str) -> Match | None:
         """The route for a percent-encoded path, or None. BadPath where it cannot be decoded."""
-        fixed = self._fixed.get(method)
-        if fixed is not None and (match := fixed.get(raw_path)) is not None:
-            return match
-        return self._search(method, raw_path)
+        try:
+            return self._fixed[method][raw_path]
+        except KeyError:
+            return self._search(method, raw_path)
 
     def allowed(self, raw_path: str) -> list[str]:
         """The methods that have a route for the path; [] where none has. "*" = the methods of all routes."""

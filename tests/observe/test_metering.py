@@ -9,7 +9,8 @@ from engine_kit import running, step
 from prometheus_client.parser import text_string_to_metric_families
 
 from iii import Context, http, queue
-from iii.observe.meters import BOUNDS_S, Figures, Histogram, StepMeter
+from iii.core import Histogram
+from iii.observe.meters import BOUNDS_S, Figures, StepMeter
 from iii.observe.snapshots import Share, Snapshot, Times, snapshot
 from iii.store.contract import StoreFigures
 from iii.web.request import Request
@@ -142,7 +143,7 @@ def test_nothing_is_written_where_nothing_happened(tmp_path: Path) -> None:
 
 
 def test_a_time_on_a_bound_lies_in_its_bucket_and_one_beyond_the_last_is_kept() -> None:
-    histogram = Histogram()
+    histogram = Histogram(BOUNDS_S)
     for seconds in (0.0, BOUNDS_S[0], BOUNDS_S[0] * 1.01, 10 * BOUNDS_S[-1]):
         histogram.add(seconds)
     assert (histogram.counts[0], histogram.counts[1], histogram.counts[-1]) == (2, 1, 1)

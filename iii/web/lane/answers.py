@@ -7,11 +7,11 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from iii.web.response import NO_BODY, Answer
+from iii_core.http1 import join_answer
 
 __all__ = ["END_OF_CHUNKS", "Heads", "chunk"]
 
 END_OF_CHUNKS = b"0\r\n\r\n"
-_CLOSING, _END = b"connection: close\r\n\r\n", b"\r\n"
 
 
 class Heads:
@@ -21,30 +21,27 @@ class Heads:
         self._second = 0
         self._starts: dict[int, bytes] = {}
 
-    def whole(self, sent: Answer, body: bytes, *, closes: bool) -> bytes:
+    def whole(self, sent: Answer, body: bytes, closes: bool) -> bytes:
         """An answer with `body`. closes: no further answer comes."""
-        lines = [self._start(sent.status)]
-        for field in sent.headers:
-            lines.append(b"%b: %b\r\n" % field)
-        lines += _CLOSING if closes else _END, body
-        return b"".join(lines)
+        status = sent.status
+        if int(time.time()) != self._second or (start := self._starts.get(status)) is None:
+            start = self._start(status)
+        return join_answer(start, sent.headers, body, closes)
 
     def head(self, sent: Answer, *, closes: bool, chunked: bool = False) -> bytes:
         """Status line and headers alone. chunked: the body is framed in chunks."""
         head = Answer(sent.status, sent.headers)
         if chunked:
             head.headers = [*sent.headers, (b"transfer-encoding", b"chunked")]
-        return self.whole(head, b"", closes=closes)
+        return self.whole(head, b"", closes)
 
     def _start(self, status: int) -> bytes:
         second = int(time.time())
         if second != self._second:
             self._second, self._starts = second, {}
-        start = self._starts.get(status)
-        if start is None:
-            date = formatdate(second, usegmt=True)
-            start = f"HTTP/1.1 {status} {_reason(status)}\r\ndate: {date}\r\n".encode()
-            self._starts[status] = start
+        date = formatdate(second, usegmt=True)
+        start = f"HTTP/1.1 {status} {_reason(status)}\r\ndate: {date}\r\n".encode()
+        self._starts[status] = start
         return start
 
 

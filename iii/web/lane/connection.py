@@ -184,10 +184,10 @@ class Connection(asyncio.Protocol):
     def _begin(self, body: bytes) -> None:
         """Have the request answered, at once if it can be."""
         self._phase = ANSWERING
-        lane, began_s = self._lane, perf_counter()
+        lane, request, began_s = self._lane, self._request(body), perf_counter()
         begun: Answer | asyncio.Task[Answer | None] | None
         try:
-            begun = lane.eager.begin(lane.endpoint.begin, self._request(body), self._committed)
+            begun = lane.eager.begin(lane.endpoint.begin, request, self._committed)
         except Exception as error:
             begun = _unanswered(error)
         if type(begun) is Answer:
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
         if head.method == "HEAD":
             data = lane.heads.head(sent, closes=closes, chunked=has_no_length(sent))
         else:
-            data = lane.heads.whole(sent, body, closes=closes)
+            data = lane.heads.whole(sent, body, closes)
         if waits and len(data) <= BYTES_MAX:
             lane.outgoing.add(self._transport, data)
         else:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Generator
 from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
+from iii_core.coroutines import first_step
+
 __all__ = ["Eager"]
 
 T = TypeVar("T")
@@ -37,14 +39,14 @@ class Eager(Generic[T]):
             work = call(*args)
             if type(work) is not CoroutineType:
                 return cast(T, work)
-            awaited = work.send(None)
-        except StopIteration as stop:
-            return cast(T, stop.value)
+            returned, value = first_step(work)
         finally:
             _leave_task(loop, task)
             if task.cancelling():  # by the work itself, which may have ended all the same
                 self._spare = _Spare(loop)
-        spare.take_over(work, awaited)
+        if returned:
+            return cast(T, value)
+        spare.take_over(work, value)
         self._spare = _Spare(loop)
         return task
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 
-from iii.web.lane.head import FIELD_LINE
-
 __all__ = ["BadChunk", "Chunked", "Sized"]
 
 LINE_BYTES_MAX = 4096
 TRAILER_BYTES_MAX = 16 << 10
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?[ \t]*\r\n")
-_FIELD = re.compile(FIELD_LINE)
+_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n")
 
 _AT_SIZE, _IN_DATA, _AT_END_OF_DATA, _IN_TRAILER, _DONE = range(5)
 
