@@ -151,8 +151,8 @@ def read_head(raw, /):
 
 
 def join_answer(bytes start not None, list headers not None, bytes body not None, bint closes, /):
-    """`start` (the status line and lines that go with it), a line for each (name, value), and behind the blank
-    line `body`. closes: with `connection: close`.
+    """`start` (the status line, and lines that go with it), a line for each (name, value), and behind the
+    blank line `body`. closes: with `connection: close`.
 
     TypeError where a header is no pair of bytes. What they hold is the caller's to check.
     """

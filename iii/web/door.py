@@ -21,7 +21,7 @@ class Door(Endpoint):
     """Answers 503 until `open`; `answered` is called whenever no request is being handled any more."""
 
     def __init__(self, steps: Sequence[Step], config: HttpConfig, answered: Callable[[], object]) -> None:
-        self.config, self.drained = config, asyncio.Event()
+        self.config, self.drained, self.is_drained = config, asyncio.Event(), False
         self.in_flight = 0
         self._steps, self._when_answered = steps, answered
         self._cors, self.begin = None, _not_started

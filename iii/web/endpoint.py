@@ -56,7 +56,7 @@ class Endpoint:
         self.config = config
         self.in_flight = 0
         self._answered = answered
-        self.drained = asyncio.Event()
+        self.drained, self.is_drained = asyncio.Event(), False
         """Set from `drain()` on: transports end a connection with the answer to its next request."""
         self._is_shut = False
         self._cors = Cors(config.cors) if config.cors is not None else None
@@ -80,12 +80,13 @@ class Endpoint:
 
     def drain(self) -> None:
         """The engine stops soon."""
+        self.is_drained = True
         self.drained.set()
 
     def shut(self) -> None:
         """Refuse what comes from now on; requests that have begun go on."""
         self._is_shut = True
-        self.drained.set()
+        self.drain()
 
     async def answer(self, request: Request) -> Answer:
         begun = self.begin(request, None)

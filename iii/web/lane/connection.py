@@ -184,7 +184,8 @@ class Connection(asyncio.Protocol):
     def _begin(self, body: bytes) -> None:
         """Have the request answered, at once if it can be."""
         self._phase = ANSWERING
-        lane, request, began_s = self._lane, self._request(body), perf_counter()
+        lane, head, began_s = self._lane, self._head, perf_counter()
+        request = Request(head.method, head.path, head.query, head.headers, body, self._client, head.fields)
         begun: Answer | asyncio.Task[Answer | None] | None
         try:
             begun = lane.eager.begin(lane.endpoint.begin, request, self._committed)
@@ -211,10 +212,6 @@ class Connection(asyncio.Protocol):
         self._answer(sent)
         self._proceed()
 
-    def _request(self, body: bytes) -> Request:
-        head = self._head
-        return Request(head.method, head.path, head.query, head.headers, body, self._client, head.fields)
-
     # ----------------------------------------------------------------------------------------- answers
 
     def _answer(self, sent: Answer, *, waits: bool = False) -> None:
@@ -224,7 +221,7 @@ class Connection(asyncio.Protocol):
             return self._stream(sent, body)
         if self._phase == OVER:
             return
-        closes = not head.keeps_alive or lane.endpoint.drained.is_set()
+        closes = not head.keeps_alive or lane.endpoint.is_drained
         if head.method == "HEAD":
             data = lane.heads.head(sent, closes=closes, chunked=has_no_length(sent))
         else:
@@ -239,7 +236,7 @@ class Connection(asyncio.Protocol):
 
     def _stream(self, sent: Answer, stream: Stream) -> None:
         lane, chunked = self._lane, self._head.minor == 1
-        closes = not self._head.keeps_alive or lane.endpoint.drained.is_set()
+        closes = not self._head.keeps_alive or lane.endpoint.is_drained
         self._lost = lane.loop.create_future()
         if self._phase == OVER:
             self._lost.set_result(None)
@@ -282,7 +279,9 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         """Answer without the endpoint, and close: but not before the client could read why."""
-        self._write_last(self._lane.endpoint.refuse(self._request(b""), refused), self._head.method)
+        head = self._head
+        request = Request(head.method, head.path, head.query, head.headers, b"", self._client, head.fields)
+        self._write_last(self._lane.endpoint.refuse(request, refused), head.method)
         self._body, self._unread = None, b""
         if self._eof:
             return self.close()

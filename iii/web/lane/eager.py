@@ -38,14 +38,16 @@ class Eager(Generic[T]):
         try:
             work = call(*args)
             if type(work) is not CoroutineType:
-                return cast(T, work)
+                done: T = work  # type: ignore[assignment]
+                return done
             returned, value = first_step(work)
         finally:
             _leave_task(loop, task)
             if task.cancelling():  # by the work itself, which may have ended all the same
                 self._spare = _Spare(loop)
         if returned:
-            return cast(T, value)
+            done = value
+            return done
         spare.take_over(work, value)
         self._spare = _Spare(loop)
         return task
