@@ -96,7 +96,7 @@ class Invoker:
         """See a function that waits through to its end. Late after `timeout_ms`."""
         if timeout_ms is None:
             return await _drive(waiting)
-        deadline = _Deadline(self._timers, timeout_ms, waiting)
+        deadline = _Deadline(self._timers, timeout_ms, waiting, self._loop)
         try:
             value = await _drive(waiting)
         except BaseException as error:
@@ -205,9 +205,11 @@ class _Deadline:
 
     __slots__ = ("_cancels", "_handle", "_task", "_timers", "_waiting")
 
-    def __init__(self, timers: Timers, timeout_ms: int, waiting: Waiting) -> None:
+    def __init__(
+        self, timers: Timers, timeout_ms: int, waiting: Waiting, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._timers, self._waiting, self._cancels = timers, waiting, 0
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(loop)  # to ask for the running loop is a system call
         self._handle: int | None = timers.after(timeout_ms, self._cancel)
 
     def stop(self) -> None:
