@@ -15,30 +15,32 @@ from iii.store import bulk
 
 __all__ = ["ROUTES"]
 
-NEXT = 5
+NEXT = LAST = 5
 SCAN_MAX = 2_000
 
 
 class CronView(Struct, frozen=True):
-    """next_ms: the next fires, wall clock. last_run: None where none is kept."""
+    """next_ms: the next fires, wall clock. last_runs: the newest first, as far as kept."""
 
     step: str
     expression: str
     words: str
     timezone: str
     next_ms: list[int]
-    last_run: RunView | None
+    last_runs: list[RunView]
     paused: bool
 
 
 async def crons(ask: Ask) -> dict[str, Any]:
     means = ask.means
-    last: dict[tuple[str, str], RunView] = {}
+    last: dict[tuple[str, str], list[RunView]] = {}
     found, _ = await find_runs(
         means.store, ('"trigger":"cron"',), lambda run: run.trigger == "cron", limit=200, scan_max=SCAN_MAX
     )
     for row in found:
-        last.setdefault((row.run.step, row.run.source), run_view(row))
+        shown = last.setdefault((row.run.step, row.run.source), [])
+        if len(shown) < LAST:
+            shown.append(run_view(row))
     lanes = means.pulse.look().lanes
     now_ms = means.store.clock.wall_ms()
     return {
@@ -49,7 +51,7 @@ async def crons(ask: Ask) -> dict[str, Any]:
                 words=job.schedule.words,
                 timezone=job.trigger.timezone,
                 next_ms=_next(job.schedule, now_ms),
-                last_run=last.get((job.step, job.trigger.expression)),
+                last_runs=last.get((job.step, job.trigger.expression), []),
                 paused=(lane := lanes.get(_lane(job.step))) is not None and lane.paused,
             )
             for job in means.crons

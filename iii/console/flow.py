@@ -99,7 +99,9 @@ def _source(means: Means, look: Look, trigger: Trigger, step: Step) -> Node:
             return _topic(look, trigger.topic)
         case CronTrigger():
             job = next(job for job in means.crons if (job.step, job.trigger) == (step.name, trigger))
-            return Node(f"cron:{step.name}:{job.index}", "cron", job.schedule.words, trigger.expression)
+            zone = trigger.timezone
+            words = job.schedule.words.removesuffix(f" ({zone})").removesuffix(f" {zone}")
+            return Node(f"cron:{step.name}:{job.index}", "cron", words, f"{trigger.expression} {zone}")
         case StateTrigger():
             name = trigger.namespace or "every namespace"
             return Node(f"state:{name}", "state", name, "state", None, trigger.namespace)

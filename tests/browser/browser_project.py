@@ -151,9 +151,9 @@ class Project:
     def post(self, path: str, body: object) -> None:
         self.http.post(path, json=body).raise_for_status()
 
-    def enqueue(self, topic: str, data: object) -> str:
+    def enqueue(self, topic: str, data: object, **more: object) -> str:
         """The id of the message."""
-        body = {"topic": topic, "data": data}
+        body = {"topic": topic, "data": data, **more}
         return str(self.console.post("/api/enqueue", json=body).raise_for_status().json()["ids"][0])
 
     def newest_trace(self) -> str:

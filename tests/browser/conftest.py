@@ -128,5 +128,6 @@ async def opening(browser: Browser, project: Project) -> AsyncIterator[Open]:
 
 
 def _is_fault(line: ConsoleMessage) -> bool:
-    """A conflict is an answer."""
-    return line.type in ("error", "warning") and "status of 409" not in line.text
+    """That something is not there, or has changed, is an answer of the API."""
+    is_answer = re.search(r"status of 40[49]", line.text) and "/api/" in line.location["url"]
+    return line.type in ("error", "warning") and not is_answer

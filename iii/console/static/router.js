@@ -42,6 +42,8 @@ export function useRoute() {
 
 /** Change the query of the page that is shown, without a step in the browser's history. */
 export function setQuery(route, changes) {
-  history.replaceState(null, "", href(route.parts, { ...route.query, ...changes }));
+  const now = parseRoute(location.hash); // `route` may be older: two fields are typed into within a moment
+  if (now.path !== route.path) return;
+  history.replaceState(null, "", href(now.parts, { ...now.query, ...changes }));
   dispatchEvent(new HashChangeEvent("hashchange"));
 }

@@ -104,18 +104,18 @@ function keepDigits(text) {
   return pretty(JSON.parse(text, exact));
 }
 
-/** Two values line by line: what went, what came. */
+/** Two values line by line: what went, what came. undefined: there was, is none. */
 export function Diff({ old, current, oldLabel = "before", newLabel = "after" }) {
-  const lines = useMemo(() => diffLines(pretty(old), pretty(current)), [old, current]);
+  const lines = useMemo(() => diffLines(linesOf(old), linesOf(current)), [old, current]);
   if (!lines.some(([mark]) => mark !== " ")) return html`<p class="faint">No difference.</p>`;
   return html`<pre class="diff" aria-label=${`From ${oldLabel} to ${newLabel}`}>${lines.map(([mark, text], index) => html`<span
       key=${index} class=${mark === "+" ? "diff-new" : mark === "-" ? "diff-old" : "diff-same"}>${mark} ${text}</span>`)}</pre>`;
 }
 
+const linesOf = (value) => (value === undefined ? [] : pretty(value).split("\n"));
+
 /** Longest common subsequence over lines, after what is equal at both ends. */
-export function diffLines(oldText, newText) {
-  const a = oldText.split("\n");
-  const b = newText.split("\n");
+function diffLines(a, b) {
   if (a.length + b.length > DIFF_LINES_MAX) return [...a.map((line) => ["-", line]), ...b.map((line) => ["+", line])];
   let start = 0;
   while (start < a.length && start < b.length && a[start] === b[start]) start++;

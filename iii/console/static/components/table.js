@@ -4,7 +4,8 @@ import { go } from "../router.js";
 import { isTyping } from "../keys.js";
 
 /**
- * columns: [{key, label, cell(row), align: "end"?, wide: true (takes what is left) or "narrow"?, hide: "narrow"?}]
+ * columns: [{key, label, cell(row), align: "end"?, wide: true (takes what is left) or "narrow"?, hide: "narrow"?,
+ * head: names the row}]
  * open(row): the address a row leads to, or null. select: {chosen: Set of keys, toggle(row), all?()}.
  */
 export function Table({ label, columns, rows, keyOf, open, select, rowClass, empty }) {
@@ -48,8 +49,8 @@ function SelectAll({ select, rows, keyOf }) {
       onChange=${() => select.all(rows)} />`;
 }
 
-const columnClass = ({ align, wide, hide }) =>
-  `${align === "end" ? "end" : ""} ${wide === true ? "wide" : wide ? `wide-${wide}` : ""} ${hide ? `hide-${hide}` : ""}`;
+const columnClass = ({ align, wide, hide, head }) =>
+  `${align === "end" ? "end" : ""} ${head ? "head" : ""} ${wide === true ? "wide" : wide ? `wide-${wide}` : ""} ${hide ? `hide-${hide}` : ""}`;
 
 function moveInRows(event, { select, rows, keyOf }) {
   if (isTyping(event.target) && event.target.type !== "checkbox") return;
@@ -107,10 +108,13 @@ export function LongList({ label, items, row_px, keyOf, row, onEnd, follow = fal
     );
   }, [row_px]);
   useEffect(() => {
-    const watched = new ResizeObserver(measure);
+    const watched = new ResizeObserver(() => {
+      if (box.current && follow && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
+      measure();
+    });
     watched.observe(box.current);
     return () => watched.disconnect();
-  }, [measure]);
+  }, [measure, follow]);
   useLayoutEffect(() => {
     if (follow && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
   }, [items, follow]);

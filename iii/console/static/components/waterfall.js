@@ -25,8 +25,8 @@ export function Waterfall({ spans, now_ms, selected, onSelect }) {
       <span class="legend"><i class="key-wait" aria-hidden="true"></i>waits <i class="key-run" aria-hidden="true"></i>runs <i class="key-failed" aria-hidden="true"></i>failed</span>
     </div>
     <div class="waterfall-rows" role="list" data-rows onKeyDown=${moveInSpans}>
-      <div class="waterfall-axis" aria-hidden="true"><div></div><div class="lane">${scale.ticks.map((tick) => html`<span
-          key=${tick.at} class=${tick.at > 0.93 ? "tick at-end" : "tick"}
+      <div class="waterfall-axis" aria-hidden="true"><div></div><div class="lane">${scale.ticks.map((tick, index) => html`<span
+          key=${tick.at} class=${`tick ${tick.at > 0.93 ? "at-end" : ""} ${index > 0 && index === scale.ticks.length - 1 ? "last" : ""}`}
           style=${{ left: percent(tick.at) }}>${duration(tick.ms)}</span>`)}
         ${(scale.breaks.length > 3 ? [] : scale.breaks).map((gap) => html`<span key=${gap.from} class="break-label"
             style=${{ left: percent((gap.from + gap.to) / 2) }}>${duration(gap.ms)} idle</span>`)}</div></div>

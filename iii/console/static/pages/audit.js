@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import { useMore } from "../api.js";
 import { PageHead } from "../shell.js";
-import { Ago, Answer, Empty } from "../components/badge.js";
+import { Ago, Answer, Cli, Empty } from "../components/badge.js";
 import { More, Table } from "../components/table.js";
 
 export default function Audit() {
@@ -13,7 +13,8 @@ export default function Audit() {
     { every_ms: 5_000 },
   );
   return html`
-    <${PageHead} title="Audit" detail="Changes made by hand: who, what, and how many it concerned." />
+    <${PageHead} title="Audit" detail="Changes made by hand: who, what, and how many it concerned."
+        cli=${html`<${Cli} words=${["iii", "audit"]} />`} />
     <${Answer} of=${list}>${() => html`<${Table} label="Changes made by hand"
         rows=${list.rows.map((entry, index) => ({ ...entry, index }))}
         keyOf=${(entry) => entry.id ?? `${entry.at_ms}/${entry.index}`}

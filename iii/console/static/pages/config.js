@@ -15,7 +15,7 @@ export default function Config({ route }) {
     return html`
       <${PageHead} title="Config"
           detail=${html`<span>In effect, from <span class="mono break">${config.file ?? "defaults: there is no file"}</span></span>`}
-          cli=${html`<${Cli} words=${["iii", "check"]} />`}>
+          cli=${html`<${Cli} words=${["iii", "config"]} />`}>
         <${CopyButton} text=${() => pretty(config.effective)} label="Copy as JSON" small=${false} /><//>
       <div class="filters"><${SearchField} label="Search the configuration" placeholder="Setting or value" value=${q}
           onSearch=${(next) => setQuery(route, { q: next })} /></div>

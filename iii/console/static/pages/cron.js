@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import { apiPath, post, useApi } from "../api.js";
 import { href } from "../router.js";
-import { dayClock, exactTime } from "../format.js";
+import { dayClock, exactTime, firstLine } from "../format.js";
 import { PageHead } from "../shell.js";
 import { Ago, Answer, Badge, Cli, Empty, Took } from "../components/badge.js";
 import { ask } from "../components/dialog.js";
@@ -21,7 +21,7 @@ export default function Cron({ read_only }) {
 }
 
 function Schedule({ cron, read_only, reload }) {
-  const { step, paused, last_run } = cron;
+  const { step, paused, last_runs } = cron;
   const send = async (verb) => post(apiPath(["cron", step, verb]));
   const run = async () => {
     const done = await ask({
@@ -52,21 +52,24 @@ function Schedule({ cron, read_only, reload }) {
   const [next, ...later] = cron.next_ms ?? [];
   return html`<li class="panel cron-card">
     <header class="panel-head"><h2><a href=${href(["steps", step])}>${step}</a></h2>${paused && html`<${Badge} state="paused" />`}
-      <span class="push"></span><button type="button" class="button" disabled=${read_only} onClick=${pause}><${Icon}
+      <span class="cron-acts"><button type="button" class="button" disabled=${read_only} onClick=${pause}><${Icon}
           name=${paused ? "play" : "pause"} size=${14} />${paused ? "Resume" : "Pause"}</button>
       <button type="button" class="button primary" disabled=${read_only} onClick=${run}><${Icon} name="play"
-          size=${14} />Run now</button></header>
+          size=${14} />Run now</button></span></header>
     <p class="cron-words">${cron.words}</p>
     <p class="cron-line"><code>${cron.expression}</code><span class="faint">${cron.timezone}</span></p>
     <div class="cron-next"><div><span class="faint">Next</span><strong>${next ? html`<${Ago} at_ms=${next} />` : "never"}</strong><span class="num faint">${next ? dayClock(next) : ""}</span></div>
       <ol class="num faint" aria-label="After that">${later.map((at_ms) => html`<li key=${at_ms}
           title=${exactTime(at_ms)}>${dayClock(at_ms)}</li>`)}</ol></div>
-    <footer class="panel-foot">${
-      last_run
-        ? html`<span class="faint">Last run</span><${Badge} state=${last_run.outcome} /><${Took}
-            ms=${last_run.duration_ms} /><${Ago} at_ms=${last_run.started_ms} />
-      ${last_run.trace_id && html`<a class="push" href=${href(["traces", last_run.trace_id])}>its trace</a>`}`
-        : html`<span class="faint">It has not run yet.</span>`
-    }
+    ${last_runs.length > 0 && html`<${LastRuns} runs=${last_runs} />`}
+    <footer class="panel-foot">${last_runs.length === 0 && html`<span class="faint">It has not run yet, or no run of it is kept.</span>`}
       <span class="push"></span><${Cli} words=${["iii", "cron", "run", step]} /></footer></li>`;
+}
+
+function LastRuns({ runs }) {
+  return html`<ol class="last-runs" aria-label="Last runs">${runs.map(
+    (run) => html`<li key=${run.id}>
+      <${Badge} state=${run.outcome} /><a class="num" href=${href(["traces", run.trace_id])}><${Ago} at_ms=${run.started_ms} /></a><${Took}
+          ms=${run.duration_ms} /><span class="error-text">${firstLine(run.error ?? "")}</span></li>`,
+  )}</ol>`;
 }

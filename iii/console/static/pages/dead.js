@@ -15,7 +15,7 @@ export default function DeadLetters({ route, read_only }) {
   const fits = (group) => `${group.topic} ${group.step} ${group.error}`.toLowerCase().includes(q.toLowerCase());
   return html`
     <${PageHead} title="Dead letters" detail="Messages that used up their attempts, grouped by the error they died of."
-        cli=${html`<${Cli} words=${topic ? ["iii", "queue", "redrive", topic] : ["iii", "queue", "list"]} />`} />
+        cli=${html`<${Cli} words=${["iii", "queue", "dead", topic]} />`} />
     <div class="filters"><${SearchField} label="Search dead letters" placeholder="Error, step or topic" value=${q}
         onSearch=${(next) => setQuery(route, { q: next })} />
       ${topic && html`<p class="filter-note">Only topic <b>${topic}</b> <button type="button" class="link-button"

@@ -139,12 +139,28 @@ function Response({ answer }) {
       .join("\n")}</pre></details></section>`;
 }
 
+/** A schema with what it refers to in its place; a shape within itself stays a reference. */
+function inPlace(schema, definitions, within = []) {
+  if (Array.isArray(schema)) return schema.map((part) => inPlace(part, definitions, within));
+  if (schema === null || typeof schema !== "object") return schema;
+  const name = /^#\/\$defs\/(.+)$/.exec(schema.$ref ?? "")?.[1];
+  const known = definitions ?? schema.$defs ?? {};
+  if (name && known[name] && !within.includes(name)) return inPlace(known[name], known, [...within, name]);
+  const parts = Object.entries(schema).filter(([key]) => key !== "$defs");
+  return Object.fromEntries(parts.map(([key, part]) => [key, inPlace(part, known, within)]));
+}
+
+const eachInPlace = (schemas) =>
+  Object.fromEntries(Object.entries(schemas).map(([status, schema]) => [status, inPlace(schema)]));
+
 function Schemas({ route }) {
   const parts = [
     ["body", "Body", route.body_schema],
     ["query", "Query", route.query_params],
     ["response", "Response", route.response_schema],
-  ].filter(([, , schema]) => schema);
+  ]
+    .filter(([, , schema]) => schema)
+    .map(([id, text, schema]) => [id, text, id === "response" ? eachInPlace(schema) : inPlace(schema)]);
   const [shown, setShown] = useState(parts[0]?.[0] ?? "");
   useEffect(() => setShown(parts[0]?.[0] ?? ""), [route]);
   if (!parts.length)

@@ -27,7 +27,7 @@ export default function Logs({ route }) {
       line,
     ) => html`<button type="button" class=${`log-row level-${line.level} ${open?.number === line.number ? "chosen" : ""}`}
         onClick=${() => setOpen(open?.number === line.number ? null : line)}>
-    <span class="num faint log-at">${clock(line.at_ms)}</span><span class="log-level">${line.level}</span><span class="log-step">${line.step ?? ""}</span><span class="log-message">${line.message}</span>
+    <span class="num faint log-at">${clock(line.at_ms)}</span><span class="log-level">${line.level}</span><span class="log-step">${line.step || line.logger || ""}</span><span class="log-message">${line.message}</span>
     <code class="log-fields">${Object.keys(line.fields ?? {}).length ? JSON.stringify(line.fields) : ""}</code></button>`,
     [open],
   );

@@ -59,7 +59,7 @@ function Message({ message, read_only, reload, onEdit }) {
       detail=${html`<${Badge} state=${dead ? "dead" : message.state} /><${CopyButton}
           text=${message.id} label="Copy the message id" /><span>enqueued <${Ago} at_ms=${message.enqueued_ms} /></span>${message.trace_id && html`<span>trace <${IdLink} kind="traces"
           id=${message.trace_id} /></span>`}`}
-      cli=${html`<${Cli} words=${["iii", "queue", "peek", message.topic]} />`}>
+      cli=${html`<${Cli} words=${["iii", "queue", "peek", message.topic, "--id", message.id]} />`}>
       ${dead && html`<button type="button" class="button primary" disabled=${read_only}
           onClick=${() => act("redrive", "this message")}><${Icon} name="redo" size=${14} />Redrive</button>`}
       <button type="button" class="button" disabled=${read_only || !movable} title=${movable ? null : "It runs now"}
@@ -71,7 +71,7 @@ function Message({ message, read_only, reload, onEdit }) {
       message.why &&
       html`<div class=${`callout why tone-${WHY_TONE[message.why.code] ?? "waiting"}`} data-why=${message.why.code}><${Icon}
           name=${WHY_ICON[message.why.code] ?? "cron"} />
-      <div class="callout-body"><strong>${dead ? "Why it died" : message.state === "leased" ? "It runs" : "Why it waits"}</strong><p>${sentence(message.why.text)}</p></div>
+      <div class="callout-body"><strong>${dead ? "Why it died" : message.state === "leased" ? "It runs" : "Why it waits"}</strong><p>${sentence(message.why.text)}</p>${dead && html`<p class="error-line">${firstLine(dead.error)}</p>`}</div>
       ${message.trace_id && html`<a class="button" href=${href(["traces", message.trace_id])}><${Icon} name="trace"
           size=${14} />Trace</a>`}</div>`
     }
@@ -143,7 +143,9 @@ function ResendDialog({ message, onClose }) {
       setBusy(false);
     }
   };
-  const footer = html`<button type="button" class="button" onClick=${onClose}>Cancel</button>
+  const words = ["iii", "queue", "resend", message.id, text.replace(/\n\s*/g, " ")];
+  const footer = html`<${Cli} words=${priority ? [...words, "--priority", priority] : words} />
+    <button type="button" class="button" onClick=${onClose}>Cancel</button>
     <button type="button" class="button primary" disabled=${busy || jsonFault(text) !== null} onClick=${send}>Replace and enqueue</button>`;
   return html`<${Dialog} title="Edit and enqueue again" wide=${true} onClose=${onClose} footer=${footer}>
     <p>The message is replaced by a new one with this payload and new attempts, in one commit.</p>

@@ -67,8 +67,11 @@ export function MessagesPage({ topic, route, read_only }) {
           onSearch=${(next) => setQuery(route, { q: next })} />
       <${FieldFilter} field=${field} value=${value} onChange=${(next) => setQuery(route, next)} />
     </div>
-    <${Answer} of=${list}>${(data) => html`<${MessageRows} topic=${topic} step=${step} list=${list} data=${data} dead=${dead}
-        filter=${filter} read_only=${read_only} reload=${reload} />`}<//>
+    <${Answer} of=${list}>${(data) =>
+      queues.data && rows.length === 0
+        ? html`<${Empty} title="Nobody uses this topic yet" icon="queues">No message was sent to it, and no step takes from it.<//>`
+        : html`<${MessageRows} topic=${topic} step=${step} list=${list} data=${data} dead=${dead} filter=${filter}
+            read_only=${read_only} reload=${reload} />`}<//>
     ${sending && html`<${EnqueueDialog} topic=${topic} onClose=${() => setSending(false)} onDone=${reload} />`}`;
 }
 
@@ -181,7 +184,7 @@ function MessageRows({ topic, step, list, data, dead, filter, read_only, reload 
           hide: "narrow",
           cell: (message) => html`<span class="num nowrap">${bytes(message.size)}</span>`,
         },
-        {
+        !dead && {
           key: "due",
           label: "Due",
           align: "end",
@@ -194,7 +197,7 @@ function MessageRows({ topic, step, list, data, dead, filter, read_only, reload 
           align: "end",
           cell: (message) => html`<${Ago} at_ms=${message.dead?.at_ms ?? message.enqueued_ms} />`,
         },
-      ]} />
+      ].filter(Boolean)} />
     <${More} of=${list} what="messages" />`;
 }
 

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "../html.js";
 import { onLiveRarely } from "../live.js";
 import { href } from "../router.js";
-import { bytes, compactNumber, duration, percent, rate } from "../format.js";
+import { bytes, compactNumber, duration, percent, plural, rate } from "../format.js";
 import { PageHead } from "../shell.js";
 import { Ago, Answer, Cli, Empty, Facts, Took } from "../components/badge.js";
 import { Chart, Spark } from "../components/chart.js";
@@ -69,7 +69,7 @@ function Tiles({ now }) {
       null,
       "running",
       href(["queues"]),
-      totals.paused_queues ? `${totals.paused_queues} paused queues` : "no queue paused",
+      totals.paused_queues ? plural(totals.paused_queues, "paused queue") : "no queue paused",
     ],
     [
       "Dead letters",
@@ -122,10 +122,13 @@ function Hour({ history }) {
   return html`<section class="charts" aria-label="The last hour">
     <div class="panel"><${Chart} title="Throughput" times_ms=${parts.times_ms} series=${parts.work} show=${rate} /></div>
     <div class="panel"><${Chart} title="Failures" times_ms=${parts.times_ms} series=${parts.failed} show=${rate} /></div>
-    <div class="panel"><${Chart} title="Depth" times_ms=${parts.times_ms} series=${parts.depth} show=${compactNumber} /></div>
+    <div class="panel"><${Chart} title="Depth" times_ms=${parts.times_ms} series=${parts.depth} show=${whole} /></div>
     <div class="panel"><${Chart} title="Latency" times_ms=${parts.times_ms} series=${parts.latency} show=${duration} /></div>
   </section>`;
 }
+
+/** There are no half messages, whatever an axis has between. */
+const whole = (value) => (Number.isInteger(value ?? 0) ? compactNumber(value) : "");
 
 function Latency({ latency }) {
   return html`<section class="panel" aria-label="Latency"><header class="panel-head"><h2>Latency</h2><span class="faint">last minute</span></header>
@@ -134,8 +137,7 @@ function Latency({ latency }) {
           ms=${latency?.wait_p99_ms} /></td></tr>
       <tr><th scope="row">Run</th><td class="end"><${Took} ms=${latency?.run_p50_ms} /></td><td class="end"><${Took}
           ms=${latency?.run_p99_ms} /></td></tr>
-      <tr><th scope="row">Commit</th><td class="end"><${Took} ms=${latency?.commit_p50_ms} /></td><td class="end"><${Took}
-          ms=${latency?.commit_p99_ms} /></td></tr>
+      <tr><th scope="row">Commit, mean</th><td class="end"><${Took} ms=${latency?.commit_p50_ms} /></td><td class="end faint">–</td></tr>
     </tbody></table></section>`;
 }
 

@@ -133,7 +133,7 @@ export function RunTable({ runs, empty, withStep = true }) {
     withStep && {
       key: "step",
       label: "Step",
-      wide: true,
+      head: true,
       cell: (run) =>
         html`<span class="cell-pair"><${Kind} kind=${run.trigger?.type} /><${StepLink} step=${run.step} /></span>`,
     },
@@ -141,7 +141,7 @@ export function RunTable({ runs, empty, withStep = true }) {
       key: "trigger",
       label: "Started by",
       wide: !withStep,
-      cell: (run) => html`<span class="clip">${run.trigger?.text}</span>`,
+      cell: (run) => html`<span class="clip some" title=${run.trigger?.text}>${run.trigger?.text}</span>`,
     },
     { key: "outcome", label: "Outcome", cell: (run) => html`<${Badge} state=${run.outcome} />` },
     {

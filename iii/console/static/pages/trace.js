@@ -3,7 +3,7 @@ import { html, useEffect, useMemo, useState } from "../html.js";
 import { apiPath, useApi } from "../api.js";
 import { onLive } from "../live.js";
 import { href } from "../router.js";
-import { clock, duration, exactTime, firstLine, shortId } from "../format.js";
+import { clock, duration, exactTime, firstLine, plural, shortId } from "../format.js";
 import { asTree, beginOf, endOf, storyOf, withoutParked } from "../timeline.js";
 import { PageHead } from "../shell.js";
 import {
@@ -48,10 +48,10 @@ function Trace({ id }) {
   const span = spans.find((candidate) => candidate.id === chosen);
   return html`<${Answer} of=${answer} rows=${8}>${(trace) => html`
     <${PageHead} title=${rootLabel(trace)} trail=${[["Traces", href(["traces"])]]} cli=${html`<${Cli} words=${["iii", "trace", id]} />`}
-      detail=${html`<${Badge} state=${outcomeOf(spans)} /><span class="mono nowrap">${shortId(id)}</span><${CopyButton}
+      detail=${spans.length > 0 && html`<${Badge} state=${outcomeOf(spans)} /><span class="mono nowrap">${shortId(id)}</span><${CopyButton}
           text=${id} label="Copy the trace id" />
         <span>${exactTime(trace.started_ms)} · <${Ago} at_ms=${trace.started_ms} /></span><span><${Took}
-            ms=${tookOf(spans, now_ms)} /> in all</span><span class="num">${spans.length} spans</span>`} />
+            ms=${tookOf(spans, now_ms)} /> in all</span><span class="num">${plural(spans.length, "span")}</span>`} />
     ${
       spans.length === 0
         ? html`<${Empty} title="Nothing is kept of this trace" icon="trace">Under load only a sample of what succeeds is kept, and history is bounded (history: in the configuration).<//>`

@@ -155,7 +155,8 @@ function History({ namespace, name, version }) {
   return html`<${Answer} of=${answer}>${({ changes }) =>
     changes.length === 0
       ? html`<${Empty} title="No history is kept" icon="state">The change log is trimmed once every trigger has seen it.<//>`
-      : html`<ol class="history">${changes.map((change, index) => {
+      : html`<p class="history-cli"><${Cli} words=${["iii", "state", "history", namespace, name]} /></p>
+        <ol class="history">${changes.map((change, index) => {
           const shown = open === null ? index === 0 : open === change.version;
           return html`<li key=${change.version}>
           <button type="button" class="history-head" aria-expanded=${shown ? "true" : "false"}
@@ -163,6 +164,7 @@ function History({ namespace, name, version }) {
             <${Icon} name=${shown ? "down" : "right"} size=${12} /><b
                 class=${`change-${change.type}`}>${TYPES[change.type] ?? change.type}</b><span class="num faint">version ${change.version}</span><span class="push"><${Ago} at_ms=${change.at_ms} /></span></button>
           ${shown && html`<div class="history-body">${change.trace_id && html`<p class="faint">by trace <${IdLink} kind="traces"
-              id=${change.trace_id} /></p>`}<${Diff} old=${change.old} current=${change.new} /></div>`}</li>`;
+              id=${change.trace_id} /></p>`}<${Diff} old=${change.type === "created" ? undefined : change.old}
+              current=${change.type === "deleted" ? undefined : change.new} /></div>`}</li>`;
         })}</ol>`}<//>`;
 }
