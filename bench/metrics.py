@@ -62,7 +62,7 @@ METRICS: dict[str, Meanings] = {
     "backlog": {
         "preload_per_s": "messages stored by handlers, 5,000 a commit",
         "start_ms": "spawn of `iii run` to its start-up report, the backlog there",
-        "messages_per_s": "from the first look after the start-up report to the last one settled",
+        "messages_per_s": "from the queue's resumption, `iii run` being up, to the last one settled",
         "ratio_to_drain": "messages_per_s / that of drain in this run",
         "rss_anon_max_mib": "the most memory of its own that `iii run` had while it drained",
         "limit_messages_per_s": "raw LMDB: put and delete, 512 a commit",
