@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["read_body"]
 
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
-_ACCEPT_JSON = (b"accept", b"application/json")
+_JSON = b"application/json"
+_ACCEPT_JSON = (b"accept", _JSON)
 
 
 def read_body(request: Request, schema: Validator | None) -> object:
     """The decoded and checked body; without a schema there is one. Refused 415, or ValidationError (400)."""
-    encoding = request.fields.get(b"content-encoding", b"identity").strip().lower()
+    fields = request.fields
+    is_plain = fields.get(b"content-type") == _JSON and b"content-encoding" not in fields
+    if is_plain and schema is not None and request.raw:  # most
+        return schema.validate_json(request.raw)
+    encoding = fields.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"identity", b""):
         raise Refused(
             415,

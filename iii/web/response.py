@@ -145,7 +145,7 @@ def check_schema(schemas: Mapping[int, Validator], sent: Answer) -> None:
     if schema is None or isinstance(sent.body, Stream):
         return
     try:
-        if is_json(sent):
+        if _JSON_HEADER in sent.headers or is_json(sent):
             schema.validate_json(sent.body)
         else:
             schema.validate(sent.body.decode() if sent.body else None)

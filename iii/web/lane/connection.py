@@ -134,12 +134,13 @@ class Connection(asyncio.Protocol):
                 return self._hand_over()
             if self._timer is not None:
                 self._disarm()
-            self._unread = bytes(unread[end:])
-            self._head = head
-            if head.length:
-                self._begin_body(head)
+            self._head, whole = head, end + head.length
+            if end <= whole <= len(unread) and head.length <= self._lane.config.body_bytes_max:
+                self._unread = bytes(unread[whole:])
+                self._begin(bytes(unread[end:whole]))
             else:
-                self._begin(b"")
+                self._unread = bytes(unread[end:])
+                self._begin_body(head)
         self._lane.loop.call_soon(self._proceed)
 
     def _await_head(self) -> None:
