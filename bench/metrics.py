@@ -71,6 +71,8 @@ METRICS: dict[str, Meanings] = {
     "hello": {
         "requests_per_s": "answered with 200",
         "errors": "other answers and broken connections; one fails the scenario",
+        "hypercorn_requests_per_s": "the same with `http.lane: false`: by Hypercorn alone",
+        "ratio_to_hypercorn": "requests_per_s / those through Hypercorn",
         "limit_requests_per_s": "an asyncio protocol that answers a constant, same client",
         "ratio_to_limit": "requests_per_s / its limit",
     },

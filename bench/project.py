@@ -28,7 +28,7 @@ PROJECTS = Path(__file__).parent / "projects"
 UP_S, STOP_S = 60, 30
 CONFIG = """\
 store: {{path: data, fsync: {fsync}}}
-http: {{host: 127.0.0.1, port: 0}}
+http: {{host: 127.0.0.1, port: 0, lane: {lane}}}
 console: {{enabled: false}}
 history: {{keep: 0}}
 log: {{level: error}}
@@ -37,10 +37,15 @@ queues: {{{queues}}}
 
 
 class Project:
-    """`concurrency` by topic; a topic that is not named has the default."""
+    """`concurrency` by topic; a topic that is not named has the default. lane: `http.lane`."""
 
     def __init__(
-        self, round: Round, *sources: Path, name: str = "project", concurrency: dict[str, int] | None = None
+        self,
+        round: Round,
+        *sources: Path,
+        name: str = "project",
+        concurrency: dict[str, int] | None = None,
+        lane: bool = True,
     ) -> None:
         self.folder = round.folder / name
         self.config, self.ledgers = self.folder / "iii-config.yaml", self.folder / "ledgers"
@@ -55,7 +60,9 @@ class Project:
         queues = ", ".join(
             f"{topic}: {{concurrency: {slots}}}" for topic, slots in (concurrency or {}).items()
         )
-        self.config.write_text(CONFIG.format(fsync=round.settings.fsync, queues=queues))
+        self.config.write_text(
+            CONFIG.format(fsync=round.settings.fsync, queues=queues, lane=str(lane).lower())
+        )
 
     @property
     def data(self) -> Path:

@@ -1,4 +1,4 @@
-"""`hello`: GET without state."""
+"""`hello`: GET without state, through the lane and through Hypercorn alone."""
 
 from __future__ import annotations
 
@@ -13,23 +13,32 @@ ANSWER = '{"message":"hello"}'
 
 
 def measure(round: Round) -> Result:
-    settings = round.settings
-    seconds = settings.seconds(5, 1)
-    project = Project(round, PROJECTS / "hello")
+    seconds = round.settings.seconds(5, 1)
     round.say("requests")
-    with iii_run(project, settings.instances) as running:
-        _require_answer(*running.address)
-        load = closed_loop(running.address, GET, seconds)
-    require_handled(project.ledger().calls["hello"] - 1, load)
+    load = _load(round, seconds, lane=True)
+    round.say("the same through Hypercorn")
+    hypercorn = _load(round, seconds, lane=False).per_s
     round.say("the limit: a bare protocol")
     with bare_server(ANSWER) as address:
         limit = closed_loop(address, GET, seconds).per_s
     return {
         "requests_per_s": load.per_s,
         "errors": load.errors,
+        "hypercorn_requests_per_s": hypercorn,
+        "ratio_to_hypercorn": load.per_s / hypercorn,
         "limit_requests_per_s": limit,
         "ratio_to_limit": load.per_s / limit,
     }
+
+
+def _load(round: Round, seconds: float, *, lane: bool) -> Load:
+    name = "lane" if lane else "hypercorn"
+    project = Project(round, PROJECTS / "hello", name=name, lane=lane)
+    with iii_run(project, round.settings.instances) as running:
+        _require_answer(*running.address)
+        load = closed_loop(running.address, GET, seconds)
+    require_handled(project.ledger().calls["hello"] - 1, load)
+    return load
 
 
 def _require_answer(host: str, port: int) -> None:
