@@ -28,6 +28,7 @@ class Budget:
 BUDGETS: dict[tuple[str, str], Budget] = {
     ("drain", "messages_per_s"): Budget(60_000, 100_000),
     ("drain_32", "messages_per_s"): Budget(30_000, 60_000),
+    ("recording", "recording_cost_percent"): Budget(10, less=True),
     ("pipeline", "requests_per_s"): Budget(10_000, 20_000),
     ("pipeline", "behind_max_s"): Budget(2, less=True),
     ("hello", "requests_per_s"): Budget(50_000, 80_000),

@@ -59,6 +59,13 @@ METRICS: dict[str, Meanings] = {
     },
     "drain": DRAIN,
     "drain_32": DRAIN,
+    "recording": {
+        "messages_per_s": "drain with the default history",
+        "without_messages_per_s": "drain with history.keep 0",
+        "recording_cost_percent": "of the messages a second that records take",
+        "loop_us_per_message": "CPU of the loop's thread with the default history",
+        "without_loop_us_per_message": "CPU of the loop's thread with history.keep 0",
+    },
     "backlog": {
         "preload_per_s": "messages stored by handlers, 5,000 a commit",
         "start_ms": "spawn of `iii run` to its start-up report, the backlog there",

@@ -30,14 +30,15 @@ CONFIG = """\
 store: {{path: data, fsync: {fsync}}}
 http: {{host: 127.0.0.1, port: 0, lane: {lane}}}
 console: {{enabled: false}}
-history: {{keep: 0}}
+history: {{keep: {history_keep}}}
 log: {{level: error}}
 queues: {{{queues}}}
 """
 
 
 class Project:
-    """`concurrency` by topic; a topic that is not named has the default. lane: `http.lane`."""
+    """`concurrency` by topic; a topic that is not named has the default. history_keep: run records. lane:
+    `http.lane`."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Project:
         *sources: Path,
         name: str = "project",
         concurrency: dict[str, int] | None = None,
+        history_keep: int = 0,
         lane: bool = True,
     ) -> None:
         self.folder = round.folder / name
@@ -61,7 +63,12 @@ class Project:
             f"{topic}: {{concurrency: {slots}}}" for topic, slots in (concurrency or {}).items()
         )
         self.config.write_text(
-            CONFIG.format(fsync=round.settings.fsync, queues=queues, lane=str(lane).lower())
+            CONFIG.format(
+                fsync=round.settings.fsync,
+                queues=queues,
+                history_keep=history_keep,
+                lane=str(lane).lower(),
+            )
         )
 
     @property
