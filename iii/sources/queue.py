@@ -4,13 +4,14 @@
 
 At most one claim is out; it is replaced when the free slots are twice what it asks for in some lane, decided
 once per turn of the loop. A worker is a long-lived task that runs message after message; where a handler
-waits, another worker goes on with the rest: there are never more than handlers waited at once.
+waits, as many others as there are messages go on with the rest, in the next turn of the loop: there are never
+more than handlers waited at once and messages waited for one.
 
 An instance that is busy does not hoard: it claims nothing just after its handlers
 held the loop, where a peer is idle.
 
 A slot is free when the commit that settled its message returned. A lane with more than one slot runs ahead of
-its commits: as many settlements as it has slots may be under way while its slots are in use again.
+its commits: AHEAD times as many settlements as it has slots may be under way while they are in use again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ CLAIM_AGAIN_MS = 200
 GIVE_BACK_S = 5.0
 LAG_S = 0.02  # an instance whose handlers held the loop so long leaves work to idle ones, for HELD_BACK_MS
 HELD_BACK_MS = 5
-QUICK_S = 0.02
+QUICK_S = 0.05
+AHEAD = 4
+"""Times its slots: what a quick lane claims beyond them, and the settlements that any may have under way."""
 TURN_S = 0.01  # handlers that do not wait run so long before the loop looks at its sockets again
 
 log = logging.getLogger("iii.queue")
@@ -59,7 +62,7 @@ class _Slots:
         self.running = self.unsettled = self.taken = self.ended = 0
         self.is_quick = False
         slots = binding.rules.concurrency
-        self.ahead_max = slots if slots > 1 else 0
+        self.ahead_max = AHEAD * slots if slots > 1 else 0
         # what waits here counts as in flight
         self.prefetch_max = self.ahead_max if binding.rules.max_in_flight is None else 0
 
@@ -94,6 +97,7 @@ class QueueSource:
         self._ready: deque[tuple[_Slots, Message]] = deque()  # they have a slot and wait for a worker
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
+        self._roused = 0  # workers that will look at `_ready`
         self._claim: asyncio.Future[list[Message]] | None = None
         self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
         self._asked: dict[Lane, int] = {}
@@ -161,12 +165,12 @@ class QueueSource:
             self._claim.add_done_callback(self._answered)
 
     def _look_who_is_quick(self) -> None:
-        """A lane that used all of its slots anew since messages came last, within QUICK_S, asks for as many
-        again beyond them: else each commit would bring it no more than it has slots."""
+        """A lane that used all of its slots anew since messages came last, within QUICK_S, asks for more than
+        it has slots: else that would be all that a commit brings it."""
         now = time.perf_counter()
         is_soon, self._answered_at = now - self._answered_at < QUICK_S, now
         for slots in self._slots.values():
-            is_quick = is_soon and slots.ended >= slots.prefetch_max > 0
+            is_quick = is_soon and slots.prefetch_max > 0 and slots.ended >= slots.binding.rules.concurrency
             slots.ended = 0
             if is_quick is not slots.is_quick:
                 slots.is_quick = is_quick
@@ -230,18 +234,24 @@ class QueueSource:
 
     # ------------------------------------------------------------------------------------- running
 
-    def _rouse(self) -> None:
-        """See that a worker goes on with what waits for one."""
-        if not self._ready:
-            return
+    def _rouse(self, count: int = 1) -> None:
+        """See that up to `count` workers go on with what waits for one, beside those that will anyway."""
+        for _ in range(min(count, len(self._ready) - self._roused)):
+            self._roused += 1
+            idle = self._idle_worker()
+            if idle is not None:
+                idle.set_result(None)
+                continue
+            worker = self._loop.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    def _idle_worker(self) -> asyncio.Future[None] | None:
         while self._idle:
             idle = self._idle.pop()
             if not idle.done():
-                idle.set_result(None)
-                return
-        worker = self._loop.create_task(self._work())
-        self._workers.add(worker)
-        worker.add_done_callback(self._workers.discard)
+                return idle
+        return None
 
     async def _work(self) -> None:
         """A worker: one message after the other, until it is cancelled."""
@@ -249,13 +259,15 @@ class QueueSource:
         assert task is not None
         clock = time.perf_counter
         began = clock()
+        self._roused -= 1
         while True:
             try:
                 while self._ready and clock() - began < TURN_S and not task.cancelling():
                     slots, message = self._ready.popleft()
                     rest = self._runner.start(message, slots.binding, slots.over)
                     if rest is not None:
-                        self._rouse()
+                        # The others will wait too: one after the other, each would cost a turn of the loop.
+                        self._rouse(len(self._ready))
                         try:
                             await rest
                         finally:
@@ -280,7 +292,10 @@ class QueueSource:
         else:
             idle: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(idle)
-            await idle
+            try:
+                await idle
+            finally:
+                self._roused -= not idle.cancelled()
 
     def _handled(self, slots: _Slots) -> None:
         slots.running -= 1

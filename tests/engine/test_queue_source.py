@@ -14,7 +14,7 @@ from iii import Context, queue
 from iii.clock import FakeClock
 from iii.engine import Engine
 from iii.model import Committed, Lane, Message, Txn
-from iii.sources.queue import HELD_BACK_MS, LAG_S
+from iii.sources.queue import AHEAD, HELD_BACK_MS, LAG_S
 from iii.store.memory import MemoryTables
 
 
@@ -88,7 +88,7 @@ async def test_a_later_high_priority_runs_before_the_lows_that_wait() -> None:
         assert order == ["first", "high", "normal", "low"]
 
 
-async def test_a_lane_that_used_all_its_slots_anew_is_claimed_for_twice_over() -> None:
+async def test_a_lane_that_used_all_its_slots_anew_is_claimed_for_beyond_them() -> None:
     asked: list[int] = []
 
     class Asked(RecordingStore):
@@ -109,15 +109,33 @@ async def test_a_lane_that_used_all_its_slots_anew_is_claimed_for_twice_over() -
             await engine.enqueue("in", n, delay="1s")
         clock.advance(1000)
         await engine.idle(20)
-        assert max(asked) == 8
+        assert max(asked) == 4 * (1 + AHEAD)
         for n in range(40, 60):
             await engine.enqueue("in", n)
         await gate.entered(4)
         await turns()
         (lane,) = [lane for lane in engine.store.stats() if lane.topic == "in"]
-        assert lane.leased <= 8
+        assert lane.leased <= 4 * (1 + AHEAD)
         gate.open()
         await engine.idle(20)
+
+
+async def test_handlers_that_wait_start_in_the_same_turns_of_the_loop_however_many_there_are() -> None:
+    gate = Gate()
+
+    async def handler(data: Any) -> None:
+        await gate(data)
+
+    async with running(step(handler, queue("in", config={"concurrency": 40}))) as app:
+        await asyncio.gather(*(app.send("in", n) for n in range(40)))
+        await gate.entered(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert gate.most == 40
+        workers = [task for task in asyncio.all_tasks() if "QueueSource._work" in repr(task.get_coro())]
+        assert len(workers) <= 41
+        gate.open()
+        await app.settle()
 
 
 async def test_a_slot_that_frees_while_a_claim_for_other_lanes_is_parked_is_used() -> None:
