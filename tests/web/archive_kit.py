@@ -84,8 +84,9 @@ class Door:
     def __init__(self, port: int, calls: list[Call]) -> None:
         self.port, self.calls = port, calls
 
-    async def outcome(self, parts: Sequence[bytes]) -> Outcome:
-        """What becomes of a client that sends these parts, one by one, and then no more."""
+    async def outcome(self, parts: Sequence[bytes], *, half_closed: bool = False) -> Outcome:
+        """What becomes of a client that sends these parts, one by one, and no more. half_closed: and says
+        so with the last of them."""
         self.calls.clear()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -95,7 +96,8 @@ class Door:
                         break
                     writer.write(part)
                     await asyncio.sleep(0)
-                await _quiet(reader)
+                if not half_closed:
+                    await _quiet(reader)
                 if not writer.is_closing():
                     writer.write_eof()
                 answered = await reader.read()

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 CASES = cases()
+ALIKE = [case for case in CASES if not (case.stricter or case.kinder or case.binary)]
 SPLIT = [case for case in CASES if len(case.sent) <= 400]
 
 
@@ -25,9 +26,10 @@ class Doors:
     def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], lane: Door, hypercorn: Door) -> None:
         self._run, self._lane, self._hypercorn = run, lane, hypercorn
 
-    def through(self, *parts: bytes) -> tuple[Outcome, Outcome]:
+    def through(self, *parts: bytes, half_closed: bool = False) -> tuple[Outcome, Outcome]:
         """(through the lane, through Hypercorn alone)"""
-        return self._run(self._lane.outcome(parts)), self._run(self._hypercorn.outcome(parts))
+        lane = self._run(self._lane.outcome(parts, half_closed=half_closed))
+        return lane, self._run(self._hypercorn.outcome(parts, half_closed=half_closed))
 
     def through_the_lane(self, *parts: bytes) -> Outcome:
         found = self._run(self._lane.outcome(parts))
@@ -83,6 +85,13 @@ def test_a_request_that_arrives_byte_by_byte_is_answered_as_in_one(case: Case, d
     )
 
 
+@pytest.mark.parametrize("case", ALIKE, ids=lambda case: case.name)
+def test_a_client_that_closes_its_half_with_its_request_is_answered_as_by_hypercorn(
+    case: Case, doors: Doors
+) -> None:
+    _assert_alike(*doors.through(case.sent, half_closed=True))
+
+
 def test_the_archive_holds_requests_that_are_answered_and_requests_that_are_refused() -> None:
     assert len(CASES) > 300
     assert len({case.name for case in CASES}) == len({case.sent for case in CASES}) == len(CASES)
@@ -113,6 +122,39 @@ DAMAGE += [
 ]
 
 
+METHODS = ["GET", "GET", "POST", "PUT", "DELETE", "BREW", "get", "CONNECT"]
+TARGETS = [
+    "/echo",
+    "/echo?a=1",
+    "/stream",
+    "/waits",
+    "/nothing",
+    "/upload",
+    "/%65cho",
+    "*",
+    "http://a/echo",
+    "/a b",
+]
+VERSIONS = ["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.2"]
+FIELDS = [
+    "host: b",
+    "X: \xe9",
+    "X:",
+    "X : 1",
+    " folded",
+    "Cookie: a=1",
+    "Upgrade: h2c",
+    "Expect: 100-continue",
+]
+FIELDS += [f"Connection: {each}" for each in ("close", "keep-alive", "Upgrade, close", ",", "close, TE")]
+LENGTHS = [f"Content-Length: {each}" for each in ("0", "3", "3", "03", "+3", "3, 3", "3,4", "", "\t3 ")]
+CODINGS = [f"Transfer-Encoding: {each}" for each in ("Chunked", "gzip, chunked", "identity")]
+FRAMING = [*LENGTHS, *CODINGS, *["Transfer-Encoding: chunked"] * 4]
+CHUNKS = ["3\r\nabc\r\n0\r\n\r\n", "3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\n"]
+BAD_CHUNKS = ["3\nabc\n0\n\n", "0x3\r\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "ffffffffffffffff1\r\na"]
+BODIES = ["", "", "abc", "abc", *CHUNKS, *CHUNKS, *BAD_CHUNKS, "0\r\n\r\n"]
+
+
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """Requests of the archive, with something put in, taken out or replaced in a few places."""
@@ -125,8 +167,24 @@ def damaged(draw: st.DrawFn) -> bytes:
     return sent
 
 
-@given(sent=st.one_of(damaged(), damaged(), st.binary(max_size=200)), at=st.integers(0, 400))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@st.composite
+def composed(draw: st.DrawFn) -> bytes:
+    """Requests put together from parts that are right, old, doubtful or wrong: some pipelined, some cut."""
+    sent = b""
+    for _ in range(draw(st.integers(1, 3))):
+        first = " ".join(draw(st.sampled_from(each)) for each in (METHODS, TARGETS, VERSIONS))
+        fields = draw(st.lists(st.sampled_from(FRAMING), max_size=2))
+        fields += draw(st.lists(st.sampled_from(FIELDS), max_size=1))
+        fields.insert(draw(st.integers(0, len(fields))), "Host: a")
+        sent += "\r\n".join([first, *fields, "", draw(st.sampled_from(BODIES))]).encode("latin-1")
+    return sent[: draw(st.integers(0, len(sent)))] if draw(st.integers(0, 9)) == 0 else sent
+
+
+SENT = st.one_of(damaged(), composed(), composed(), st.binary(max_size=200))
+
+
+@given(sent=SENT, at=st.integers(0, 400))
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_request_never_does_in_the_lane_what_hypercorn_would_not_let_it(
     sent: bytes, at: int, doors: Doors
 ) -> None:
