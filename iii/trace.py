@@ -159,9 +159,9 @@ def _ids() -> str:
         try:
             return _drawn.pop()
         except IndexError:
-            digits = _random.randbytes(24 * DRAWN).hex()
-            for at in range(0, len(digits), 48):
-                _drawn.append(f"00-{digits[at : at + 32]}-{digits[at + 32 : at + 48]}-")
+            trace_ids = _random.randbytes(16 * DRAWN).hex("-", 16).split("-")
+            span_ids = _random.randbytes(8 * DRAWN).hex("-", 8).split("-")
+            _drawn.extend(map("00-{}-{}-".format, trace_ids, span_ids))
 
 
 def _after_fork() -> None:
