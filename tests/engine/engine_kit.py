@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -89,3 +90,21 @@ async def running(
     async with Engine(config(**changes), steps, store=store) as engine:
         yield Running(engine, store, clock)
     assert store.verify() == []
+
+
+async def garbage_of(app: Running, topic: str, count: int) -> int:
+    """How many objects `count` messages of `topic` leave that only the garbage collector can free."""
+
+    async def run() -> None:
+        for number in range(count):
+            await app.send(topic, number)
+        await app.settle()
+
+    await run()
+    gc.collect()
+    gc.disable()
+    try:
+        await run()
+        return gc.collect()
+    finally:
+        gc.enable()

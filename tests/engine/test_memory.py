@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import Any
 
-from engine_kit import running, step
+from engine_kit import garbage_of, running, step
 
 from iii import Context, queue
 
@@ -24,17 +23,4 @@ async def test_an_ended_run_leaves_nothing_to_the_garbage_collector() -> None:
         ctx.logger.debug("Done", data=data)
 
     async with running(step(handler, queue("in")), step(last, queue("next"), name="Last")) as app:
-
-        async def run() -> None:
-            for number in range(RUNS):
-                await app.send("in", number)
-            await app.settle()
-
-        await run()
-        gc.collect()
-        gc.disable()
-        try:
-            await run()
-            assert gc.collect() < RUNS
-        finally:
-            gc.enable()
+        assert await garbage_of(app, "in", RUNS) < RUNS

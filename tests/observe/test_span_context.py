@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from engine_kit import step
+from engine_kit import garbage_of, step
 from opentelemetry import propagate
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import TracerProvider
@@ -164,17 +163,4 @@ async def test_an_ended_run_leaves_no_span_to_the_garbage_collector(collector: C
         await asyncio.sleep(0)
 
     async with traced(collector, step(work, queue("in"))) as app:
-
-        async def run() -> None:
-            for number in range(RUNS):
-                await app.send("in", number)
-            await app.settle()
-
-        await run()
-        gc.collect()
-        gc.disable()
-        try:
-            await run()
-            assert gc.collect() < RUNS
-        finally:
-            gc.enable()
+        assert await garbage_of(app, "in", RUNS) < RUNS
