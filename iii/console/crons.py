@@ -16,7 +16,6 @@ from iii.store import bulk
 __all__ = ["ROUTES"]
 
 NEXT = LAST = 5
-SCAN_MAX = 2_000
 
 
 class CronView(Struct, frozen=True):
@@ -35,7 +34,7 @@ async def crons(ask: Ask) -> dict[str, Any]:
     means = ask.means
     last: dict[tuple[str, str], list[RunView]] = {}
     found, _ = await find_runs(
-        means.store, ('"trigger":"cron"',), lambda run: run.trigger == "cron", limit=200, scan_max=SCAN_MAX
+        means.store, ('"trigger":"cron"',), lambda run: run.trigger == "cron", limit=200
     )
     for row in found:
         shown = last.setdefault((row.run.step, row.run.source), [])

@@ -11,7 +11,7 @@ from iii.console.asks import Ask
 from iii.console.means import Means
 from iii.console.pulse import Latency, Rates
 from iii.console.queues import shown_lanes
-from iii.formats.units import duration_text
+from iii.formats.units import rough_text
 from iii.model import ARCHIVE, LaneStats
 from iii.observe.hour import POINT_S, Point
 from iii.observe.metering import LaneTrouble
@@ -198,7 +198,7 @@ def _of_lane(trouble: LaneTrouble) -> list[Problem]:
         text = f"{name} is paused"
         found.append(Problem("warning", "paused", text, f"{_count(trouble.ready, 'message')} ready.", href))
     if "old" in trouble.reasons and "paused" not in trouble.reasons and "no step" not in trouble.reasons:
-        age = duration_text(trouble.oldest_age_ms // 1000 * 1000)
+        age = rough_text(trouble.oldest_age_ms)
         text = f"{name} falls behind"
         detail = f"Its oldest ready message is {age} old; {_count(trouble.ready, 'message')} ready."
         found.append(Problem("warning", "old", text, detail, href))

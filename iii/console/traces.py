@@ -23,6 +23,7 @@ __all__ = ["ROUTES"]
 
 LIST_SCAN_MAX = 4_000
 RUNS_MAX = 2_000
+SCAN_MAX = 200_000
 WAITING_SCAN_MAX = 5_000
 MARK, MARKS_MAX = 8, 1_000  # of a trace id, to know it again by; of the traces before
 TRACE_OUTCOMES = ("done", "failed", "dead", "running")
@@ -143,7 +144,9 @@ def _outcome(found: list[Run]) -> str:
 
 async def trace(ask: Ask) -> dict[str, Any]:
     store, trace_id = ask.means.store, ask.path["id"]
-    found, _ = await find_runs(store, (trace_id,), lambda run: run.trace_id == trace_id, limit=RUNS_MAX)
+    found, _ = await find_runs(
+        store, (trace_id,), lambda run: run.trace_id == trace_id, limit=RUNS_MAX, scan_max=SCAN_MAX
+    )
     now_ms = store.clock.wall_ms()
     found.sort(key=lambda row: (row.run.started_ms, row.id))
     spans = _spans(found)

@@ -62,6 +62,19 @@ def duration_text(ms: int) -> str:
     return f"{ms}ms"
 
 
+def rough_text(ms: int) -> str:
+    """`ms` as people say it, in its two largest units: 7_058_000 -> "1h 57m", 59_000 -> "59s"."""
+    if ms < 1000:
+        return f"{ms}ms"
+    units = [(unit, _MS[unit]) for unit in ("d", "h", "m", "s")]
+    first = next(at for at, (_, size) in enumerate(units) if ms >= size)
+    said = []
+    for unit, size in units[first : first + 2]:
+        count, ms = divmod(ms, size)
+        said += [f"{count}{unit}"] if count else []
+    return " ".join(said)
+
+
 def size_text(size: int) -> str | int:
     """The shortest way to write a size: 65536 -> "64KiB"; one that no unit divides as it is."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):

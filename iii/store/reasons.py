@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from iii.formats.units import duration_text
+from iii.formats.units import rough_text
 from iii.model import ARCHIVE, LaneStats, Waiting
 from iii.store.contract import Store
 
@@ -84,7 +84,7 @@ def _later(store: Store, message: Waiting) -> Reason:
     now_ms = store.clock.delay_ms()
     left_ms = max(0, (message.due_ms or now_ms) - now_ms)
     until_ms = store.clock.wall_ms() + left_ms
-    wait = f"in {_about(left_ms)}"
+    wait = f"in {rough_text(left_ms)}"
     lane = _lane(store, message)
     held = "; but its queue is paused" if lane and lane.paused else ""
     if message.attempts and message.error:
@@ -134,8 +134,3 @@ def _lane(store: Store, message: Waiting) -> LaneStats | None:
 
 def _times(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _about(ms: int) -> str:
-    """To the second, from a second on."""
-    return duration_text(ms if ms < 1000 else ms // 1000 * 1000)

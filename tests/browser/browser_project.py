@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -120,9 +121,9 @@ def fill(data: Path) -> None:
 class Project:
     """`http` and `console`: clients of what `iii run` serves; it runs from here until `end`."""
 
-    def __init__(self, folder: Path, config: str = CONFIG) -> None:
+    def __init__(self, folder: Path, config: str = CONFIG, steps: Mapping[str, str] = STEPS) -> None:
         shutil.copytree(ROOT / "steps", folder / "steps", ignore=shutil.ignore_patterns("__pycache__"))
-        for name, source in STEPS.items():
+        for name, source in steps.items():
             (folder / "steps" / name).write_text(source)
         (folder / "iii-config.yaml").write_text(config)
         self._output = folder / "output.txt"

@@ -11,10 +11,13 @@ from console_kit import Console, send_message, serving, step, until
 
 from iii import cron, http, queue, state
 from iii.config import ConsoleConfig, LogConfig, QueueConfig, TracesConfig
+from iii.model import Txn
 from iii.observe.log_file import LogFile
 from iii.observe.logs import JsonFormatter, log
+from iii.observe.runs import Run, record
 
 STEPS = Path(__file__).parents[2] / "steps"
+OTHER_RUN = record(Run("Other", "queue", "1", 1, 0, 1.0, "done", "f" * 32))
 
 
 async def test_a_request_from_the_builder_runs_and_its_trace_is_whole(example: Console) -> None:
@@ -266,6 +269,10 @@ async def test_a_cron_is_run_now_and_paused(tmp_path: Path) -> None:
         assert (await console.post("/api/cron/Clean/run"))["ids"]
         await console.engine.idle(20, due_only=True)
         assert ran == [True]
+        for _ in range(3):  # since then much else ran
+            await console.engine.store.commit(Txn([OTHER_RUN] * 1_000))
+        [shown] = (await console.get("/api/cron"))["crons"]
+        assert [run["outcome"] for run in shown["last_runs"]] == ["done"]
         assert await console.post("/api/cron/Clean/pause") == {"changed": 1}
         await until(lambda: _is_paused(console), "it is shown as paused")
         assert await console.post("/api/cron/Clean/resume") == {"changed": 1}

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from iii.formats.units import duration_ms, duration_text, is_name, nearest, shown, size_bytes
+from iii.formats.units import (
+    duration_ms,
+    duration_text,
+    is_name,
+    nearest,
+    rough_text,
+    shown,
+    size_bytes,
+    size_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,16 @@ def test_what_is_no_size_says_what_one_is(written: object) -> None:
 def test_durations_are_written_back_in_their_largest_unit() -> None:
     assert [duration_text(ms) for ms in (0, 1, 5000, 90_000, 3_600_000, 86_400_000)] == [
         "0ms", "1ms", "5s", "90s", "1h", "1d",
+    ]  # fmt: skip
+
+
+def test_people_read_durations_in_two_units_and_sizes_in_the_largest() -> None:
+    spans = (0, 999, 1000, 59_999, 60_000, 7_058_000, 86_400_000 + 3_600_000, 90_061_000, 86_401_000)
+    assert [rough_text(ms) for ms in spans] == [
+        "0ms", "999ms", "1s", "59s", "1m", "1h 57m", "1d 1h", "1d 1h", "1d",
+    ]  # fmt: skip
+    assert [size_text(size) for size in (0, 1, 1024, 70_000, 3 << 20, 64 << 30)] == [
+        0, 1, "1KiB", 70_000, "3MiB", "64GiB",
     ]  # fmt: skip
 
 

@@ -130,8 +130,8 @@ function ticksOf(pieces, begin) {
     const offset = piece.from - begin;
     for (let ms = Math.ceil(offset / size) * size; ms <= piece.to - begin; ms += size) {
       const at = piece.start + ((ms - offset) / Math.max(1e-9, piece.to - piece.from)) * piece.share;
-      const beforeBreak = pieces.some(({ gap, start }) => gap && start > at && start - at < 0.09);
-      if (!beforeBreak && (!ticks.length || at - ticks.at(-1).at > 0.09)) ticks.push({ at, ms });
+      const byBreak = pieces.some(({ gap, start, share }) => gap && Math.abs(start + share / 2 - at) < 0.12);
+      if (!byBreak && (!ticks.length || at - ticks.at(-1).at > 0.09)) ticks.push({ at, ms });
     }
   }
   return ticks;

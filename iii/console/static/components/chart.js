@@ -58,7 +58,7 @@ function options(frame, series, { show, height, told }) {
   return {
     width: frame.clientWidth,
     height,
-    padding: [8, 18, 0, 0],
+    padding: [8, 28, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "overview" } },
     hooks: { setCursor: [(plot) => told(plot.cursor.idx ?? null)] },

@@ -179,7 +179,7 @@ function LatestRuns() {
   return html`<${Answer} of=${start}>${(data) => {
     const known = new Set();
     const runs = [...added, ...data.runs].filter(({ id }) => !known.has(id) && known.add(id)).slice(0, RUNS_SHOWN);
-    return html`<${RunTable} runs=${runs}
+    return html`<${RunTable} runs=${runs} brief=${true}
         empty=${html`<${Empty} title="Nothing has run yet" icon="trace">Send a request or a message.<//>`} />`;
   }}<//>`;
 }

@@ -128,7 +128,8 @@ function useFreshRuns(list, { q, outcome, step }) {
   return [runs, pause, setPause];
 }
 
-export function RunTable({ runs, empty, withStep = true }) {
+/** brief: in a panel that has not the whole width. */
+export function RunTable({ runs, empty, withStep = true, brief = false }) {
   const columns = [
     withStep && {
       key: "step",
@@ -137,7 +138,7 @@ export function RunTable({ runs, empty, withStep = true }) {
       cell: (run) =>
         html`<span class="cell-pair"><${Kind} kind=${run.trigger?.type} /><${StepLink} step=${run.step} /></span>`,
     },
-    {
+    !brief && {
       key: "trigger",
       label: "Started by",
       wide: !withStep,
@@ -156,9 +157,9 @@ export function RunTable({ runs, empty, withStep = true }) {
       align: "end",
       cell: (run) => html`<span class=${run.attempt > 1 ? "num text-waiting" : "num faint"}>${run.attempt}</span>`,
     },
-    { key: "waited", label: "Waited", align: "end", cell: (run) => html`<${Took} ms=${run.wait_ms} />` },
+    !brief && { key: "waited", label: "Waited", align: "end", cell: (run) => html`<${Took} ms=${run.wait_ms} />` },
     { key: "ran", label: "Ran", align: "end", cell: (run) => html`<${Took} ms=${run.duration_ms} />` },
-    {
+    !brief && {
       key: "wrote",
       label: "Wrote",
       align: "end",
