@@ -31,6 +31,7 @@ from iii.store.lmdb.grant import Granting
 from iii.store.lmdb.group import Call, Claim, Group, Item, Meter, Owner, Probe, answer_of
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.keys import LEASE, NEVER_MS
+from iii.store.lmdb.precedence import Precedence
 from iii.store.lmdb.room import NEW_WORK, Room, is_no_room, rank
 
 PENDING_BYTES_MAX = 64 << 20
@@ -58,6 +59,7 @@ class Writer:
         self._environment, self._owner, self._holder, self._loop = environment, owner, holder, loop
         self._clock, self._limits, self._probe = clock, limits, probe
         self._claim: Claim | None = None
+        self._precedence = Precedence()
         self._signal = threading.Lock()
         self._signal.acquire()
         self._stopping = self._killed = self._stirred = False
@@ -81,6 +83,8 @@ class Writer:
         """
         if self.pending.append(item, size):
             self._loop.call_soon(self.wake)
+        if self._precedence.taken:
+            self._precedence.give_way()
 
     def wake(self) -> None:
         """Any thread; cheap when the writer is awake already."""
@@ -122,7 +126,7 @@ class Writer:
                 if self._is_damage(error) is None:
                     _log.exception("the writer of %s stumbled", self._environment.path)
                 self._pause()
-        self._refuse_pending()
+        self._refuse(self.pending.swap(), StoreClosed("the store was closed before this was committed"))
 
     def _turn(self) -> bool:
         """Sleep, then commit what there is; True when the thread is to end."""
@@ -141,9 +145,6 @@ class Writer:
         if items or self._is_due() or (stirred and self._may_have_work()):
             self._commit_group(items)
         return False
-
-    def _refuse_pending(self) -> None:
-        self._refuse(self.pending.swap(), StoreClosed("the store was closed before this was committed"))
 
     def _refuse(self, items: Sequence[Item], reason: StoreError) -> None:
         if items:
@@ -215,11 +216,13 @@ class Writer:
             with self._environment.writing, self._environment.env.begin(write=True) as txn:
                 self._holder.enter()
                 locked_ns = time.perf_counter_ns()
-                self._apply(txn, items, group)
+                with self._precedence:
+                    self._apply(txn, items, group)
+                    if self.applier.wrote:
+                        self._flush(txn, group)
                 if not self.applier.wrote:
                     txn.abort()
                     return group
-                self._flush(txn, group)
                 applied_ns = time.perf_counter_ns()
                 if probe is not None:
                     probe("applied", number)
