@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,19 @@ from iii.store.contract import Answer, Limits
 from iii.store.limits import check, check_demand, check_policies
 from iii.store.lmdb import environment, sessions
 from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.claims import Claims
 from iii.store.lmdb.damage import explaining
 from iii.store.lmdb.doorbell import Ringer
 from iii.store.lmdb.environment import CHECKED_BYTES_MAX, MAP_BYTES, Environment, Fsync, no_access
 from iii.store.lmdb.following import Following
-from iii.store.lmdb.group import OP_BYTES, Call, Claim, Group, Meter, Probe
+from iii.store.lmdb.group import OP_BYTES, Call, Group, Meter, Probe
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.liveness import Heartbeat, refuse_foreign
 from iii.store.lmdb.machine import refuse_network_filesystem
 from iii.store.lmdb.mapping import FORKED, poison_after_fork
 from iii.store.lmdb.membership import Membership
 from iii.store.lmdb.verify import verify
-from iii.store.lmdb.waiting import Deadline, Waiters
+from iii.store.lmdb.waiting import Waiters
 from iii.store.lmdb.writer import Writer
 
 _NOT_OPEN = "the store is not open"
@@ -75,8 +75,6 @@ class LmdbStore(Following):
         self._damage_listeners: list[Callable[[StoreDamaged], object]] = []
         self._environment: Environment | None = None
         self._rescue: Heartbeat | None = None
-        self._claim: Claim | None = None
-        self._claim_deadline: Deadline | None = None
         self._room: list[asyncio.Future[None]] = []
 
     # -- opening and closing
@@ -106,6 +104,7 @@ class LmdbStore(Following):
         self._opened, self._tables = opened, opened.tables
         self._ringer = Ringer(self.path)
         self._membership = Membership(self, self._holder, self._ringer)
+        self._claims = Claims(self.clock, lambda claim: self._writer.submit(claim, 0), self._give_back)
         self._readers = Waiters(self.clock)
         self._writer = Writer(opened, self, self._holder, self._loop, self.clock, self.limits, self._probe)
         self._undo_jump = self.clock.on_jump(self._jumped)
@@ -156,7 +155,7 @@ class LmdbStore(Following):
         self._closed = _NOT_OPEN
         self._writer.kill()
         self._membership.drop()
-        self._drop_claim()
+        self._claims.drop()
         await self._end()
 
     def poison(self) -> None:
@@ -181,8 +180,7 @@ class LmdbStore(Following):
             self._loop.call_soon_threadsafe(self._tell_of_damage, error)
 
     def _tell_of_damage(self, error: StoreDamaged) -> None:
-        if self._claim is not None and not self._claim.future.done():
-            self._claim.future.set_exception(error)
+        self._claims.fail(error)
         self._readers.look()
         self._make_room()
         for call in self._damage_listeners:
@@ -248,7 +246,7 @@ class LmdbStore(Following):
         if worker is not None:
             worker.own.settled(group.ended)
         for claim, messages in group.granted:
-            self._answer_claim(claim, messages)
+            self._claims.answer(claim, messages)
         if group.changed or group.sessions is not None:
             self._readers.look()
         if self._room:
@@ -268,17 +266,6 @@ class LmdbStore(Following):
         own = self._writer.applier.session
         self._ringer.ring(session for session in session_ids if session != own)
 
-    def _answer_claim(self, claim: Claim, messages: list[Message]) -> None:
-        """One that was replaced meanwhile leaves what it was granted to its successor."""
-        successor = self._claim
-        if claim.future.done() and successor is not None and successor.wants(messages):
-            claim = successor
-            claim.dropped = True
-        if not claim.future.done():
-            claim.future.set_result(messages)
-        elif messages:
-            self._give_back([message.lease for message in messages])
-
     def _give_back(self, leases: list[Lease]) -> None:
         """Nobody saw these messages: they return as they were."""
         if self._closed is None:
@@ -293,7 +280,8 @@ class LmdbStore(Following):
         return await self._membership.enter(policies)
 
     async def close_session(self) -> None:
-        self._drop_claim()
+        if self._environment is not None:
+            self._claims.drop()
         if self._closed is None:
             await self._membership.leave()
         elif isinstance(self._closed, StoreDamaged):
@@ -332,56 +320,24 @@ class LmdbStore(Following):
 
     def _check_deadlines(self) -> None:
         self._readers.check_deadlines()
-        if self._claim_deadline is not None:
-            self._claim_deadline.check()
+        self._claims.check_deadline()
 
     # -- working
 
     async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
-        claim = self._submit_claim(demand, once=wait_ms == 0)
-        if wait_ms:
-            self._claim_deadline = Deadline(self.clock, wait_ms, claim.drop)
-        future = claim.future
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self._give_back([message.lease for message in future.result()])
-            raise
+        self._require_session()
+        check_demand(demand)
+        return await self._claims.wait(demand, wait_ms)
 
     def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
-        return self._submit_claim(demand, once=False).future
+        self._require_session()
+        check_demand(demand)
+        return self._claims.ask(demand)
 
-    def _submit_claim(self, demand: Mapping[Lane, int], *, once: bool) -> Claim:
+    def _require_session(self) -> None:
         self._require_open()
         if self._membership.worker is None:
             raise StoreError("only a session claims: open_session() first")
-        check_demand(demand)
-        self._drop_claim()
-        claim = Claim(dict(demand), self._loop.create_future(), once=once)
-        self._writer.submit(claim, 0)
-        if not once:
-            self._claim = claim
-        claim.future.add_done_callback(partial(self._claim_ended, claim))
-        return claim
-
-    def _claim_ended(self, claim: Claim, future: asyncio.Future[list[Message]]) -> None:
-        if future.cancelled():
-            claim.dropped = True
-        if self._claim is claim:
-            self._claim = None
-            self._cancel_deadline()
-
-    def _drop_claim(self) -> None:
-        if self._claim is not None:
-            self._claim.drop()
-            self._claim = None
-            self._cancel_deadline()
-
-    def _cancel_deadline(self) -> None:
-        deadline, self._claim_deadline = self._claim_deadline, None
-        if deadline is not None:
-            deadline.cancel()
 
     def start(self, lease: Lease) -> None:
         worker = self._membership.worker
