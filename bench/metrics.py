@@ -34,6 +34,17 @@ DRAIN: Meanings = {
     "ratio_to_limit": "messages_per_s / its limit",
 }
 
+PIPELINE: Meanings = {
+    "requests_per_s": "POST /messages answered with 200",
+    "errors": "other answers and broken connections; one fails the scenario",
+    "messages_per_s": "accepted, processed and notified, from the first request to the last notification",
+    "behind_max_s": "the oldest message that was not processed yet, at the worst moment",
+    "behind_end_s": "from the last request to the last notification",
+    "behind_end_messages": "messages waiting or running in all lanes after the last request",
+    "limit_requests_per_s": "an asyncio protocol that answers a constant, same client",
+    "ratio_to_limit": "requests_per_s / its limit",
+}
+
 
 def _percentiles(prefix: str, meaning: str) -> Meanings:
     return {f"{prefix}_{name}_ms": f"{meaning}, {name.replace('_', '.')}" for name in SHARES}
@@ -83,16 +94,8 @@ METRICS: dict[str, Meanings] = {
         "limit_requests_per_s": "an asyncio protocol that answers a constant, same client",
         "ratio_to_limit": "requests_per_s / its limit",
     },
-    "pipeline": {
-        "requests_per_s": "POST /messages answered with 200",
-        "errors": "other answers and broken connections; one fails the scenario",
-        "messages_per_s": "accepted, processed and notified, from the first request to the last notification",
-        "behind_max_s": "the oldest message that was not processed yet, at the worst moment",
-        "behind_end_s": "from the last request to the last notification",
-        "behind_end_messages": "messages waiting or running in all lanes after the last request",
-        "limit_requests_per_s": "an asyncio protocol that answers a constant, same client",
-        "ratio_to_limit": "requests_per_s / its limit",
-    },
+    "pipeline": PIPELINE,
+    "pipeline_2": PIPELINE,
     "latency": LATENCY,
     "latency_2": LATENCY,
     "state": {

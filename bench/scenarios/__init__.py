@@ -35,6 +35,7 @@ SCENARIOS: dict[str, Scenario] = {
     "backlog": backlog.measure,
     "hello": hello.measure,
     "pipeline": pipeline.measure,
+    "pipeline_2": partial(pipeline.measure, instances_min=2),
     "latency": latency.measure,
     "latency_2": partial(latency.measure, instances_min=2),
     "state": state.measure,

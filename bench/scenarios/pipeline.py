@@ -1,4 +1,4 @@
-"""`pipeline`: the example's POST, its worker without the simulated work, its state trigger, to the end."""
+"""`pipeline`, `pipeline_2`: the example's POST, its worker without the simulated work, its state trigger."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ PROCESSED = Lane("message.processed", "")
 QUIET_S = 0.2
 
 
-def measure(round: Round) -> Result:
+def measure(round: Round, instances_min: int = 1) -> Result:
     settings = round.settings
     seconds = settings.seconds(10, 1)
     project = Project(round, example(round))
-    with iii_run(project, settings.instances) as running:
+    with iii_run(project, max(instances_min, settings.instances)) as running:
         round.say("requests")
         load = closed_loop(running.address, POST, seconds)
         round.say("to the end of processing")

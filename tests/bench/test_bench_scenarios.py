@@ -17,7 +17,8 @@ from bench.scenarios import SCENARIOS, drain, hello
 from bench.settings import Round, Settings, WrongResult
 
 TINY = Settings(quick=True, rounds=1, share=0.02)
-THE_SAME = {"drain", "drain_32", "latency"}  # as large and latency_2, with fewer messages and instances
+# As large, pipeline_2 and latency_2 do, with fewer messages and instances.
+THE_SAME = {"drain", "drain_32", "pipeline", "latency"}
 WITHOUT_WRK = os.path.dirname(sys.executable)
 
 STEP = """
