@@ -71,8 +71,8 @@ ALL: dict[str, Mutant] = {
     "accepted_before_the_commit": _mutant(
         "the loop is told before LMDB commits",
         f"{LMDB}.writer:Writer._attempt",
-        "self._flush(txn, group)",
-        "self._flush(txn, group); told = threading.Event(); self._tell(Group(group.answers[:]));"
+        "self._applying.flush(txn, group)",
+        "self._applying.flush(txn, group); told = threading.Event(); self._tell(Group(group.answers[:]));"
         "self._loop.call_soon_threadsafe(self._loop.call_soon, told.set); told.wait(5)",
         POWER_CUT,
     ),
@@ -201,14 +201,14 @@ ALL: dict[str, Mutant] = {
     ),
     "a_buried_session_settles_on": _mutant(
         "who wakes up after its session was buried does not hear of it",
-        f"{LMDB}.writer:Writer._apply",
+        f"{LMDB}.applying:Applying._see_others",
         "if foreign and applier.session and applier.session not in applier.catalog.sessions:",
         "if False:",
         "tests/lmdb/test_lmdb_processes.py::test_a_session_buried_alive_goes_on_as_a_new_one",
     ),
     "a_settled_lease_is_given_back": _mutant(
         "a session that closes gives back what was settled in the same commit",
-        f"{LMDB}.writer:Writer._apply",
+        f"{LMDB}.applying:Applying._run",
         "self._delete_settled(group)",
         "pass",
         f"{SESSIONS}04_what_was_settled_just_before_a_session_closes_is_not_given_back[lmdb]",

@@ -22,15 +22,15 @@ from iii.clock import Clock
 from iii.core import Batch
 from iii.errors import StoreClosed, StoreDamaged, StoreError, StoreFull
 from iii.store.contract import Limits
-from iii.store.lmdb import sessions, sweep
+from iii.store.lmdb import sweep
 from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.applying import Applying
 from iii.store.lmdb.catalog import Catalog
 from iii.store.lmdb.damage import explained
 from iii.store.lmdb.environment import Environment
-from iii.store.lmdb.grant import Granting
-from iii.store.lmdb.group import Call, Claim, Group, Item, Meter, Owner, Probe, answer_of
+from iii.store.lmdb.group import Group, Item, Meter, Owner, Probe, answer_of
 from iii.store.lmdb.holder import Holder
-from iii.store.lmdb.keys import LEASE, NEVER_MS
+from iii.store.lmdb.keys import NEVER_MS
 from iii.store.lmdb.precedence import Precedence
 from iii.store.lmdb.room import NEW_WORK, Room, is_no_room, rank
 
@@ -58,17 +58,15 @@ class Writer:
         self.applier = Applier(environment.tables, Catalog(environment.tables), limits)
         self._environment, self._owner, self._holder, self._loop = environment, owner, holder, loop
         self._clock, self._limits, self._probe = clock, limits, probe
-        self._claim: Claim | None = None
         self._precedence = Precedence()
         self._signal = threading.Lock()
         self._signal.acquire()
         self._stopping = self._killed = self._stirred = False
-        self._stale = True  # the leases in memory are to be read again
         self._commits = 0
         self._room = Room(environment, limits)
+        self._applying = Applying(self.applier, environment, clock, limits, self._room, self.meter)
         self._damaged: StoreDamaged | None = None
         self._next_ms = 0
-        self._sessions_told: object = None
         self._unsynced_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="iii-writer", daemon=True)
 
@@ -173,7 +171,7 @@ class Writer:
         try:
             with opened.writing, opened.env.begin() as txn:
                 self._next_ms = sweep.next_ms(txn, opened.tables)
-                waits = self._claim is not None and txn.stat(opened.tables.ready)["entries"] > 0
+                waits = self._applying.claim is not None and txn.stat(opened.tables.ready)["entries"] > 0
                 outdated = self.applier.catalog.is_outdated(txn)  # who has come is watched from now on
         except lmdb.MapResizedError:
             return True
@@ -209,7 +207,7 @@ class Writer:
         if probe is not None:
             probe("before", number)
         group = Group([])
-        parked = self._claim
+        parked = self._applying.claim
         self._holder.want()
         asked_ns = time.perf_counter_ns()
         try:
@@ -217,9 +215,9 @@ class Writer:
                 self._holder.enter()
                 locked_ns = time.perf_counter_ns()
                 with self._precedence:
-                    self._apply(txn, items, group)
+                    self._next_ms = self._applying.apply(txn, items, group, self._next_ms)
                     if self.applier.wrote:
-                        self._flush(txn, group)
+                        self._applying.flush(txn, group)
                 if not self.applier.wrote:
                     txn.abort()
                     return group
@@ -227,9 +225,7 @@ class Writer:
                 if probe is not None:
                     probe("applied", number)
         except BaseException:
-            self._claim = parked
-            self.applier.catalog.forget()
-            self._stale = True
+            self._applying.forget(parked)
             raise
         finally:
             self._holder.leave()
@@ -248,97 +244,6 @@ class Writer:
             self._owner.landed(self.applier.catalog.sessions)
         return group
 
-    def _apply(self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group) -> None:
-        applier = self.applier
-        applier.begin(txn, self._clock.delay_ms(), self._clock.wall_ms())
-        foreign = applier.catalog.begin(txn)
-        if foreign and applier.session and applier.session not in applier.catalog.sessions:
-            group.session_lost = applier.session
-            applier.live.clear()
-        elif self._stale:
-            sessions.load_live(applier)
-        self._stale = False
-        if self._next_ms <= applier.now_ms or foreign:
-            sweep.sweep(applier)
-        once: list[Claim] = []
-        answers, run, room = group.answers, applier.run, self._room
-        tight = room.tight
-        for item in items:
-            if type(item) is tuple:
-                if tight and (refusal := room.refusal(item[0])) is not None:
-                    answers.append((item[1], StoreFull(refusal)))
-                else:
-                    answers.append((item[1], run(item[0])))
-            elif type(item) is Claim:
-                if self._claim is not None:
-                    answers.append((self._claim.future, []))
-                    self._claim = None
-                if item.once:
-                    once.append(item)
-                else:
-                    self._claim = item
-            else:
-                assert type(item) is Call
-                self._delete_settled(group)  # it may read the rows of leases
-                answers.append((item.future, item.apply(applier)))
-        if once or self._claim is not None:
-            granting_ns = time.perf_counter_ns()
-            self._grant(once, group)
-            self.meter.grant_ns += time.perf_counter_ns() - granting_ns
-        if applier.catalog.sessions is not self._sessions_told:
-            self._sessions_told = applier.catalog.sessions
-            group.sessions = list(self._sessions_told)
-        self._next_ms = sweep.next_ms(txn, self._environment.tables)
-
-    def _grant(self, once: list[Claim], group: Group) -> None:
-        """Answer the parked claim if there is something for it, and those that do not wait in any case."""
-        if self._claim is not None and self._claim.dropped:
-            self._claim = None
-        applier = self.applier
-        works = applier.session in applier.catalog.sessions
-        # A settled row may be granted again at once, under the same key: delete before putting.
-        self._delete_settled(group)
-        granting = Granting(applier)
-        for claim in once if self._claim is None else [*once, self._claim]:
-            messages = granting.grant(claim.demand) if works else []
-            if messages or claim.once:
-                group.granted.append((claim, messages))
-                if claim is self._claim:
-                    self._claim = None
-        granting.flush()
-
-    def _delete_settled(self, group: Group) -> None:
-        applier = self.applier
-        if not applier.settled:
-            return
-        cursor = applier.txn.cursor(applier.tables.lease)
-        session, at, go_to = applier.session, cursor.key, cursor.set_key
-        for id in sorted(applier.settled):
-            key = LEASE.pack(session, id)
-            if at() == key or go_to(key):
-                cursor.delete()  # and on to the next one
-        group.ended += applier.settled
-        applier.settled.clear()
-
-    def _flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:
-        """Write what was gathered in memory."""
-        applier, tables = self.applier, self._environment.tables
-        self._delete_settled(group)
-        for lane in applier.catalog.dirty:
-            if lane.fresh:
-                applier.spill(lane)
-        applier.state.flush()
-        gathered = (
-            (tables.change, applier.state.changes), (tables.run, applier.runs), (tables.audit, applier.audits)
-        )  # fmt: skip
-        for table, rows in gathered:
-            if rows:
-                txn.cursor(table).putmulti(rows, append=True)
-        group.changed = bool(applier.state.changes)
-        group.concerns_others = group.changed or applier.catalog.concerns_others()
-        sweep.trim(applier, self._limits)
-        applier.catalog.flush(txn)
-
     def _tell(self, group: Group) -> None:
         try:
             self._loop.call_soon_threadsafe(self._owner.deliver, group)
@@ -356,12 +261,12 @@ class Writer:
         for item in items:
             ranked[rank(item[0]) if type(item) is tuple else NEW_WORK].append(item)
         settling, with_effects, others = ranked
-        parked, self._claim = self._claim, None  # a grant would ask for room of its own
+        parked, self._applying.claim = self._applying.claim, None  # a grant would ask for room of its own
         if settling:
             self._attempt_part(settling)
         for item in with_effects:
             self._attempt_part([item])
-        self._claim = parked
+        self._applying.claim = parked
         for item in others:
             self._attempt_part([item])
 

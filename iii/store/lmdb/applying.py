@@ -1,0 +1,152 @@
+"""One group inside its write transaction: what is due, its Txns and calls in their order, then the grants.
+
+Owns the parked claim and whether the leases in memory are those of the file. `apply`, then `flush` where that
+wrote something; `forget` where the transaction came to nothing.
+"""
+
+from __future__ import annotations
+
+import time
+
+import lmdb
+
+from iii.clock import Clock
+from iii.errors import StoreFull
+from iii.store.contract import Limits
+from iii.store.lmdb import sessions, sweep
+from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.environment import Environment
+from iii.store.lmdb.grant import Granting
+from iii.store.lmdb.group import Call, Claim, Group, Item, Meter
+from iii.store.lmdb.keys import LEASE
+from iii.store.lmdb.room import Room
+
+__all__ = ["Applying"]
+
+
+class Applying:
+    """The writer thread's. `claim`: the one that is parked."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        environment: Environment,
+        clock: Clock,
+        limits: Limits,
+        room: Room,
+        meter: Meter,
+    ) -> None:
+        self.claim: Claim | None = None
+        self._applier, self._tables, self._clock = applier, environment.tables, clock
+        self._limits, self._room, self._meter = limits, room, meter
+        self._stale = True  # the leases in memory are to be read again
+        self._sessions_told: object = None
+
+    def apply(self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group, due_ms: int) -> int:
+        """Everything but what `flush` writes. due_ms: when something was due next; returns when it is now."""
+        applier = self._applier
+        applier.begin(txn, self._clock.delay_ms(), self._clock.wall_ms())
+        self._see_others(txn, group, due_ms)
+        once = self._run(items, group)
+        if once or self.claim is not None:
+            granting_ns = time.perf_counter_ns()
+            self._grant(once, group)
+            self._meter.grant_ns += time.perf_counter_ns() - granting_ns
+        if applier.catalog.sessions is not self._sessions_told:
+            self._sessions_told = applier.catalog.sessions
+            group.sessions = list(self._sessions_told)
+        return sweep.next_ms(txn, self._tables)
+
+    def flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:
+        """Write what was gathered in memory."""
+        applier, tables = self._applier, self._tables
+        self._delete_settled(group)
+        for lane in applier.catalog.dirty:
+            if lane.fresh:
+                applier.spill(lane)
+        applier.state.flush()
+        gathered = (
+            (tables.change, applier.state.changes), (tables.run, applier.runs), (tables.audit, applier.audits)
+        )  # fmt: skip
+        for table, rows in gathered:
+            if rows:
+                txn.cursor(table).putmulti(rows, append=True)
+        group.changed = bool(applier.state.changes)
+        group.concerns_others = group.changed or applier.catalog.concerns_others()
+        sweep.trim(applier, self._limits)
+        applier.catalog.flush(txn)
+
+    def forget(self, parked: Claim | None) -> None:
+        """Nothing of the group is in the file; `parked` was the claim before it."""
+        self.claim = parked
+        self._applier.catalog.forget()
+        self._stale = True
+
+    def _see_others(self, txn: lmdb.Transaction[bytes], group: Group, due_ms: int) -> None:
+        """What other processes wrote since the last group, and what has become due."""
+        applier = self._applier
+        foreign = applier.catalog.begin(txn)
+        if foreign and applier.session and applier.session not in applier.catalog.sessions:
+            group.session_lost = applier.session
+            applier.live.clear()
+        elif self._stale:
+            sessions.load_live(applier)
+        self._stale = False
+        if foreign or due_ms <= applier.now_ms:
+            sweep.sweep(applier)
+
+    def _run(self, items: list[Item], group: Group) -> list[Claim]:
+        """The Txns and calls; the claims that do not wait."""
+        applier = self._applier
+        once: list[Claim] = []
+        answers, run, room = group.answers, applier.run, self._room
+        tight = room.tight
+        for item in items:
+            if type(item) is tuple:
+                if tight and (refusal := room.refusal(item[0])) is not None:
+                    answers.append((item[1], StoreFull(refusal)))
+                else:
+                    answers.append((item[1], run(item[0])))
+            elif type(item) is Claim:
+                if self.claim is not None:
+                    answers.append((self.claim.future, []))
+                    self.claim = None
+                if item.once:
+                    once.append(item)
+                else:
+                    self.claim = item
+            else:
+                assert type(item) is Call
+                self._delete_settled(group)  # it may read the rows of leases
+                answers.append((item.future, item.apply(applier)))
+        return once
+
+    def _grant(self, once: list[Claim], group: Group) -> None:
+        """Answer the parked claim if there is something for it, and those that do not wait in any case."""
+        if self.claim is not None and self.claim.dropped:
+            self.claim = None
+        applier = self._applier
+        works = applier.session in applier.catalog.sessions
+        # A settled row may be granted again at once, under the same key: delete before putting.
+        self._delete_settled(group)
+        granting = Granting(applier)
+        for claim in once if self.claim is None else [*once, self.claim]:
+            messages = granting.grant(claim.demand) if works else []
+            if messages or claim.once:
+                group.granted.append((claim, messages))
+                if claim is self.claim:
+                    self.claim = None
+        granting.flush()
+
+    def _delete_settled(self, group: Group) -> None:
+        applier = self._applier
+        if not applier.settled:
+            return
+        cursor = applier.txn.cursor(applier.tables.lease)
+        session, at, go_to = applier.session, cursor.key, cursor.set_key
+        for id in sorted(applier.settled):
+            key = LEASE.pack(session, id)
+            if at() == key or go_to(key):
+                cursor.delete()  # and on to the next one
+        group.ended += applier.settled
+        applier.settled.clear()
