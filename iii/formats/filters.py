@@ -3,40 +3,65 @@
 A filter is a mapping: every key in it must be in the value with an equal value; a mapping inside is
 matched the same way, a list must be equal as a whole. Equality is JSON's: true is not 1, 1 is 1.0,
 and a missing key is not null.
+
+A filter is turned into closures once and then asked about every change. The values it is asked about are
+what JSON decodes to, so their types are exactly dict, list, str, int, float, bool or None's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Any, Protocol, TypeAlias
 
 from iii.formats.units import is_unicode, type_name
 
-__all__ = ["fires", "matches", "plain", "problem"]
+__all__ = ["Firing", "Matcher", "Values", "firing", "matcher", "plain", "problem"]
 
 DEPTH_MAX = 64
+_MISSING = object()
 
 
-def matches(filter: Mapping[str, Any], value: object) -> bool:
-    """Whether `value` (of plain JSON types) has everything that `filter` asks for."""
-    if not isinstance(value, Mapping):
-        return False
-    return all(
-        key in value
-        and (matches(wanted, value[key]) if isinstance(wanted, Mapping) else _equal(wanted, value[key]))
+class Values(Protocol):
+    """A decoded value before and after a change, each read only where it matters; None = absent."""
+
+    @property
+    def old(self) -> object: ...
+    @property
+    def new(self) -> object: ...
+
+
+Matcher: TypeAlias = Callable[[object], bool]
+"""Whether a decoded value is as wanted."""
+
+Firing: TypeAlias = Callable[[Values], bool]
+"""Whether a change starts the step."""
+
+
+def firing(filter: Mapping[str, Any], fire: str) -> Firing:
+    """`fire`: "enter", where the new value matches and the old did not; "every", where the new one does."""
+    matches = matcher(filter)
+    if fire == "every":
+        return lambda values: matches(values.new)
+    return lambda values: matches(values.new) and not matches(values.old)
+
+
+def matcher(filter: Mapping[str, Any]) -> Matcher:
+    """Whether a value has everything that `filter`, which has no problem, asks for."""
+    asked = [
+        (key, matcher(wanted) if isinstance(wanted, Mapping) else _equals(wanted))
         for key, wanted in filter.items()
-    )
+    ]
 
-
-def fires(filter: Mapping[str, Any] | None, fire: str, old: object, new: object) -> bool:
-    """Whether the change from `old` to `new` (None = absent) starts a step with this filter.
-
-    "enter": the new value matches and the old did not; "every": the new value matches. Without a
-    filter every change does, a deletion too.
-    """
-    if filter is None:
+    def matches(value: object) -> bool:
+        if type(value) is not dict:
+            return False
+        for key, is_wanted in asked:  # noqa: SIM110 (a generator costs more than the whole answer)
+            if not is_wanted(value.get(key, _MISSING)):
+                return False
         return True
-    return matches(filter, new) and (fire == "every" or not matches(filter, old))
+
+    return matches
 
 
 def problem(filter: object) -> tuple[str, str] | None:
@@ -84,9 +109,30 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
-def _equal(a: object, b: object) -> bool:
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(_equal(part, b[key]) for key, part in a.items())
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    return isinstance(a, bool) == isinstance(b, bool) and a == b
+def _equals(wanted: Any) -> Matcher:
+    """Whether a value is `wanted` as a whole."""
+    if isinstance(wanted, Mapping):
+        values = {key: _equals(part) for key, part in wanted.items()}
+        return lambda found: (
+            type(found) is dict
+            and found.keys() == values.keys()
+            and all(equals(found[key]) for key, equals in values.items())
+        )
+    if isinstance(wanted, list):
+        parts = [_equals(part) for part in wanted]
+        return lambda found: (
+            type(found) is list
+            and len(found) == len(parts)
+            and all(equals(part) for equals, part in zip(parts, found, strict=True))
+        )
+    types = _types(wanted)
+    return lambda found: type(found) in types and found == wanted
+
+
+def _types(wanted: object) -> tuple[type, ...]:
+    """What a value that equals this one may be; Python alone would call true and 1 equal."""
+    if isinstance(wanted, bool):
+        return (bool,)
+    if isinstance(wanted, int | float):
+        return (int, float)
+    return (str,) if isinstance(wanted, str) else (NoneType,)

@@ -23,7 +23,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ from iii.errors import (
     StoreFull,
 )
 from iii.formats import codec
-from iii.formats.filters import fires
+from iii.formats.filters import Firing, firing
 from iii.handling.inputs import encode_change
 from iii.model import TAIL, Change, Enqueue, Mark, Op, Txn
 from iii.running.bindings import TRIGGER_HEADER
@@ -65,33 +64,41 @@ log = logging.getLogger("iii.changes")
 
 
 class _Watch(Struct, frozen=True):
-    """A state trigger of this process and the name of its mark."""
+    """A state trigger of this process and the name of its mark. `fires` None: on every change."""
 
     step: str
     index: int
-    trigger: StateTrigger
+    namespace: str | None
+    fires: Firing | None
     mark: str
 
-    def fires(self, change: Change, values: _Values) -> bool:
-        trigger = self.trigger
-        if trigger.filter is None:
-            return True
-        return change.new is not None and fires(trigger.filter, trigger.fire, values.old, values.new)
+
+_UNREAD = object()
 
 
 class _Values:
     """A change's values, decoded when a filter asks and only once."""
 
+    __slots__ = ("_change", "_new", "_old")
+
     def __init__(self, change: Change) -> None:
         self._change = change
+        self._old: Any = _UNREAD
+        self._new: Any = _UNREAD
 
-    @cached_property
+    @property
     def old(self) -> Any:
-        return None if self._change.old is None else codec.decode(self._change.old)
+        if self._old is _UNREAD:
+            raw = self._change.old
+            self._old = None if raw is None else codec.decode(raw)
+        return self._old
 
-    @cached_property
+    @property
     def new(self) -> Any:
-        return None if self._change.new is None else codec.decode(self._change.new)
+        if self._new is _UNREAD:
+            raw = self._change.new
+            self._new = None if raw is None else codec.decode(raw)
+        return self._new
 
 
 class _Copy(NamedTuple):
@@ -269,13 +276,10 @@ class ChangeSource:
         values = _Values(change)
         payload: bytes | None = None
         for watch in self._watches:
-            if (
-                watch.trigger.namespace not in (None, change.namespace)
-                or change.version <= self._marks[watch.mark]
-            ):
+            if watch.namespace not in (None, change.namespace) or change.version <= self._marks[watch.mark]:
                 continue
             try:
-                if not watch.fires(change, values):
+                if watch.fires is not None and not watch.fires(values):
                     continue
                 payload = payload or encode_change(change)
             except Exception:
@@ -372,4 +376,5 @@ def _watches(step: Step) -> Iterator[_Watch]:
             nth = b"%d" % alike[meaning] if alike[meaning] else b""
             alike[meaning] += 1
             mark = f"{MARKS}{step.name}/{blake2b(meaning + nth, digest_size=8).hexdigest()}"
-            yield _Watch(step.name, index, trigger, mark)
+            fires = None if trigger.filter is None else firing(trigger.filter, trigger.fire)
+            yield _Watch(step.name, index, trigger.namespace, fires, mark)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii.formats.filters import fires, matches, plain, problem
+from iii.formats.filters import Values, firing, matcher, plain, problem
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -40,6 +40,13 @@ objects = st.dictionaries(st.text(max_size=3), json_values, max_size=4)
         ({"a": [1]}, {"a": [1, 2]}, False),
         ({"a": [1]}, {"a": [True]}, False),
         ({"a": [{"b": 1}]}, {"a": [{"b": 1, "c": 2}]}, False),
+        ({"a": [{"b": None}]}, {"a": [{"c": None}]}, False),
+        ({"a": [{"b": [1]}]}, {"a": [{"b": [1.0]}]}, True),
+        ({"a": [0]}, {"a": [False]}, False),
+        ({"a": []}, {"a": {}}, False),
+        ({"a": {}}, {"a": []}, False),
+        ({"a": {"b": None}}, {"a": {}}, False),
+        ({"a": ""}, {"a": None}, False),
         ({"a.b": 1}, {"a": {"b": 1}}, False),
         ({"a": 1}, [{"a": 1}], False),
         ({"a": 1}, None, False),
@@ -47,20 +54,42 @@ objects = st.dictionaries(st.text(max_size=3), json_values, max_size=4)
     ],
 )
 def test_matching(filter: dict[str, Any], value: object, matched: bool) -> None:
-    assert matches(filter, value) is matched
+    assert matcher(filter)(value) is matched
 
 
 @given(objects)
 def test_every_object_matches_itself_and_any_part_of_itself(value: dict[str, Any]) -> None:
-    assert matches(value, value)
+    assert matcher(value)(value)
     for key in value:
-        assert matches({key: value[key]}, value)
+        assert matcher({key: value[key]})(value)
 
 
 @given(objects, st.text(max_size=3), json_values)
 def test_one_more_wanted_key_no_longer_matches(value: dict[str, Any], key: str, wanted: object) -> None:
     if key not in value:
-        assert not matches({**value, key: wanted}, value)
+        assert not matcher({**value, key: wanted})(value)
+
+
+def canonical(value: object) -> object:
+    """Equal for two values exactly when JSON calls them equal, to Python too."""
+    if isinstance(value, dict):
+        return "object", frozenset((key, canonical(part)) for key, part in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(canonical, value))
+    return "boolean" if isinstance(value, bool) else "other", value
+
+
+few = st.recursive(
+    st.sampled_from([None, True, False, 0, 1, 0.0, 1.0, "", "1"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(few, few)
+def test_a_key_matches_an_equal_value_and_only_that(wanted: object, found: object) -> None:
+    """Within a list a mapping is equal as a whole, as everything else is."""
+    assert matcher({"k": [wanted]})({"k": [found]}) is (canonical(wanted) == canonical(found))
 
 
 DONE, OPEN = {"status": "done"}, {"status": "open"}
@@ -79,12 +108,13 @@ DONE, OPEN = {"status": "done"}, {"status": "open"}
     ],
 )
 def test_firing_with_a_filter(fire: str, old: object, new: object, fired: bool) -> None:
-    assert fires(DONE, fire, old, new) is fired
+    assert firing(DONE, fire)(SimpleNamespace(old=old, new=new)) is fired
 
 
-@pytest.mark.parametrize(("old", "new"), [(None, 1), (1, 2), (1, None)])
-def test_without_a_filter_every_change_fires(old: object, new: object) -> None:
-    assert fires(None, "enter", old, new)
+@pytest.mark.parametrize(("fire", "new"), [("every", DONE), ("enter", OPEN), ("enter", None)])
+def test_the_old_value_is_asked_for_only_where_it_matters(fire: str, new: object) -> None:
+    """It may be large, and costs its decoding."""
+    firing(DONE, fire)(cast(Values, SimpleNamespace(new=new)))
 
 
 def contains_itself(container: Any) -> Any:
