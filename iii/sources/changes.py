@@ -1,6 +1,6 @@
 """State triggers: tails the change log and enqueues a message for each change that fires.
 
-    changes after the marks -> filter and fire -> one Txn [Mark(trigger/…), …, Enqueue($state/<step>), …]
+    changes after the marks -> who fires (watches.py) -> one Txn [Mark(trigger/…), Enqueue($state/<step>), …]
 
 Each trigger has a mark of its own: the version up to which it has seen every change. It begins at the version
 at which the trigger was first seen, and only instances that have the trigger move it, in the same Txn as the
@@ -21,13 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
-
-import msgspec
-from msgspec import Struct
 
 from iii.errors import (
     Conflict,
@@ -39,13 +34,10 @@ from iii.errors import (
     StoreError,
     StoreFull,
 )
-from iii.formats import codec
-from iii.formats.filters import Firing, firing
-from iii.handling.inputs import encode_change
-from iii.model import TAIL, Change, Enqueue, Mark, Op, Txn
-from iii.running.bindings import TRIGGER_HEADER
+from iii.model import TAIL, Change, Mark, Op, Txn
 from iii.running.timers import Timers
-from iii.step import StateTrigger, Step
+from iii.sources.watches import MARKS, Copy, Watches
+from iii.step import Step
 from iii.store.contract import Store
 
 __all__ = ["FORGOTTEN_LAG", "ChangeSource"]
@@ -57,56 +49,9 @@ TXN_COPIES_MAX = 1_000
 TXN_BYTES_MAX = 4 << 20
 LOOK_AGAIN_MS = 60_000
 AGAIN_MS = 200
-MARKS = "trigger/"
 TAILERS = "tailer/"
 
 log = logging.getLogger("iii.changes")
-
-
-class _Watch(Struct, frozen=True):
-    """A state trigger of this process and the name of its mark. `fires` None: on every change."""
-
-    step: str
-    index: int
-    namespace: str | None
-    fires: Firing | None
-    mark: str
-
-
-_UNREAD = object()
-
-
-class _Values:
-    """A change's values, decoded when a filter asks and only once."""
-
-    __slots__ = ("_change", "_new", "_old")
-
-    def __init__(self, change: Change) -> None:
-        self._change = change
-        self._old: Any = _UNREAD
-        self._new: Any = _UNREAD
-
-    @property
-    def old(self) -> Any:
-        if self._old is _UNREAD:
-            raw = self._change.old
-            self._old = None if raw is None else codec.decode(raw)
-        return self._old
-
-    @property
-    def new(self) -> Any:
-        if self._new is _UNREAD:
-            raw = self._change.new
-            self._new = None if raw is None else codec.decode(raw)
-        return self._new
-
-
-class _Copy(NamedTuple):
-    """The message that a change becomes for one trigger."""
-
-    watch: _Watch
-    version: int
-    message: Enqueue
 
 
 class ChangeSource:
@@ -123,9 +68,10 @@ class ChangeSource:
     ) -> None:
         self._store, self._timers, self._moved, self._on_failure = store, timers, moved, on_failure
         self._steps = {step.name for step in steps}
-        self._watches = [watch for step in steps for watch in _watches(step)]
+        self._watches = Watches(steps)
         self._marks: dict[str, int] = {}
-        self._tailer = TAILERS + _hash("\n".join(sorted(watch.mark for watch in self._watches)))
+        names = "\n".join(sorted(watch.mark for watch in self._watches.all))
+        self._tailer = TAILERS + blake2b(names.encode(), digest_size=8).hexdigest()
         self._tails = False
         self._position = 0  # every trigger here has seen the changes up to it
         self._kept = 0  # where the marks and TAIL were last made to follow
@@ -133,12 +79,12 @@ class ChangeSource:
 
     async def caught_up(self) -> bool:
         """Whether every change has been turned into messages."""
-        if self._watches and not self._tails:
+        if self._watches.all and not self._tails:
             await self._skim()
-        return not self._watches or not await self._store.changes(self._position, 1, 0)
+        return not self._watches.all or not await self._store.changes(self._position, 1, 0)
 
     async def start(self) -> None:
-        if not self._watches or not await self._takes_tail():
+        if not self._watches.all or not await self._takes_tail():
             await self._load()
         self._kept = self._store.mark(TAIL) or 0
         self._warn_of_trimmed()
@@ -150,7 +96,7 @@ class ChangeSource:
             return
         self._task.cancel()
         await asyncio.wait((self._task,))
-        if self._watches and not self._tails:
+        if self._watches.all and not self._tails:
             return  # the marks are kept by who tails
         try:
             newest = self._store.version()
@@ -196,7 +142,7 @@ class ChangeSource:
             marks = self._store.marks(MARKS)
             self._marks = {name: marks.get(name, at) for name, at in self._marks.items()}
             for change in changes:
-                if any(True for _ in self._copies(change)):
+                if self._watches.copies(change, self._marks):
                     return
                 self._position = max(self._position, change.version)
 
@@ -205,7 +151,7 @@ class ChangeSource:
     async def _run(self) -> None:
         while True:
             try:
-                if self._watches:
+                if self._watches.all:
                     await self._become_tailer()
                     await self._follow()
                 else:
@@ -235,24 +181,23 @@ class ChangeSource:
 
     async def _enqueue(self, changes: Sequence[Change]) -> None:
         """Commit the messages of `changes` in Txns of bounded size, each with the marks of its triggers."""
-        copies: list[_Copy] = []
+        copies: list[Copy] = []
         size = 0
         for change in changes:
-            for copy in self._copies(change):
-                bytes_more = _size(copy.message)
-                if copies and (len(copies) >= TXN_COPIES_MAX or size + bytes_more > TXN_BYTES_MAX):
+            for copy in self._watches.copies(change, self._marks):
+                if copies and (len(copies) >= TXN_COPIES_MAX or size + copy.size > TXN_BYTES_MAX):
                     await self._commit(copies)
                     copies, size = [], 0
                 copies.append(copy)
-                size += bytes_more
+                size += copy.size
         if copies:
             await self._commit(copies)
         if changes:
             self._position = max(self._position, changes[-1].version)
 
-    async def _commit(self, copies: Sequence[_Copy]) -> None:
+    async def _commit(self, copies: Sequence[Copy]) -> None:
         """Enqueue together, or one by one where that is refused; one that is refused alone is skipped."""
-        reached = {copy.watch.mark: copy.version for copy in copies}
+        reached = {copy.mark: copy.version for copy in copies}
         messages = [copy.message for copy in copies]
         try:
             await self._store.commit(Txn([*self._mark_ops(reached), *messages]))
@@ -264,36 +209,18 @@ class ChangeSource:
                     await self._commit((copy,))
                 return
             (copy,) = copies
-            log.error("%s misses change %d of the state: %s", copy.watch.step, copy.version, error)
+            log.error("%s misses change %d of the state: %s", copy.message.step, copy.version, error)
             await self._store.commit(Txn(self._mark_ops(reached)))
         self._marks.update(reached)
 
     def _mark_ops(self, reached: Mapping[str, int]) -> list[Op]:
         return [Mark(name, version, self._marks[name]) for name, version in reached.items()]
 
-    def _copies(self, change: Change) -> Iterator[_Copy]:
-        """A message for each trigger that has not seen the change yet and fires."""
-        values = _Values(change)
-        payload: bytes | None = None
-        for watch in self._watches:
-            if watch.namespace not in (None, change.namespace) or change.version <= self._marks[watch.mark]:
-                continue
-            try:
-                if watch.fires is not None and not watch.fires(values):
-                    continue
-                payload = payload or encode_change(change)
-            except Exception:
-                log.exception(
-                    "%s misses change %d of %s/%s", watch.step, change.version, change.namespace, change.key
-                )
-                continue
-            yield _Copy(watch, change.version, _message(watch, change, payload))
-
     # ------------------------------------------------------------------------------------------ marks
 
     async def _load(self) -> None:
         """Read the marks of the triggers here; what has none yet begins now."""
-        names = {watch.mark for watch in self._watches}
+        names = {watch.mark for watch in self._watches.all}
         while names:
             now = self._store.version()
             marks = self._store.marks(MARKS)
@@ -339,42 +266,8 @@ class ChangeSource:
 
     def _warn_of_trimmed(self) -> None:
         tail = min(self._store.mark(TAIL) or 0, self._store.version() - self._store.limits.changes_max)
-        for watch in self._watches:
+        for watch in self._watches.all:
             if self._marks[watch.mark] < tail:
                 log.warning(
                     "%s was away for long: it misses changes before %d of the state", watch.step, tail
                 )
-
-
-def _message(watch: _Watch, change: Change, payload: bytes) -> Enqueue:
-    return Enqueue(
-        f"$state/{watch.step}",
-        payload,
-        group=_hash(f"{change.namespace}\0{change.key}", 16),
-        headers={**change.headers, TRIGGER_HEADER: str(watch.index)},
-        step=watch.step,
-    )
-
-
-def _hash(text: str, size: int = 8) -> str:
-    return blake2b(text.encode(), digest_size=size).hexdigest()
-
-
-def _size(message: Enqueue) -> int:
-    """About how many bytes of a Txn it takes."""
-    return len(message.payload) + sum(len(name) + len(text) for name, text in message.headers.items())
-
-
-def _watches(step: Step) -> Iterator[_Watch]:
-    """The state triggers of a step. Another filter is another trigger, which starts anew."""
-    alike: Counter[bytes] = Counter()
-    for index, trigger in enumerate(step.triggers):
-        if isinstance(trigger, StateTrigger):
-            meaning = msgspec.json.encode(
-                (trigger.namespace, trigger.filter, trigger.fire), order="deterministic"
-            )
-            nth = b"%d" % alike[meaning] if alike[meaning] else b""
-            alike[meaning] += 1
-            mark = f"{MARKS}{step.name}/{blake2b(meaning + nth, digest_size=8).hexdigest()}"
-            fires = None if trigger.filter is None else firing(trigger.filter, trigger.fire)
-            yield _Watch(step.name, index, trigger.namespace, fires, mark)
