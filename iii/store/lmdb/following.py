@@ -6,6 +6,7 @@ Owns nobody's wake-up: the store looks at `_readers` again after each commit of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,15 @@ class Following(Browsing):
 
     async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
         self._require_open()
-        found = self._changes(after, limit)
-        if found or wait_ms == 0:
-            return found
-        return await self._readers.wait(lambda: self._changes(after, limit), wait_ms, self._look_s)
+        if wait_ms == 0:
+            return self._changes(after, limit)
+        look = partial(self._next_changes, after, limit)
+        return look() or await self._readers.wait(look, wait_ms, self._look_s)
+
+    def _next_changes(self, after: int, limit: int) -> list[Change]:
+        """As `_changes`, but what this process has just committed is not read again."""
+        found = self._writer.applier.state.recent.since(after, self.version(), limit)
+        return self._changes(after, limit) if found is None else found
 
     @property
     def session(self) -> int:

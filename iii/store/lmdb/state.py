@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from iii.errors import Conflict, TooLarge
 from iii.formats import merge
-from iii.model import Delete, Mark, Merge, Put
+from iii.model import Change, Delete, Mark, Merge, Put
 from iii.store.contract import Limits
 from iii.store.lmdb.keys import STATE_HEAD, state_key, u64
 from iii.store.lmdb.moves import Moves
-from iii.store.lmdb.rows import ChangeRow, encode
+from iii.store.lmdb.recent import Recent
+from iii.store.lmdb.rows import encode
 
 Stored = tuple[bytes | None, int, int]
 """What is there of a key: value (None: nothing), version, wall clock of the write in ms."""
 
 _ABSENT: Stored = (None, 0, 0)
+
+_text = str.__str__  # of a str Enum, say, the text that the log will tell
 
 
 class Written:
@@ -39,10 +42,14 @@ class StateWrites:
         self._landed: dict[
             bytes, Stored
         ] = {}  # by row key: what the group's Txns left, to be written with them
+        self.recent = Recent(limits.changes_max)
+        self._begun = 0  # the version before the group, once it has landed something
+        self._noted: list[Change] | None = None  # the group's, where somebody follows
 
     def begin(self) -> None:
         self.changes.clear()
         self._landed.clear()
+        self._noted = [] if self.recent.followed else None
 
     def put(self, op: Put) -> None:
         self._seen_at(op).now = op.value
@@ -90,8 +97,12 @@ class StateWrites:
 
     def land(self, headers: dict[str, str]) -> None:
         """The Txn has passed: one version and one change row per key that differs now."""
-        moves = self._moves
+        moves, noted = self._moves, self._noted
         catalog = moves.catalog
+        if not self._landed:
+            self._begun = catalog.counters.version
+        if noted is not None:
+            headers = dict(headers)
         for (namespace, key), written in self.written.items():
             old, new = written.old, written.now
             if old == new:
@@ -102,8 +113,9 @@ class StateWrites:
             if old is None or new is None:
                 catalog.count_key(moves.txn, namespace, 1 if old is None else -1)
             if namespace[0] != "$":
-                change = ChangeRow(namespace, key, old, new, headers)
-                self.changes.append((u64.pack(version), encode(change)))
+                self.changes.append((u64.pack(version), encode((namespace, key, old, new, headers))))
+                if noted is not None:
+                    noted.append(Change(version, _text(namespace), _text(key), old, new, headers))
         self.written.clear()
 
     def flush(self) -> None:
@@ -117,6 +129,12 @@ class StateWrites:
                 rows.append((row_key, pack(version, updated_ms) + value))
         if rows:
             txn.cursor(table).putmulti(rows)
+
+    def committed(self) -> None:
+        """The group is durable."""
+        if self._landed and self._noted is not None:
+            size = sum(len(row) for _, row in self.changes)
+            self.recent.add(self._begun, self._moves.catalog.counters.version, self._noted, size)
 
     def drop(self) -> None:
         """The Txn was refused."""

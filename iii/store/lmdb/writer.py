@@ -230,6 +230,7 @@ class Writer:
         finally:
             self._holder.leave()
         self._commits, group.committed = number, True
+        self.applier.state.committed()
         meter = self.meter
         meter.groups += 1
         meter.items += len(items)
