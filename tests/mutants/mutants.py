@@ -336,6 +336,13 @@ ALL: dict[str, Mutant] = {
         "if False:",
         f"{COMMITS}18_equal_bytes_are_no_change_but_the_version_is_still_compared[lmdb]",
     ),
+    "the_changes_of_others_are_missed": _mutant(
+        "who follows gets its own process's changes alone where another committed in between",
+        f"{LMDB}.recent:Recent.since",
+        "run[-1].end != version or ",
+        "",
+        "tests/lmdb/test_recent_changes.py::test_a_change_of_another_process_in_between_is_not_missed",
+    ),
     # -- the proof itself
     "verify_sees_nothing": _mutant(
         "verify finds every table in order",
