@@ -183,7 +183,7 @@ class Engine:
         threads = Threads(self._bindings.values())
         stack.callback(threads.close)
         stack.callback(Watchdog().stop)
-        self._outbox = Outbox(self.store.limits, self._inputs, self._unserved().notice)
+        self._outbox = Outbox(self._inputs, self._unserved().notice)
         keeps = self.config.history.keep > 0
         captures = logging.getLevelNamesMapping()[self.config.log.level.upper()] if keeps else None
         runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)

@@ -232,11 +232,25 @@ Op: TypeAlias = (
 )
 
 
+class Checked(Struct, frozen=True, gc=False):
+    """What of a Txn is known to be within the limits of its store: its first `ops`, `size` bytes in all."""
+
+    ops: int
+    size: int
+
+
+UNCHECKED = Checked(0, 0)
+
+
 class Txn(Struct, frozen=True):
     """What one handler (or tool) wants written, in order. Empty is legal and commits nothing."""
 
     ops: tuple[Op, ...] | list[Op]
     headers: dict[str, str] = {}  # stamped on each change (traceparent, iii-depth): triggers inherit it
+    checked: Checked = UNCHECKED  # by the draft it comes from; nothing else may say so
+
+
+NO_EFFECTS = Txn(())
 
 
 # ------------------------------------------------------------------------------------------- answers

@@ -54,7 +54,7 @@ def enqueue(
     value, config = json_value(data), load(config_file)
 
     async def send(store: Store) -> list[int]:
-        op = Outbox(store.limits, _schemas(config)).op(
+        op = Outbox(_schemas(config)).op(
             topic,
             value,
             trace.new_headers(),

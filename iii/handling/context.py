@@ -20,7 +20,7 @@ from iii.errors import IIIError, UndeclaredTopic
 from iii.handling.draft import Draft
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.state import State
-from iii.model import Committed, Enqueue, Hold, Message, Op, Txn
+from iii.model import NO_EFFECTS, Committed, Enqueue, Hold, Message, Op, Txn
 from iii.observe.capture import CapturedLines, NamedEffects
 from iii.observe.logs import StepLogger
 from iii.observe.meters import Figures
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Runtime", "StartedBy"]
 
-Recorded: TypeAlias = Callable[[list[Op]], Sequence[Op]]
+Recorded: TypeAlias = Callable[[Sequence[Op]], Sequence[Op]]
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NOTHING = Committed(0, [])
 
@@ -161,10 +161,9 @@ class Context(Struct, eq=False):
                 file=self._step.file,
                 field="enqueues",
             )
-        self._runtime.outbox.check(op)
+        self.draft.enqueue(op)
         if self._step.enqueues is None:
             self._runtime.outbox.notice(op.topic)
-        self.draft.enqueue(op)
 
     async def flush(self) -> None:
         """Commit what is buffered so far, at least once: progress that others must see before the end.
@@ -175,7 +174,7 @@ class Context(Struct, eq=False):
         while self._flight is not None:
             await asyncio.shield(self._flight)
         self.draft.check_open()
-        if ops := self.draft.take():
+        if ops := self.draft.take().ops:
             await self.commit_apart(ops)
 
     # ------------------------------------------------------------------- what runs a handler uses
@@ -208,7 +207,7 @@ class Context(Struct, eq=False):
     def _told_trace_id(self) -> str:
         return self.trace.trace_id
 
-    def end(self, *, enqueues: bool = True) -> list[Op]:
+    def end(self, *, enqueues: bool = True) -> Txn:
         """Take what is buffered, with or without the enqueues. Later use raises HandlerEnded.
 
         Lets go of what refers back to this context, so that its memory is free at once: left to the garbage
@@ -218,7 +217,7 @@ class Context(Struct, eq=False):
         self._state = self._logger = None
         draft = self._draft
         if draft is None:
-            return []
+            return NO_EFFECTS
         draft.ended = True
         return draft.take(enqueues=enqueues)
 
@@ -239,8 +238,8 @@ class Context(Struct, eq=False):
     def last_txn(self, recorded: Recorded) -> Txn:
         """End the context; what is buffered, for the caller to commit. No flush may be under way. recorded:
         what to commit besides, given what was buffered."""
-        buffered = self.end()
-        return Txn((*buffered, *recorded(buffered)), self.trace_headers)
+        effects = self.end()
+        return Txn((*effects.ops, *recorded(effects.ops)), self.trace_headers, effects.checked)
 
     async def settle(self, *ops: Op, keep_open: bool = False, recorded: Recorded | None = None) -> Committed:
         """Commit what is buffered together with `ops` and end the context; no ops at all, no commit.
@@ -252,7 +251,7 @@ class Context(Struct, eq=False):
             if not keep_open:
                 self.draft.ended = True
             await self.landed()
-        buffered = self.draft.take() if keep_open else self.end()
+        buffered = (self.draft.take() if keep_open else self.end()).ops
         if not buffered and not ops:
             return NOTHING
         headers = self.trace_headers if buffered else {}
@@ -269,14 +268,13 @@ class Context(Struct, eq=False):
         else:
             self.end()
 
-    async def commit_apart(self, ops: list[Op]) -> None:
+    async def commit_apart(self, ops: Iterable[Op]) -> None:
         """Commit `ops` now, apart from what is buffered, provided the attempt still holds its lease."""
         while self._flight is not None:
             await self.landed()
             self.draft.check_open()
-        if self._message is not None:
-            ops.append(Hold(self._message.lease))
-        self._flight = asyncio.ensure_future(self._commit(Txn(ops, self.trace_headers)))
+        held = () if self._message is None else (Hold(self._message.lease),)
+        self._flight = asyncio.ensure_future(self._commit(Txn((*ops, *held), self.trace_headers)))
         self._flight.add_done_callback(self._land)
         await asyncio.shield(self._flight)
 

@@ -7,16 +7,17 @@ buffer holds one write: what replaces a value drops what was to happen to it bef
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from iii.errors import Conflict, HandlerEnded, InputError, TooLarge
 from iii.formats import codec
 from iii.formats.merge import encode_patch, evaluate, merged
-from iii.model import Delete, Enqueue, Entry, Merge, Op, Put
+from iii.model import Checked, Delete, Enqueue, Entry, Merge, Op, Put, Txn
 from iii.store.contract import Store
 from iii.store.limits import check_op, check_value
 
@@ -40,48 +41,57 @@ class StateEntry(Struct, frozen=True):
     updated_at: datetime | None
 
 
-class _Write:
-    """What is to happen to one key: a new value (None: delete it), or patches upon whatever is there."""
+class _Replaced:
+    """One key's new value, or that it is deleted. `size`: of its ops, as the store counts it."""
 
-    __slots__ = ("if_version", "patches", "seen", "size", "value")
+    __slots__ = ("ops", "size")
 
-    def __init__(self, value: bytes | None, if_version: int | None) -> None:
-        self.value, self.if_version = value, if_version
-        self.patches: list[bytes] = []
-        self.seen: tuple[int, bytes] | None = None  # (version of the base, value after the patches)
-        self.size = len(value or b"")
+    def __init__(self, op: Put | Delete, size: int) -> None:
+        self.ops, self.size = (op,), size
 
     def over(self, entry: Entry | None) -> bytes | None:
         """The value as the handler sees it, `entry` being what is committed."""
-        if not self.patches:
-            return self.value
-        version = entry.version if entry else 0
-        if self.seen is None or self.seen[0] != version:
-            value = entry.value if entry else None
-            for patch in self.patches:
-                value = evaluate(value, patch)
-            assert value is not None
-            self.seen = version, value
-        return self.seen[1]
+        op = self.ops[0]
+        return op.value if type(op) is Put else None
 
-    def ops(self, namespace: str, key: str) -> Iterable[Op]:
-        if self.patches:
-            return (Merge(namespace, key, patch) for patch in self.patches)
-        if self.value is None:
-            return (Delete(namespace, key, self.if_version),)
-        return (Put(namespace, key, self.value, self.if_version),)
+
+class _Patched:
+    """As _Replaced: patches upon whatever is there."""
+
+    __slots__ = ("_seen", "ops", "size")
+
+    def __init__(self) -> None:
+        self.ops: list[Merge] = []
+        self.size = 0
+        self._seen: tuple[int, bytes] | None = None  # (version of the base, value after the patches)
+
+    def over(self, entry: Entry | None) -> bytes | None:
+        version = entry.version if entry else 0
+        if self._seen is None or self._seen[0] != version:
+            value = entry.value if entry else None
+            for op in self.ops:
+                value = evaluate(value, op.patch)
+            assert value is not None
+            self._seen = version, value
+        return self._seen[1]
+
+    def add(self, op: Merge, size: int, entry: Entry | None, value: bytes) -> None:
+        """One patch more; `value` is what follows from it, upon `entry`."""
+        self.ops.append(op)
+        self.size += size
+        self._seen = entry.version if entry is not None else 0, value
 
 
 class Draft:
     """The buffered Txn of one attempt. `ended` is set when the attempt settles: later use raises."""
 
-    __slots__ = ("_bytes", "_enqueues", "_limits", "_ops", "_store", "_writes", "ended")
+    __slots__ = ("_bytes", "_enqueues", "_limits", "_ops", "_sent_bytes", "_store", "_writes", "ended")
 
     def __init__(self, store: Store, *, ended: bool = False) -> None:
         self._store, self._limits = store, store.limits
-        self._writes: dict[_Key, _Write] = {}
+        self._writes: dict[_Key, _Replaced | _Patched] = {}
         self._enqueues: list[Enqueue] = []
-        self._ops = self._bytes = 0
+        self._ops = self._bytes = self._sent_bytes = 0  # _sent_bytes: the enqueues' part of _bytes
         self.ended = ended
 
     # ------------------------------------------------------------------------------------- reading
@@ -161,53 +171,57 @@ class Draft:
 
     def set(self, namespace: str, key: str, value: object, if_version: int | None) -> None:
         self.check_open()
-        encoded = codec.encode(value)
-        self._check(Put(namespace, key, encoded, if_version))
-        self._replace(namespace, key, encoded, if_version)
+        op = Put(namespace, key, codec.encode(value), if_version)
+        self._replace(op, self._check(op))
 
     def delete(self, namespace: str, key: str, if_version: int | None) -> bool:
         self.check_open()
-        self._check(Delete(namespace, key, if_version))
+        op = Delete(namespace, key, if_version)
+        size = self._check(op)
         there = self._read(namespace, key)[0] is not None
-        self._replace(namespace, key, None, if_version)
+        self._replace(op, size)
         return there
 
     def update(self, namespace: str, key: str, patch: object) -> Any:
         self.check_open()
         encoded = codec.encode(patch) if isinstance(patch, dict) else encode_patch(_plain(patch))
-        self._check(Merge(namespace, key, encoded))
+        op = Merge(namespace, key, encoded)
+        size = self._check(op)
         entry = self._store.get(namespace, key)
         write = self._writes.get((namespace, key))
         before = write.over(entry) if write is not None else entry.value if entry is not None else None
         value, view = merged(before, encoded)
         check_value(value, self._limits)
-        if write is not None and not write.patches:
-            self._replace(namespace, key, value, None)
-        else:
-            self._grow(1, len(encoded))
-            write = self._writes.setdefault((namespace, key), _Write(None, None))
-            write.patches.append(encoded)
-            write.size += len(encoded)
-            write.seen = entry.version if entry is not None else 0, value
+        if isinstance(write, _Replaced):
+            self._replace(Put(namespace, key, value), size - len(encoded) + len(value))
+            return view
+        self._grow(1, size)
+        if write is None:
+            write = self._writes[namespace, key] = _Patched()
+        write.add(op, size, entry, value)
         return view
 
     def enqueue(self, op: Enqueue) -> None:
+        """InputError or TooLarge where the commit would refuse it."""
         self.check_open()
-        self._grow(1, len(op.payload) + 256)
+        size = check_op(op, self._limits)
+        self._grow(1, size)
+        self._sent_bytes += size
         self._enqueues.append(op)
 
-    def _replace(self, namespace: str, key: str, value: bytes | None, if_version: int | None) -> None:
-        earlier = self._writes.get((namespace, key))
-        if if_version is not None:
-            self._check_version(namespace, key, if_version)
-        elif earlier is not None:
-            if_version = earlier.if_version
-        size = len(value or b"")
+    def _replace(self, op: Put | Delete, size: int) -> None:
+        """What replaces a write that has an `if_version`, and says none itself, has it too."""
+        at = op.namespace, op.key
+        earlier = self._writes.get(at)
+        if op.if_version is not None:
+            self._check_version(op.namespace, op.key, op.if_version)
         if earlier is None:
-            self._grow(1, size + len(key))
+            self._grow(1, size)
         else:
-            self._grow(min(0, 1 - len(earlier.patches)), size - earlier.size)
-        self._writes[namespace, key] = _Write(value, if_version)
+            self._grow(1 - len(earlier.ops), size - earlier.size)
+            if op.if_version is None and type(earlier) is _Replaced:
+                op = replace(op, if_version=earlier.ops[0].if_version)
+        self._writes[at] = _Replaced(op, size)
 
     def _check_version(self, namespace: str, key: str, if_version: int) -> None:
         entry = self._store.get(namespace, key)
@@ -216,10 +230,10 @@ class Draft:
             found = f"is at version {version}" if entry is not None else "does not exist"
             raise Conflict(f"{namespace}/{key} {found}, if_version says {if_version}: read it again")
 
-    def _check(self, op: Put | Merge | Delete) -> None:
+    def _check(self, op: Put | Merge | Delete) -> int:
         if op.namespace.startswith("$"):
             raise InputError(f"bad namespace {op.namespace!r}: names that begin with $ are the engine's own")
-        check_op(op, self._limits)
+        return check_op(op, self._limits)
 
     def _grow(self, ops: int, size: int) -> None:
         """Count what is buffered; TooLarge, with nothing changed, beyond what one Txn holds."""
@@ -246,19 +260,22 @@ class Draft:
         """How many enqueues are buffered."""
         return len(self._enqueues)
 
-    def take(self, *, enqueues: bool = True) -> list[Op]:
+    def take(self, *, enqueues: bool = True) -> Txn:
         """What is buffered, with or without the enqueues; the buffer is empty then."""
         ops: list[Op] = []
+        size = self._bytes
         if self._writes:
-            for (namespace, key), write in self._writes.items():
-                ops.extend(write.ops(namespace, key))
+            for write in self._writes.values():
+                ops += write.ops
             self._writes = {}
         if self._enqueues:
             if enqueues:
-                ops.extend(self._enqueues)
+                ops += self._enqueues
+            else:
+                size -= self._sent_bytes
             self._enqueues = []
-        self._ops = self._bytes = 0
-        return ops
+        self._ops = self._bytes = self._sent_bytes = 0
+        return Txn(ops, checked=Checked(len(ops), size))
 
     def check_open(self) -> None:
         if self.ended:

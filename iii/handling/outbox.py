@@ -13,8 +13,6 @@ from iii.formats import codec
 from iii.formats.units import duration_ms, nearest, shown
 from iii.model import PRIORITIES, Enqueue, Unique
 from iii.schema import Validator
-from iii.store.contract import Limits
-from iii.store.limits import check_op
 
 __all__ = ["UNIQUE_TTL_MS", "Delay", "Outbox", "Priority", "UniqueKey", "priority_of"]
 
@@ -37,11 +35,10 @@ class Outbox:
 
     def __init__(
         self,
-        limits: Limits,
         inputs: Mapping[str, tuple[tuple[str, Validator], ...]],
         notice: Callable[[str], object] = lambda topic: None,
     ) -> None:
-        self._limits, self._inputs, self.notice = limits, inputs, notice
+        self._inputs, self.notice = inputs, notice
 
     def op(
         self,
@@ -82,10 +79,6 @@ class Outbox:
         for step, validator in self._inputs.get(topic, ()):
             _validate(topic, step, validator, payload)
         return op
-
-    def check(self, op: Enqueue) -> None:
-        """InputError or TooLarge where the commit would refuse `op`, told to who only buffers it."""
-        check_op(op, self._limits)
 
 
 def priority_of(priority: object) -> int:

@@ -63,8 +63,8 @@ class OutsideState:
     async def _commit(self, write: Callable[[Draft], T]) -> T:
         draft = Draft(self._store)
         result = write(draft)
-        if ops := draft.take():
-            await self._store.commit(Txn(ops, self._sampler.root_headers()))
+        if (effects := draft.take()).ops:
+            await self._store.commit(Txn(effects.ops, self._sampler.root_headers(), effects.checked))
         return result
 
 

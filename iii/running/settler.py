@@ -20,7 +20,7 @@ from iii.errors import (
     StoreDamaged,
     StoreFull,
 )
-from iii.model import Ack, Enqueue, Message, Op, Record, Release, Retry, Txn
+from iii.model import NO_EFFECTS, Ack, Enqueue, Message, Op, Record, Release, Retry, Txn
 from iii.running.attempt import Attempt
 from iii.running.recording import Recorder
 from iii.running.retry import DONE, ERROR_CHARS_MAX, Cancelled, Failed, Outcome, Snoozed, settle
@@ -47,9 +47,10 @@ class Settler:
         meter = attempt.binding.meter
         meter.run.add(seconds)
         meter.wait.add(attempt.wait_ms / 1000)
-        ops = attempt.ctx.end(enqueues=True) if outcome is DONE else self._kept(attempt)
-        if ops:
-            attempt.txn = Txn((*ops, *self._settlement(attempt, ops)), attempt.ctx.trace_headers)
+        effects = attempt.ctx.end() if outcome is DONE else self._kept(attempt)
+        if ops := effects.ops:
+            settlement = self._settlement(attempt, ops)
+            attempt.txn = Txn((*ops, *settlement), attempt.ctx.trace_headers, effects.checked)
         elif outcome is DONE and not (self._recorder.keeps and is_sampled(message.headers)):
             attempt.txn = Txn((Ack(message.lease),))
         else:
@@ -182,15 +183,15 @@ class Settler:
 
     # --------------------------------------------------------------------------- what is committed
 
-    def _kept(self, attempt: Attempt) -> list[Op]:
+    def _kept(self, attempt: Attempt) -> Txn:
         """The effects that commit although the handler did not just return."""
         ctx, outcome, on_error = attempt.ctx, attempt.outcome, attempt.binding.step.on_error
         if not isinstance(outcome, Failed) or on_error == "keep_all":
-            return ctx.end(enqueues=True)
+            return ctx.end()
         attempt.dropped = ctx.enqueued
         if on_error == "discard":
-            ctx.end(enqueues=True)
-            return []
+            ctx.end()
+            return NO_EFFECTS
         if dropped := attempt.dropped:
             ctx.logger.info("Enqueues of the failed attempt dropped", count=dropped)
         return ctx.end(enqueues=False)

@@ -57,11 +57,16 @@ _engine_topic = re.compile(r"\$[A-Za-z0-9._:/-]+").fullmatch
 
 
 def check(txn: Txn, limits: Limits) -> int:
-    """The bytes of `txn`; TooLarge or InputError unless every op of it and their sum is within `limits`."""
+    """The bytes of `txn`; TooLarge or InputError unless every op of it and their sum is within `limits`.
+
+    The ops of `txn.checked` are known to be."""
     if len(txn.ops) > limits.ops_max:
         raise TooLarge(f"{len(txn.ops)} ops in one Txn, at most {limits.ops_max}: commit in parts")
-    size = _headers(txn.headers) if txn.headers else 0
-    for op in txn.ops:
+    ops, checked = txn.ops, txn.checked
+    size = checked.size
+    if txn.headers:
+        size += _headers(txn.headers)
+    for op in ops[checked.ops :] if checked.ops else ops:
         size += _CHECKS[type(op)](op, limits)
     if size > limits.txn_bytes_max:
         _refuse_size(size, limits)

@@ -58,7 +58,7 @@ def ctx(store: OneByOne) -> Context:
     async def handler() -> None: ...
 
     work = step(handler, {"type": "http", "method": "POST", "path": "/work"})
-    return Context(Runtime(store, Outbox(store.limits, {})), work, StartedBy("http"), 0)
+    return Context(Runtime(store, Outbox({})), work, StartedBy("http"), 0)
 
 
 async def begin(call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

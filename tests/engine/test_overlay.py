@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from engine_kit import running, step
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from iii import Context, queue
 from iii.errors import BadMerge
 from iii.handling.context import Runtime, StartedBy
+from iii.handling.draft import Draft
 from iii.handling.outbox import Outbox
+from iii.model import Enqueue, Put, Txn
+from iii.store.limits import check
 from iii.store.memory import MemoryStore
 
 WORK = step(lambda: None, queue("in"))
@@ -92,7 +96,7 @@ def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
     async def check() -> None:
         store = MemoryStore()
         await store.open()
-        runtime = Runtime(store, Outbox(store.limits, {}))
+        runtime = Runtime(store, Outbox({}))
         model: dict[tuple[str, str], Any] = {}
         for calls in (before, during):
             ctx = Context(runtime, WORK, StartedBy("http"), 0)
@@ -107,9 +111,53 @@ def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
     asyncio.run(check())
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.lists(CALLS, max_size=12), st.integers(0, 3), st.booleans())
+def test_a_draft_tells_what_it_has_checked_to_the_byte(
+    calls: list[tuple[Any, ...]], sent: int, enqueues: bool
+) -> None:
+    async def check_draft() -> None:
+        store = MemoryStore()
+        await store.open()
+        draft = Draft(store)
+        for call in calls:
+            match call:
+                case ("set", space, key, value):
+                    draft.set(space, key, value, None)
+                case ("delete", space, key, _):
+                    draft.delete(space, key, None)
+                case ("update", space, key, patch):
+                    with contextlib.suppress(BadMerge):
+                        draft.update(space, key, patch)
+        for n in range(sent):
+            draft.enqueue(Enqueue("in", b"x" * n, group="é", headers={"h": "1"}))
+        taken = draft.take(enqueues=enqueues)
+        assert taken.checked.ops == len(taken.ops)
+        assert taken.checked.size == check(Txn(taken.ops), store.limits)
+        assert draft.take().ops == []
+        await store.close()
+
+    asyncio.run(check_draft())
+
+
+async def test_a_write_keeps_the_condition_of_the_one_it_replaces() -> None:
+    async with running(WORK) as app:
+        draft = Draft(app.store)
+        draft.set("a", "set", 1, 0)
+        draft.set("a", "set", 2, None)
+        draft.set("a", "updated", {}, 0)
+        draft.update("a", "updated", {"n": 1})
+        draft.set("a", "free", 1, None)
+        assert draft.take().ops == [
+            Put("a", "set", b"2", 0),
+            Put("a", "updated", b'{"n":1}', 0),
+            Put("a", "free", b"1", None),
+        ]
+
+
 async def test_others_see_nothing_before_the_commit_and_a_dropped_context_leaves_nothing() -> None:
     async with running(WORK) as app:
-        runtime = Runtime(app.store, Outbox(app.store.limits, {}))
+        runtime = Runtime(app.store, Outbox({}))
         ctx = Context(runtime, WORK, StartedBy("http"), 0)
         await ctx.state.set("a", "b", 1)
         assert await app.value("a", "b") is None
@@ -134,7 +182,7 @@ async def test_merges_of_others_are_not_lost_under_ones_own() -> None:
 async def test_clearing_more_than_a_txn_holds_goes_in_chunks() -> None:
     async with running(WORK) as app:
         for start in range(0, 2_500, 500):
-            runtime = Runtime(app.store, Outbox(app.store.limits, {}))
+            runtime = Runtime(app.store, Outbox({}))
             filling = Context(runtime, WORK, StartedBy("http"), 0)
             for n in range(start, start + 500):
                 await filling.state.set("many", f"{n:05}", n)

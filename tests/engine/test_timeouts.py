@@ -138,7 +138,7 @@ class OneThread:
         self.invoker = Invoker(Timers(self.clock), threads, clock=self.clock)
         store = MemoryStore(self.clock)
         work = step(lambda: None, queue("in"))
-        self.ctx = Context(Runtime(store, Outbox(store.limits, {})), work, StartedBy("queue"), 0)
+        self.ctx = Context(Runtime(store, Outbox({})), work, StartedBy("queue"), 0)
         threads.submit(self.free.wait, 10)
 
     def call(self, function: Any) -> asyncio.Task[Any]:

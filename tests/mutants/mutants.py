@@ -120,14 +120,14 @@ ALL: dict[str, Mutant] = {
         "a failed attempt's state writes are dropped with its enqueues",
         "iii.running.settler:Settler._kept",
         "return ctx.end(enqueues=False)",
-        "return ctx.end(enqueues=False) and []",
+        "return ctx.end(enqueues=False) and NO_EFFECTS",
         f"{OUTCOMES}what_a_raising_attempt_keeps",
     ),
     "a_retry_keeps_the_enqueues": _mutant(
         "a failed attempt's enqueues are sent, and the retry sends them again",
         "iii.running.settler:Settler._kept",
         "return ctx.end(enqueues=False)",
-        "return ctx.end(enqueues=True)",
+        "return ctx.end()",
         f"{OUTCOMES}what_a_raising_attempt_keeps",
     ),
     "a_dead_letter_in_two_txns": _mutant(

@@ -10,6 +10,7 @@ from iii.errors import InputError, TooLarge
 from iii.model import (
     ARCHIVE,
     Ack,
+    Checked,
     DeadLetter,
     Delete,
     Discard,
@@ -92,6 +93,19 @@ def test_a_txn_has_so_many_ops_and_bytes() -> None:
         passes(*[row] * 5, headers={"h": ""})
     with pytest.raises(TooLarge, match="a Txn of"):
         passes(Retry(LEASE, 0, "e" * 10_001))
+
+
+def test_of_what_a_draft_has_checked_the_sum_counts_and_the_rest_is_checked() -> None:
+    good, bad = Put("n", "k", b"x"), Put("", "k", b"x")
+    assert check(Txn((bad, good), {"h": "12"}, Checked(1, 20)), LIMITS) == 20 + 3 + 3
+    with pytest.raises(InputError, match="namespace"):
+        check(Txn((good, bad), {}, Checked(1, 3)), LIMITS)
+    with pytest.raises(TooLarge, match="a Txn of 10001 bytes, at most 10000"):
+        check(Txn((good, good), {}, Checked(1, 9_998)), LIMITS)
+    with pytest.raises(TooLarge, match="6 ops in one Txn, at most 5"):
+        check(Txn([good] * 6, {}, Checked(6, 18)), LIMITS)
+    with pytest.raises(TooLarge, match="headers of"):
+        check(Txn((good,), {"h": "x" * HEADERS_BYTES_MAX}, Checked(1, 3)), LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ async def site(
     await store.open_session([*idempotency_policies(steps, config.idempotency_ttl_ms), *policies])
     timers = Timers(clock)
     with ThreadPoolExecutor(4) as threads:
-        runner = Runner(Runtime(store, Outbox(store.limits, {})), timers, Invoker(timers, threads))
+        runner = Runner(Runtime(store, Outbox({})), timers, Invoker(timers, threads))
         yield Site(Endpoint(runner, store, steps, config), store, clock)
     assert store.verify() == []
     timers.close()
