@@ -143,7 +143,8 @@ class Context(Struct, eq=False):
         delay: ms or "5s". group: one at a time, in order. unique: a key, or (key, ttl): an equal one still
         known is not enqueued again. UndeclaredTopic, ValidationError, InputError, TooLarge at the call.
         """
-        self.draft.check_open()
+        draft, declared = self.draft, self._step.enqueues
+        draft.check_open()
         op = self._runtime.outbox.op(
             topic,
             data,
@@ -154,15 +155,15 @@ class Context(Struct, eq=False):
             unique=unique,
             headers=headers,
         )
-        if self._step.enqueues is not None and op.topic not in self._step.enqueues:
+        if declared is not None and op.topic not in declared:
             raise UndeclaredTopic(
                 f"{self._step.name} enqueues {op.topic!r}, which its config's enqueues does not name: "
-                f"{', '.join(sorted(self._step.enqueues)) or 'none'}",
+                f"{', '.join(sorted(declared)) or 'none'}",
                 file=self._step.file,
                 field="enqueues",
             )
-        self.draft.enqueue(op)
-        if self._step.enqueues is None:
+        draft.enqueue(op)
+        if declared is None:
             self._runtime.outbox.notice(op.topic)
 
     async def flush(self) -> None:
@@ -213,9 +214,9 @@ class Context(Struct, eq=False):
         Lets go of what refers back to this context, so that its memory is free at once: left to the garbage
         collector, thousands of ended contexts push those that run out of the processor's caches.
         """
-        self._ended = True
-        self._state = self._logger = None
         draft = self._draft
+        self._ended = True
+        self._draft = self._state = self._logger = None
         if draft is None:
             return NO_EFFECTS
         draft.ended = True
@@ -235,17 +236,12 @@ class Context(Struct, eq=False):
             self._trace_headers = self.trace.headers()
         return self._trace_headers
 
-    def last_txn(self, recorded: Recorded) -> Txn:
-        """End the context; what is buffered, for the caller to commit. No flush may be under way. recorded:
-        what to commit besides, given what was buffered."""
-        effects = self.end()
-        return Txn((*effects.ops, *recorded(effects.ops)), self.trace_headers, effects.checked)
-
     async def settle(self, *ops: Op, keep_open: bool = False, recorded: Recorded | None = None) -> Committed:
         """Commit what is buffered together with `ops` and end the context; no ops at all, no commit.
 
         A Refusal goes to the caller; nothing was written then. keep_open: the context stays usable (a
-        streamed body), `drop()` ends it; what is written later needs `flush()`. recorded: as in `last_txn`.
+        streamed body), `drop()` ends it; what is written later needs `flush()`. recorded: what to commit
+        besides, given what was buffered.
         """
         if self._flight is not None:
             if not keep_open:

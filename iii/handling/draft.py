@@ -203,7 +203,8 @@ class Draft:
 
     def enqueue(self, op: Enqueue) -> None:
         """InputError or TooLarge where the commit would refuse it."""
-        self.check_open()
+        if self.ended:
+            self.check_open()
         size = check_op(op, self._limits)
         self._grow(1, size)
         self._sent_bytes += size

@@ -261,7 +261,9 @@ class Exchange(Struct, eq=False):
     def _post(self, response: Response) -> Coroutine[Any, Any, Answer] | None:
         """As `_commit`, but this takes the outcome itself. A coroutine where the store has no room yet."""
         sent = self._encode(response)
-        txn = self._ctx.last_txn(lambda buffered: self._recorded(buffered, sent.status))
+        effects = self._ctx.end()
+        records = self._recorded(effects.ops, sent.status)
+        txn = Txn((*effects.ops, *records), self._ctx.trace_headers, effects.checked)
         self._posted = sent, txn
         try:
             self._means.store.post(txn, self)
