@@ -88,7 +88,7 @@ class Context(Struct, eq=False):
     span: RunSpan | None = None  # where runs are exported as spans
     _draft: Draft | None = None
     _ended: bool = False
-    _flight: asyncio.Future[Committed] | None = None
+    flight: asyncio.Future[Committed] | None = None  # the flush under way
     _trace_headers: dict[str, str] | None = None
     _state: State | None = None
     _logger: StepLogger | None = None
@@ -172,8 +172,8 @@ class Context(Struct, eq=False):
         Returns when all that was written before the call is durable, whichever flush took it along; raises
         when one of them is refused.
         """
-        while self._flight is not None:
-            await asyncio.shield(self._flight)
+        while self.flight is not None:
+            await asyncio.shield(self.flight)
         self.draft.check_open()
         if ops := self.draft.take().ops:
             await self.commit_apart(ops)
@@ -203,7 +203,7 @@ class Context(Struct, eq=False):
     @property
     def has_effects(self) -> bool:
         """Whether `settle` has something to commit, or a flush to wait for."""
-        return self._flight is not None or (self._draft is not None and self._draft.buffered)
+        return self.flight is not None or (self._draft is not None and self._draft.buffered)
 
     def _told_trace_id(self) -> str:
         return self.trace.trace_id
@@ -243,7 +243,7 @@ class Context(Struct, eq=False):
         streamed body), `drop()` ends it; what is written later needs `flush()`. recorded: what to commit
         besides, given what was buffered.
         """
-        if self._flight is not None:
+        if self.flight is not None:
             if not keep_open:
                 self.draft.ended = True
             await self.landed()
@@ -266,27 +266,22 @@ class Context(Struct, eq=False):
 
     async def commit_apart(self, ops: Iterable[Op]) -> None:
         """Commit `ops` now, apart from what is buffered, provided the attempt still holds its lease."""
-        while self._flight is not None:
+        while self.flight is not None:
             await self.landed()
             self.draft.check_open()
         held = () if self._message is None else (Hold(self._message.lease),)
-        self._flight = asyncio.ensure_future(self._commit(Txn((*ops, *held), self.trace_headers)))
-        self._flight.add_done_callback(self._land)
-        await asyncio.shield(self._flight)
-
-    @property
-    def flying(self) -> bool:
-        """Whether a flush is under way."""
-        return self._flight is not None
+        self.flight = asyncio.ensure_future(self._commit(Txn((*ops, *held), self.trace_headers)))
+        self.flight.add_done_callback(self._land)
+        await asyncio.shield(self.flight)
 
     async def landed(self) -> None:
         """Wait until no flush is under way any more; a refusal is for whoever flushed."""
-        while self._flight is not None:
-            await asyncio.wait((self._flight,))
+        while self.flight is not None:
+            await asyncio.wait((self.flight,))
 
     def _land(self, flight: asyncio.Future[Committed]) -> None:
-        if self._flight is flight:
-            self._flight = None
+        if self.flight is flight:
+            self.flight = None
         if not flight.cancelled():
             flight.exception()  # seen, although a cancelled handler no longer waits for it
 

@@ -29,19 +29,19 @@ class State:
 
     async def get(self, namespace: str, key: str, default: Any = None) -> Any:
         """The value, or `default` where there is none."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         return self._draft.get(namespace, key, default)
 
     async def entry(self, namespace: str, key: str) -> StateEntry | None:
         """The value with its version (for `if_version`) and time; None where there is none."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         return self._draft.entry(namespace, key)
 
     async def set(self, namespace: str, key: str, value: object, *, if_version: int | None = None) -> None:
         """Write a value. if_version: Conflict unless the committed value has it (0: there is none)."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         self._draft.set(namespace, key, value, if_version)
 
@@ -51,13 +51,13 @@ class State:
         Evaluated again at commit, so that it never conflicts; returns this handler's view, which is
         therefore no sequence number. BadMerge where the value is of another type.
         """
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         return self._draft.update(namespace, key, patch)
 
     async def delete(self, namespace: str, key: str, *, if_version: int | None = None) -> bool:
         """Delete a value; whether there was one."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         return self._draft.delete(namespace, key, if_version)
 
@@ -65,7 +65,7 @@ class State:
         self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
     ) -> list[Any]:
         """The values in key order. Without limit= all, TooLarge beyond 10,000."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         return [entry.value for entry in self._draft.entries(namespace, prefix, after, limit)]
 
@@ -73,19 +73,19 @@ class State:
         self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
     ) -> builtins.list[tuple[str, Any]]:
         """The (key, value) pairs in key order; as `list`. Next page: after=the last key."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         return [(entry.key, entry.value) for entry in self._draft.entries(namespace, prefix, after, limit)]
 
     async def namespaces(self) -> builtins.list[str]:
         """The namespaces that hold something."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         return self._draft.namespaces()
 
     async def clear(self, namespace: str, *, prefix: str = "") -> int:
         """Delete all keys (of a prefix); how many. Beyond 1,000 it commits at once, in chunks."""
-        if self._ctx.flying:
+        if self._ctx.flight is not None:
             await self._ctx.landed()
         count = 0
         while (

@@ -103,8 +103,6 @@ class Invoker:
             if deadline.passed():
                 raise Late from error
             raise
-        finally:
-            deadline.stop()
         if deadline.passed():  # it caught the cancellation and returned all the same
             raise Late
         return value
@@ -210,16 +208,11 @@ class _Deadline:
     ) -> None:
         self._timers, self._waiting, self._cancels = timers, waiting, 0
         self._task = asyncio.current_task(loop)  # to ask for the running loop is a system call
-        self._handle: int | None = timers.after(timeout_ms, self._cancel)
-
-    def stop(self) -> None:
-        if self._handle is not None:
-            self._timers.cancel(self._handle)
-            self._handle = None
+        self._handle = timers.after(timeout_ms, self._cancel)
 
     def passed(self) -> bool:
-        """Whether it was this deadline alone that ended the work; takes its cancellations back."""
-        self.stop()
+        """Stop it. Whether it was this deadline alone that ended the work; takes its cancellations back."""
+        self._timers.cancel(self._handle)
         cancels, self._cancels = self._cancels, 0
         if not cancels or self._task is None:
             return False

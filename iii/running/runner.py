@@ -30,7 +30,8 @@ from iii.trace import Trace
 
 __all__ = ["Runner"]
 
-_Rest: TypeAlias = "CoroutineType[Any, Any, Outcome]"
+_Rest: TypeAlias = "CoroutineType[Any, Any, Any]"
+"""What returns what the handler does."""
 _OUR_MODULES = frozenset(
     {"iii.running.runner", "iii.running.invoke", "iii.running.tracing", "iii_core.coroutines"}
 )
@@ -119,44 +120,33 @@ class Runner:
             value = self._invoker.begin(step.handler, (content, ctx)[: step.arity], ctx)
         except BaseException as error:
             return self._failure(error, attempt)
-        if isinstance(value, Waiting):
-            return cast(_Rest, self._finished(attempt, value))
+        if type(value) is Waiting:
+            return cast(_Rest, self._invoker.finish(value, attempt.binding.rules.timeout_ms))
         return DONE if value is None else _outcome(value)
 
-    async def _called(self, attempt: Attempt, start: Start, content: Any) -> Outcome:
-        """A handler behind a condition, or in a thread."""
+    async def _called(self, attempt: Attempt, start: Start, content: Any) -> Any:
+        """What a handler behind a condition, or in a thread, returns."""
         step, ctx, timeout_ms = attempt.binding.step, attempt.ctx, attempt.binding.rules.timeout_ms
-        try:
-            if start.condition is not None:
-                wanted = await self._invoker.call(start.condition, ctx, (content, ctx), timeout_ms)
-                if not wanted:
-                    return DONE
-            args = (content, ctx)[: step.arity]
-            value = await self._invoker.invoke(step.handler, step.is_async, args, ctx, timeout_ms)
-        except (StillRunning, GeneratorExit):
-            raise
-        except BaseException as error:
-            return self._failure(error, attempt)
-        return _outcome(value)
+        if start.condition is not None:
+            wanted = await self._invoker.call(start.condition, ctx, (content, ctx), timeout_ms)
+            if not wanted:
+                return None
+        args = (content, ctx)[: step.arity]
+        return await self._invoker.invoke(step.handler, step.is_async, args, ctx, timeout_ms)
 
-    async def _finished(self, attempt: Attempt, waiting: Waiting) -> Outcome:
-        try:
-            value = await self._invoker.finish(waiting, attempt.binding.rules.timeout_ms)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            return self._failure(error, attempt)
-        return _outcome(value)
-
-    async def _rest(self, attempt: Attempt, handler: Coroutine[Any, Any, Outcome]) -> None:
+    async def _rest(self, attempt: Attempt, handler: _Rest) -> None:
         """See an attempt through whose handler waits. CancelledError: the slot itself was cancelled."""
         ctx, thread = attempt.ctx, None
         try:
             try:
-                outcome = await handler
+                outcome = _outcome(await handler)
             except StillRunning as late:
                 outcome, thread = Failed(_timed_out(attempt.binding)), late.thread
-            if ctx.flying:
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                outcome = self._failure(error, attempt)
+            if ctx.flight is not None:
                 ctx.draft.ended = True  # or a task the handler left behind could flush on and on
                 await ctx.landed()
         except asyncio.CancelledError:
