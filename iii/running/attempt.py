@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import Struct
+
 from iii.handling.context import Context
-from iii.model import Committed, Message, Txn
+from iii.model import NO_EFFECTS, Committed, Message, Txn
 from iii.running.bindings import Binding
 from iii.running.retry import DONE, Outcome
 
@@ -25,33 +27,21 @@ class Settles(Protocol):
     def refused(self, attempt: Attempt, error: Exception) -> None: ...
 
 
-class Attempt:
+class Attempt(Struct, eq=False):
     """`over()` is called once: nothing of this attempt is left to do. `began`: perf_counter(); `seconds`:
     from then to the outcome. `dropped`: enqueues of a failed attempt."""
 
-    __slots__ = (
-        "_over", "_settler", "began", "binding", "ctx", "dropped", "message", "outcome", "seconds",
-        "traceback", "txn",
-    )  # fmt: skip
-
-    txn: Txn
-    seconds: float
-
-    def __init__(
-        self,
-        message: Message,
-        binding: Binding,
-        ctx: Context,
-        began: float,
-        settler: Settles,
-        over: Callable[[], object],
-    ) -> None:
-        self.message, self.binding, self.ctx, self.began = message, binding, ctx, began
-        self.outcome: Outcome = DONE
-        self.traceback = ""
-        self.dropped = 0
-        self._settler = settler
-        self._over: Callable[[], object] | None = over
+    message: Message
+    binding: Binding
+    ctx: Context
+    began: float
+    _settler: Settles
+    _over: Callable[[], object] | None
+    outcome: Outcome = DONE
+    seconds: float = 0.0
+    txn: Txn = NO_EFFECTS
+    dropped: int = 0
+    traceback: str = ""
 
     @property
     def wait_ms(self) -> int:

@@ -23,7 +23,7 @@ from iii.errors import (
 from iii.model import NO_EFFECTS, Ack, Enqueue, Message, Op, Record, Release, Retry, Txn
 from iii.running.attempt import Attempt
 from iii.running.recording import Recorder
-from iii.running.retry import DONE, ERROR_CHARS_MAX, Cancelled, Failed, Outcome, Snoozed, settle
+from iii.running.retry import DONE, ERROR_CHARS_MAX, Cancelled, Done, Failed, Outcome, Snoozed, settle
 from iii.running.timers import Timers
 from iii.store.contract import Store
 from iii.store.patience import may_land, patiently
@@ -48,13 +48,14 @@ class Settler:
         meter.run.add(seconds)
         meter.wait.add(attempt.wait_ms / 1000)
         effects = attempt.ctx.end() if outcome is DONE else self._kept(attempt)
-        if ops := effects.ops:
-            settlement = self._settlement(attempt, ops)
-            attempt.txn = Txn((*ops, *settlement), attempt.ctx.trace_headers, effects.checked)
-        elif outcome is DONE and not (self._recorder.keeps and is_sampled(message.headers)):
-            attempt.txn = Txn((Ack(message.lease),))
+        if outcome is DONE and not (self._recorder.keeps and is_sampled(message.headers)):
+            settlement: tuple[Op, ...] = (Ack(message.lease),)
         else:
-            attempt.txn = Txn(self._settlement(attempt, ()))
+            settlement = self._settlement(attempt, effects.ops)
+        if effects.ops:
+            attempt.txn = Txn((*effects.ops, *settlement), attempt.ctx.trace_headers, effects.checked)
+        else:
+            attempt.txn = Txn(settlement)
         try:
             self._store.post(attempt.txn, attempt)
         except Exception as error:
@@ -82,6 +83,8 @@ class Settler:
     def _count(self, attempt: Attempt) -> None:
         meter = attempt.binding.meter
         match attempt.outcome:
+            case Done():
+                meter.done += 1
             case Failed():
                 meter.failed += 1
                 meter.retried += any(isinstance(op, Retry) for op in attempt.txn.ops)
@@ -89,8 +92,6 @@ class Settler:
                 meter.snoozed += 1
             case Cancelled():
                 meter.cancelled += 1
-            case _:
-                meter.done += 1
 
     def refused(self, attempt: Attempt, error: Exception) -> None:
         """The store did not take its Txn at once."""
