@@ -99,7 +99,7 @@ class Context(Struct, eq=False):
     def state(self) -> State:
         """Reads and buffered writes of the durable state."""
         if self._state is None:
-            self._state = State(self)
+            self._state = State(self, self.draft)
         return self._state
 
     @property

@@ -8,7 +8,9 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any
 
-from iii.handling.draft import StateEntry
+from msgspec import Struct
+
+from iii.handling.draft import Draft, StateEntry
 from iii.model import Delete
 
 if TYPE_CHECKING:
@@ -19,13 +21,11 @@ __all__ = ["State"]
 CLEAR_ATOMIC_MAX = 1_000
 
 
-class State:
+class State(Struct, eq=False):
     """`ctx.state`: own writes show at once, others' as soon as they are committed."""
 
-    __slots__ = ("_ctx", "_draft")
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx, self._draft = ctx, ctx.draft
+    _ctx: Context
+    _draft: Draft
 
     async def get(self, namespace: str, key: str, default: Any = None) -> Any:
         """The value, or `default` where there is none."""

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
+from msgspec import Struct
+
 from iii.observe.capture import CapturedLines
 from iii.observe.redaction import Redaction, to_json
 
@@ -25,20 +27,16 @@ _COLOURS = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRI
 _PLAIN = "\x1b[0m"
 
 
-class StepLogger:
+class StepLogger(Struct, frozen=True, eq=False):
     """`ctx.logger`: a message and its fields, as a mapping or as keywords. Costs nothing when not wanted.
 
     trace_id: tells it; asked when the first line is shown. captured: takes each line too, for the run's
     record."""
 
-    __slots__ = ("_attempt", "_captured", "_log", "_step", "_trace_id")
-
-    def __init__(
-        self, step: str, attempt: int, trace_id: Callable[[], str], captured: CapturedLines | None = None
-    ) -> None:
-        self._log = _logger(step)
-        self._step, self._attempt, self._trace_id = step, attempt, trace_id
-        self._captured = captured
+    _step: str
+    _attempt: int
+    _trace_id: Callable[[], str]
+    _captured: CapturedLines | None = None
 
     def debug(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
         self._write(logging.DEBUG, message, fields, more)
@@ -61,7 +59,8 @@ class StepLogger:
     def _write(
         self, level: int, message: str, fields: Mapping[str, Any] | None, more: dict[str, Any]
     ) -> None:
-        captured, is_shown = self._captured, self._log.isEnabledFor(level)
+        captured, logger = self._captured, _logger(self._step)
+        is_shown = logger.isEnabledFor(level)
         if not is_shown and (captured is None or level < captured.level):
             return
         exc_info = more.pop("exc_info", None)
@@ -73,7 +72,7 @@ class StepLogger:
             return
         context = {"step": self._step, "attempt": self._attempt, "trace_id": self._trace_id()}
         extra = {"context": context, "fields": told}
-        self._log.log(level, "%s", message, extra=extra, exc_info=exc_info, stacklevel=3)
+        logger.log(level, "%s", message, extra=extra, exc_info=exc_info, stacklevel=3)
 
 
 class JsonFormatter(logging.Formatter):
