@@ -17,6 +17,8 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from iii.clock import Clock, SystemClock
 from iii.definitions.handler import shape
 from iii.handling.ambient import running
@@ -155,7 +157,7 @@ class Invoker:
         raise StillRunning(thread)
 
 
-class Waiting(NamedTuple):
+class Waiting(Struct, frozen=True):
     """An `async def` that waits: its coroutine, what it waits for, and the variables it runs in."""
 
     work: Coroutine[Any, Any, Any]
@@ -253,7 +255,7 @@ def _first_part(
 @types.coroutine
 def _drive(waiting: Waiting) -> Generator[Any, Any, Any]:
     """Run the rest of a coroutine in the caller's task, but inside its own variables."""
-    work, awaited, variables = waiting
+    work, awaited, variables = waiting.work, waiting.awaited, waiting.variables
     forks = Forks.count
     while True:
         try:

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from iii.errors import Conflict, Detail, StepError, StoreFull, ValidationError
 from iii.handling.context import Context
@@ -170,7 +171,7 @@ class Exchange(Struct, eq=False):
         means = self._means
         try:
             work = cast(Coroutine[Any, Any, Any], _Counted(self, waiting.work))
-            return await means.runner.finish(waiting._replace(work=work), means.timeout_ms)
+            return await means.runner.finish(replace(waiting, work=work), means.timeout_ms)
         except Late:
             if self._waiting:
                 message = "the first request with this Idempotency-Key is still running; try again"
