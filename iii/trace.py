@@ -141,7 +141,7 @@ def _child(headers: Mapping[str, str]) -> Trace | None:
         parent_id = ""
     depth = headers.get("iii-depth", "")
     hops = int(depth) if depth.isascii() and depth.isdigit() and len(depth) < 7 else 0
-    return Trace(f"00-{trace_id}-{_ids()[36:]}{flags}", hops, parent_id)
+    return Trace(f"00-{trace_id}-{_draw(_span_ids, 8)}-{flags}", hops, parent_id)
 
 
 # ------------------------------------------------------------------------------------------- ids
@@ -150,23 +150,28 @@ DRAWN = 64
 """Ids are drawn so many at a time."""
 
 _random = random.Random(os.urandom(16))  # ids need to differ, not to be secret: 10 times faster than urandom
-_drawn: list[str] = []
+_trace_ids: list[str] = []
+_span_ids: list[str] = []
 
 
 def _ids() -> str:
-    """A new traceparent without its flags. An id of zeros, which none may be, is as good as impossible."""
+    """A new traceparent without its flags."""
+    return f"00-{_draw(_trace_ids, 16)}-{_draw(_span_ids, 8)}-"
+
+
+def _draw(ids: list[str], size: int) -> str:
+    """A new id of `size` bytes; any thread. One of zeros, which none may be, is as good as impossible."""
     while True:
         try:
-            return _drawn.pop()
+            return ids.pop()
         except IndexError:
-            trace_ids = _random.randbytes(16 * DRAWN).hex("-", 16).split("-")
-            span_ids = _random.randbytes(8 * DRAWN).hex("-", 8).split("-")
-            _drawn.extend(map("00-{}-{}-".format, trace_ids, span_ids))
+            ids.extend(_random.randbytes(size * DRAWN).hex("-", size).split("-"))
 
 
 def _after_fork() -> None:
     """What the parent has drawn is the parent's."""
-    _drawn.clear()
+    _trace_ids.clear()
+    _span_ids.clear()
     _random.seed(os.urandom(16))
 
 

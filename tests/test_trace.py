@@ -61,12 +61,14 @@ def test_no_header_can_break_it(traceparent: str, depth: str) -> None:
 
 def test_a_forked_child_makes_other_ids() -> None:
     read, write = os.pipe()
-    if os.fork() == 0:  # the child only writes one id and leaves at once
-        os.write(write, trace.new().trace_id.encode())
+    trace.new()  # others are drawn along with it
+    if os.fork() == 0:  # the child only writes one traceparent and leaves at once
+        os.write(write, trace.new().traceparent.encode())
         os._exit(0)
-    ours = trace.new().trace_id
+    ours = trace.new()
     os.wait()
-    assert os.read(read, 32).decode() != ours
+    theirs = trace.Trace(os.read(read, 55).decode())
+    assert theirs.trace_id != ours.trace_id and theirs.span_id != ours.span_id
     os.close(read)
     os.close(write)
 
