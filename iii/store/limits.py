@@ -248,9 +248,11 @@ def _sized(what: str, content: bytes, bytes_max: int) -> int:
 
 
 def _headers(headers: Mapping[str, str]) -> int:
-    text = "".join((*headers, *headers.values()))
+    size = 0
     try:
-        size = len(text) if text.isascii() else len(text.encode())
+        for name, value in headers.items():
+            size += len(name) if name.isascii() else len(name.encode())
+            size += len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:
         raise InputError("bad headers: a name or value is not valid Unicode (a lone surrogate)") from None
     if size > HEADERS_BYTES_MAX:
