@@ -28,7 +28,7 @@ def encode(value: object) -> bytes:
         encoded = orjson.dumps(value, _plain)
     except TypeError:
         encoded = _encode_unusual(value)
-    if b"null" in encoded and (path := _find_not_finite(value)):
+    if encoded.find(b"null") >= 0 and (path := _find_not_finite(value)):  # `in` takes half as long again
         raise StepError(f"NaN and Infinity are not JSON, at {path}: use None or leave it out")
     return encoded
 
