@@ -3,12 +3,14 @@
     store -claim-> Dispatcher (lanes x slots) -take-> worker task -> runner -> settled -> slot free -> claim
 
 At most one claim is out; it is replaced when the free slots are twice what it asks for in some lane, decided
-once per turn of the loop. A worker is a long-lived task that runs message after message; where a handler
-waits, as many others as there are messages go on with the rest, in the next turn of the loop: there are never
-more than handlers waited at once and messages waited for one.
+once per turn of the loop. For quick lanes what is left of it stands until the next one is there.
 
-An instance that is busy does not hoard: it claims nothing just after its handlers
-held the loop, where a peer is idle.
+A worker is a long-lived task that runs message after message; where a handler waits, as many others as there
+are messages go on with the rest, in the next turn of the loop: there are never more than handlers waited at
+once and messages waited for one.
+
+An instance that is busy does not hoard: it claims nothing just after its handlers held the loop, where a peer
+is idle.
 
 A slot is free when the commit that settled its message returned. A lane with more than one slot runs ahead of
 its commits: AHEAD times as many settlements as it has slots may be under way while they are in use again.
@@ -53,13 +55,14 @@ class _Slots:
 
     __slots__ = (
         "ahead_max", "binding", "ended", "is_quick", "lane", "over", "prefetch_max", "running",
-        "taken", "unsettled",
+        "since", "taken", "unsettled",
     )  # fmt: skip
 
     def __init__(self, binding: Binding, settled: Callable[[_Slots], None]) -> None:
         self.binding, self.lane = binding, binding.lane
         self.over = partial(settled, self)
         self.running = self.unsettled = self.taken = self.ended = 0
+        self.since = 0.0
         self.is_quick = False
         slots = binding.rules.concurrency
         self.ahead_max = AHEAD * slots if slots > 1 else 0
@@ -101,7 +104,7 @@ class QueueSource:
         self._claim: asyncio.Future[list[Message]] | None = None
         self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
         self._asked: dict[Lane, int] = {}
-        self._answered_at = 0.0
+        self._quick: list[_Slots] = []
         self._looking = self._lags = self._held_back = False
         self._stopping = True
         self._drained = asyncio.Event()
@@ -121,6 +124,8 @@ class QueueSource:
         self._stopping = True
         for claim in self._claims:
             claim.cancel()
+        with contextlib.suppress(IIIError):  # a store that is closed grants nothing either
+            self._store.ask({}).add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._look_if_drained()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_ms / 1000):
@@ -156,7 +161,7 @@ class QueueSource:
         if demand:
             self._asked = demand
             try:
-                self._claim = self._store.ask(demand)
+                self._claim = self._store.ask(demand, [each.lane for each in self._quick])
             except IIIError as error:
                 self._claim = None
                 self._ask_again(error)
@@ -168,13 +173,16 @@ class QueueSource:
         """A lane that used all of its slots anew since messages came last, within QUICK_S, asks for more than
         it has slots: else that would be all that a commit brings it."""
         now = time.perf_counter()
-        is_soon, self._answered_at = now - self._answered_at < QUICK_S, now
         for slots in self._slots.values():
-            is_quick = is_soon and slots.prefetch_max > 0 and slots.ended >= slots.binding.rules.concurrency
-            slots.ended = 0
+            used_anew, is_late = slots.ended >= slots.binding.rules.concurrency, now - slots.since > QUICK_S
+            if not (used_anew or is_late):
+                continue
+            is_quick = used_anew and not is_late and slots.prefetch_max > 0
+            slots.ended, slots.since = 0, now
             if is_quick is not slots.is_quick:
                 slots.is_quick = is_quick
                 self._dispatcher.set_ahead(slots.lane, slots.prefetch_max if is_quick else 0)
+                self._quick = [each for each in self._slots.values() if each.is_quick]
 
     def _hold_back(self) -> bool:
         """Whether idle peers go first; called once, it is so for HELD_BACK_MS."""

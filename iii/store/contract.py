@@ -31,7 +31,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -182,8 +182,14 @@ class Store(Protocol):
         loses a message: what was granted to it already is released.
         """
 
-    def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
-        """As `claim` that parks for ever, submitted at once. Cancel the future to take it back."""
+    def ask(
+        self, demand: Mapping[Lane, int], standing: Collection[Lane] = ()
+    ) -> asyncio.Future[list[Message]]:
+        """As `claim` that parks for ever, submitted at once. Cancel the future to take it back.
+
+        standing: for these lanes what is left of the demand may stand on after the answer; what is granted
+        to it comes with the next ask. One that demands nothing ends that, and is answered with nothing.
+        """
 
     def start(self, lease: Lease) -> None:
         """The handler of `lease` begins now: from here on a death of this process counts as its crash."""

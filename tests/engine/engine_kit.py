@@ -92,6 +92,38 @@ async def running(
     assert store.verify() == []
 
 
+class Gate:
+    """Handlers wait in it; the test sees how many are inside."""
+
+    def __init__(self) -> None:
+        self.inside: list[Any] = []
+        self.most = 0
+        self._open = asyncio.Event()
+        self._entered = asyncio.Condition()
+
+    async def __call__(self, data: Any) -> None:
+        self.inside.append(data)
+        self.most = max(self.most, len(self.inside))
+        async with self._entered:
+            self._entered.notify_all()
+        try:
+            await self._open.wait()
+        finally:
+            self.inside.remove(data)
+
+    async def entered(self, count: int) -> None:
+        async with asyncio.timeout(10), self._entered:
+            await self._entered.wait_for(lambda: len(self.inside) >= count)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+async def turns(count: int = 50) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def garbage_of(app: Running, topic: str, count: int) -> int:
     """How many objects `count` messages of `topic` leave that only the garbage collector can free."""
 

@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from engine_kit import RecordingStore, config, running, step
+from engine_kit import Gate, RecordingStore, config, running, step, turns
 
 from iii import Context, queue
 from iii.clock import FakeClock
 from iii.engine import Engine
-from iii.model import Committed, Lane, Message, Txn
-from iii.sources.queue import AHEAD, HELD_BACK_MS, LAG_S
+from iii.model import Committed, Txn
 from iii.store.memory import MemoryTables
-
-
-class Gate:
-    """Handlers wait in it; the test sees how many are inside."""
-
-    def __init__(self) -> None:
-        self.inside: list[Any] = []
-        self.most = 0
-        self._open = asyncio.Event()
-        self._entered = asyncio.Condition()
-
-    async def __call__(self, data: Any) -> None:
-        self.inside.append(data)
-        self.most = max(self.most, len(self.inside))
-        async with self._entered:
-            self._entered.notify_all()
-        try:
-            await self._open.wait()
-        finally:
-            self.inside.remove(data)
-
-    async def entered(self, count: int) -> None:
-        async with asyncio.timeout(10), self._entered:
-            await self._entered.wait_for(lambda: len(self.inside) >= count)
-
-    def open(self) -> None:
-        self._open.set()
-
-
-async def turns(count: int = 50) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def test_no_more_run_at_once_than_there_are_slots_and_none_is_leased_beyond_them() -> None:
@@ -86,38 +51,6 @@ async def test_a_later_high_priority_runs_before_the_lows_that_wait() -> None:
         gate.open()
         await app.settle()
         assert order == ["first", "high", "normal", "low"]
-
-
-async def test_a_lane_that_used_all_its_slots_anew_is_claimed_for_beyond_them() -> None:
-    asked: list[int] = []
-
-    class Asked(RecordingStore):
-        def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
-            asked.extend(demand.values())
-            return super().ask(demand)
-
-    gate = Gate()
-
-    async def handler(data: Any) -> None:
-        if data >= 40:
-            await gate(data)
-
-    clock = FakeClock()
-    quick = step(handler, queue("in", config={"concurrency": 4}))
-    async with Engine(config(), (quick,), store=Asked(clock)) as engine:
-        for n in range(40):
-            await engine.enqueue("in", n, delay="1s")
-        clock.advance(1000)
-        await engine.idle(20)
-        assert max(asked) == 4 * (1 + AHEAD)
-        for n in range(40, 60):
-            await engine.enqueue("in", n)
-        await gate.entered(4)
-        await turns()
-        (lane,) = [lane for lane in engine.store.stats() if lane.topic == "in"]
-        assert lane.leased <= 4 * (1 + AHEAD)
-        gate.open()
-        await engine.idle(20)
 
 
 async def test_handlers_that_wait_start_in_the_same_turns_of_the_loop_however_many_there_are() -> None:
@@ -191,41 +124,6 @@ async def test_a_slot_is_free_when_the_commit_that_settled_returned() -> None:
         await engine.enqueue("in", 2)
         await engine.idle(10)
     assert events == ["ran", "landed", "ran", "landed"]
-
-
-@pytest.mark.parametrize("peer_is_idle", [True, False])
-async def test_an_instance_whose_loop_lags_claims_nothing_while_a_peer_is_idle(peer_is_idle: bool) -> None:
-    events: list[str] = []
-    clock = FakeClock()
-
-    class Watched(RecordingStore):
-        def has_idle_peer(self) -> bool:
-            events.append("looked for idle peers")
-            return peer_is_idle
-
-        def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
-            events.append("claimed")
-            return super().ask(demand)
-
-    async def handler(data: Any) -> None:
-        events.append("ran")
-        until = time.perf_counter() + 2 * LAG_S
-        while time.perf_counter() < until:
-            pass
-
-    one = step(handler, queue("in", config={"concurrency": 1}))
-    async with Engine(config(), [one], store=Watched(clock)) as engine:
-        await turns()
-        await engine.enqueue("in", 1)
-        while "looked for idle peers" not in events:
-            await asyncio.sleep(0)
-        await turns()
-        held_back = events[-1] == "looked for idle peers"
-        assert held_back is peer_is_idle, events
-        clock.advance(HELD_BACK_MS)
-        await engine.enqueue("in", 2)
-        await engine.idle(10)
-        assert events.count("ran") == 2
 
 
 async def test_a_group_runs_one_at_a_time_in_order_through_retries() -> None:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from iii.clock import FakeClock
+from iii.errors import StoreError
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Message, Put, Txn
 from iii.store.lmdb import LmdbStore
 
@@ -107,3 +108,108 @@ async def test_a_commit_wakes_other_instances_only_where_it_leaves_them_somethin
         assert [message.payload for message in await waiting] == [b"y"]
     await here.close()
     await there.close()
+
+
+async def _standing(store: LmdbStore, *, demand: int) -> None:
+    """A claim that stands, and has been answered with one message."""
+    await store.open()
+    await store.open_session([LanePolicy(*A), LanePolicy(*B)])
+    asked = store.ask({A: demand}, [A])
+    await store.commit(Txn([Enqueue("t", b"first", step="A")]))
+    assert [message.payload for message in await asked] == [b"first"]
+
+
+def _leased(store: LmdbStore) -> int:
+    return sum(row.leased for row in store.stats())
+
+
+async def test_a_claim_that_stands_is_granted_more_by_the_very_commits_that_enqueue(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "data", clock=FakeClock())
+    await _standing(store, demand=3)
+    for payload in (b"second", b"third", b"fourth"):
+        await store.commit(Txn([Enqueue("t", payload, step="A")]))
+    assert _leased(store) == 3, "and no more than it asked for"
+    groups = store.meter.groups
+    early = await store.ask({A: 2}, [A])
+    assert [message.payload for message in early] == [b"second", b"third"]
+    assert store.meter.groups == groups
+    await store.close()
+
+
+async def test_without_standing_nothing_is_granted_after_the_answer(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "data", clock=FakeClock())
+    await store.open()
+    await store.open_session([LanePolicy(*A)])
+    asked = store.ask({A: 3})
+    await store.commit(Txn([Enqueue("t", b"first", step="A")]))
+    await asked
+    await store.commit(Txn([Enqueue("t", b"second", step="A")]))
+    assert _leased(store) == 1
+    await store.close()
+
+
+async def test_what_was_granted_early_and_is_not_asked_for_goes_back_as_it_was(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "data", clock=FakeClock())
+    await _standing(store, demand=3)
+    await store.commit(Txn([Enqueue("t", b"second", step="A")]))
+    await store.commit(Txn([Enqueue("t", b"third", step="A")]))
+    asked = await store.ask({A: 1, B: 1})
+    assert [message.payload for message in asked] == [b"second"]
+    [again] = await store.claim({A: 2}, 0)
+    assert (again.payload, again.attempt, again.crashes) == (b"third", 1, 0)
+    assert store.verify() == []
+    await store.close()
+
+
+async def test_an_ask_counts_what_is_on_its_way(tmp_path: Path) -> None:
+    gate = Gate()
+    store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
+    await _standing(store, demand=3)
+    gate.shut()
+    enqueued = store.submit(Txn([Enqueue("t", b"second", step="A")]))
+    await asyncio.to_thread(gate.reached.wait)
+    asked = store.ask({A: 2}, [A])  # of which one is on its way
+    gate.open()
+    await enqueued
+    assert [message.payload for message in await asked] == [b"second"]
+    for payload in (b"third", b"fourth"):
+        await store.commit(Txn([Enqueue("t", payload, step="A")]))
+    assert _leased(store) == 3
+    await store.close()
+
+
+async def test_what_a_failed_group_granted_is_granted_again(tmp_path: Path) -> None:
+    fails: list[int] = []
+
+    def probe(stage: str, number: int) -> None:
+        if stage == "applied" and fails:
+            raise RuntimeError(f"commit {fails.pop()}")
+
+    store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=probe)
+    await _standing(store, demand=3)
+    fails.append(1)
+    [refused] = await asyncio.gather(
+        store.commit(Txn([Enqueue("t", b"lost", step="A")])), return_exceptions=True
+    )
+    assert isinstance(refused, StoreError)
+    for payload in (b"second", b"third", b"fourth"):
+        await store.commit(Txn([Enqueue("t", payload, step="A")]))
+    early = await store.ask({A: 2}, [A])
+    assert [message.payload for message in early] == [b"second", b"third"] and _leased(store) == 3
+    await store.close()
+
+
+async def test_what_was_on_its_way_when_nothing_was_asked_for_any_more_goes_back(tmp_path: Path) -> None:
+    gate = Gate()
+    store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
+    await _standing(store, demand=3)
+    gate.shut()
+    enqueued = store.submit(Txn([Enqueue("t", b"second", step="A")]))
+    await asyncio.to_thread(gate.reached.wait)
+    nothing = store.ask({})
+    gate.open()
+    await enqueued
+    assert await nothing == []
+    await store.commit(Txn([Put("n", "k", b"1")]))  # behind what gives it back
+    assert _leased(store) == 1
+    await store.close()

@@ -98,6 +98,31 @@ async def test_04_a_cancelled_claim_loses_no_message(kit: StoreKit) -> None:
         await commit(store, Ack(granted[0].lease))
 
 
+async def test_04_an_ask_that_demands_nothing_ends_what_stands(kit: StoreKit) -> None:
+    store = await work(kit)
+    asked = store.ask({JOBS: 3}, [JOBS])
+    await enqueue(store)
+    assert len(await asyncio.wait_for(asked, 20)) == 1
+    nothing = store.ask({})
+    await enqueue(store)
+    assert await asyncio.wait_for(nothing, 20) == []
+    assert (stats(store).ready, stats(store).leased) == (1, 1)
+
+
+async def test_04_what_stands_grants_no_more_than_was_asked_for(kit: StoreKit) -> None:
+    store = await work(kit)
+    first = store.ask({JOBS: 3}, [JOBS])
+    for _ in range(5):
+        await enqueue(store)
+    assert stats(store).leased <= 3
+    got = ids(await asyncio.wait_for(first, 20))
+    while len(got) < 3:
+        got += ids(await asyncio.wait_for(store.ask({JOBS: 3 - len(got)}, [JOBS]), 20))
+    await enqueue(store)
+    assert (stats(store).ready, stats(store).leased) == (3, 3)
+    assert got == sorted(got) and await claim(store, 9) != []
+
+
 async def test_04_a_claim_waits_no_longer_than_it_was_told(kit: StoreKit) -> None:
     store = await work(kit)
     parked = asyncio.create_task(store.claim({JOBS: 1}, 50))

@@ -19,13 +19,14 @@ from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.grant import Granting
 from iii.store.lmdb.group import Call, Claim, Group, Item, Meter
 from iii.store.lmdb.keys import LEASE
+from iii.store.lmdb.parked import Parked
 from iii.store.lmdb.room import Room
 
 __all__ = ["Applying"]
 
 
 class Applying:
-    """The writer thread's. `claim`: the one that is parked."""
+    """The writer thread's."""
 
     def __init__(
         self,
@@ -36,26 +37,25 @@ class Applying:
         room: Room,
         meter: Meter,
     ) -> None:
-        self.claim: Claim | None = None
+        self.parked = Parked()
         self._applier, self._tables, self._clock = applier, environment.tables, clock
         self._limits, self._room, self._meter = limits, room, meter
         self._stale = True  # the leases in memory are to be read again
         self._sessions_told: object = None
 
-    def apply(self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group, due_ms: int) -> int:
-        """Everything but what `flush` writes. due_ms: when something was due next; returns when it is now."""
+    def apply(self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group, due_ms: int) -> None:
+        """Everything but what `flush` writes. due_ms: when something was due next after the last group."""
         applier = self._applier
         applier.begin(txn, self._clock.delay_ms(), self._clock.wall_ms())
         self._see_others(txn, group, due_ms)
         once = self._run(items, group)
-        if once or self.claim is not None:
+        if once or self.parked.claim is not None:
             granting_ns = time.perf_counter_ns()
             self._grant(once, group)
             self._meter.grant_ns += time.perf_counter_ns() - granting_ns
         if applier.catalog.sessions is not self._sessions_told:
             self._sessions_told = applier.catalog.sessions
             group.sessions = list(self._sessions_told)
-        return sweep.next_ms(txn, self._tables)
 
     def flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:
         """Write what was gathered in memory."""
@@ -76,9 +76,9 @@ class Applying:
         sweep.trim(applier, self._limits)
         applier.catalog.flush(txn)
 
-    def forget(self, parked: Claim | None) -> None:
-        """Nothing of the group is in the file; `parked` was the claim before it."""
-        self.claim = parked
+    def forget(self, parked: Parked) -> None:
+        """Nothing of the group is in the file; `parked` is as it was before."""
+        self.parked = parked
         self._applier.catalog.forget()
         self._stale = True
 
@@ -108,13 +108,13 @@ class Applying:
                 else:
                     answers.append((item[1], run(item[0])))
             elif type(item) is Claim:
-                if self.claim is not None:
-                    answers.append((self.claim.future, []))
-                    self.claim = None
+                if self.parked.claim is not None:
+                    answers.append((self.parked.claim.future, []))
+                    self.parked.end()
                 if item.once:
                     once.append(item)
                 else:
-                    self.claim = item
+                    self.parked.park(item)
             else:
                 assert type(item) is Call
                 self._delete_settled(group)  # it may read the rows of leases
@@ -123,19 +123,18 @@ class Applying:
 
     def _grant(self, once: list[Claim], group: Group) -> None:
         """Answer the parked claim if there is something for it, and those that do not wait in any case."""
-        if self.claim is not None and self.claim.dropped:
-            self.claim = None
-        applier = self._applier
+        applier, parked = self._applier, self.parked
+        if parked.claim is not None and parked.claim.dropped:
+            parked.end()
         works = applier.session in applier.catalog.sessions
         # A settled row may be granted again at once, under the same key: delete before putting.
         self._delete_settled(group)
         granting = Granting(applier)
-        for claim in once if self.claim is None else [*once, self.claim]:
-            messages = granting.grant(claim.demand) if works else []
-            if messages or claim.once:
-                group.granted.append((claim, messages))
-                if claim is self.claim:
-                    self.claim = None
+        for claim in once:
+            group.granted.append((claim, granting.grant(claim.demand) if works else []))
+        if parked.claim is not None and works and (messages := granting.grant(parked.left)):
+            group.granted.append((parked.claim, messages))
+            parked.granted(granting.token, messages)
         granting.flush()
 
     def _delete_settled(self, group: Group) -> None:

@@ -1,13 +1,13 @@
 """The claim of this process: at most one is out. Handed to the writer, answered when that grants something.
 
-Owns what becomes of messages that are granted to a claim nobody waits for any more: its successor gets them,
-or they go back as they were.
+A claim that stands (parked.py) is granted more after its answer: the next one gets that, and asks the writer
+for so much less. Owns what becomes of messages that nobody waits for any more: they go back as they were.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from iii.clock import Clock
@@ -28,8 +28,11 @@ class Claims:
     ) -> None:
         self._clock, self._submit, self._give_back = clock, submit, give_back
         self._loop = asyncio.get_running_loop()
-        self._parked: Claim | None = None
+        self._parked: Claim | None = None  # while somebody waits for it
         self._deadline: Deadline | None = None
+        self._stands = False  # the newest claim may be granted more after its answer
+        self._early: list[Message] = []  # granted to it since
+        self._seen = 0  # the newest commit whose grants have come here
 
     async def wait(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
         """See Store.claim."""
@@ -44,18 +47,22 @@ class Claims:
                 self._give_back([message.lease for message in future.result()])
             raise
 
-    def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
+    def ask(self, demand: Mapping[Lane, int], standing: Collection[Lane]) -> asyncio.Future[list[Message]]:
         """See Store.ask."""
-        return self._claim(demand, once=False).future
+        return self._claim(demand, standing=standing).future
 
     def answer(self, claim: Claim, messages: list[Message]) -> None:
-        """The writer granted these. A claim that was replaced meanwhile leaves them to its successor."""
-        successor = self._parked
-        if claim.future.done() and successor is not None and successor.wants(messages):
-            claim = successor
-            claim.dropped = True
+        """The writer granted these. A claim that was replaced or answered leaves them to its successor."""
+        if messages:
+            self._seen = messages[0].lease.token
+        waiting = self._parked
         if not claim.future.done():
             claim.future.set_result(messages)
+        elif waiting is not None and waiting.wants(messages):
+            waiting.dropped = not waiting.standing
+            waiting.future.set_result(messages)
+        elif waiting is None and self._stands:
+            self._early += messages
         elif messages:
             self._give_back([message.lease for message in messages])
 
@@ -63,26 +70,55 @@ class Claims:
         if self._parked is not None and not self._parked.future.done():
             self._parked.future.set_exception(error)
 
-    def drop(self) -> None:
-        """Nobody waits any more."""
-        parked, self._parked = self._parked, None
-        if parked is not None:
-            parked.drop()
-            self._cancel_deadline()
+    def end(self) -> None:
+        """The session ends, and its leases with it."""
+        self._replace()
+        self._stands, self._early = False, []
 
     def check_deadline(self) -> None:
         """The clock was turned."""
         if self._deadline is not None:
             self._deadline.check()
 
-    def _claim(self, demand: Mapping[Lane, int], *, once: bool) -> Claim:
-        self.drop()
-        claim = Claim(dict(demand), self._loop.create_future(), once=once)
+    def _claim(
+        self, demand: Mapping[Lane, int], *, once: bool = False, standing: Collection[Lane] = ()
+    ) -> Claim:
+        self._replace()
+        early, left = self._take_early(demand)
+        future = self._loop.create_future()
+        claim = Claim(left, future, once=once, standing=standing, seen=self._seen)
+        self._stands = bool(standing)
         self._submit(claim)
-        if not once:
+        if early or not demand:
+            future.set_result(early)
+        elif not once:
             self._parked = claim
-        claim.future.add_done_callback(partial(self._ended, claim))
+        future.add_done_callback(partial(self._ended, claim))
         return claim
+
+    def _replace(self) -> None:
+        """Nobody waits for the claim that is out any more."""
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            parked.drop()
+            self._cancel_deadline()
+
+    def _take_early(self, demand: Mapping[Lane, int]) -> tuple[list[Message], dict[Lane, int]]:
+        """Of what was granted early as much as is demanded, and what is left of the demand."""
+        left = dict(demand)
+        granted, self._early = self._early, []
+        early: list[Message] = []
+        unwanted: list[Lease] = []
+        for message in granted:
+            lane = Lane(message.topic, message.step)
+            if left.get(lane, 0) > 0:
+                left[lane] -= 1
+                early.append(message)
+            else:
+                unwanted.append(message.lease)
+        if unwanted:
+            self._give_back(unwanted)
+        return early, left
 
     def _ended(self, claim: Claim, future: asyncio.Future[list[Message]]) -> None:
         if future.cancelled():

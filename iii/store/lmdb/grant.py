@@ -34,7 +34,7 @@ class Granting:
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self._token, self._session = applier.catalog.counters.commit + 1, applier.session
+        self.token, self._session = applier.catalog.counters.commit + 1, applier.session
         self._suspect = any(held[3].crashes for held in applier.live.values())
         self.rows: list[tuple[bytes, bytes]] = []
         self._messages: list[Message] = []
@@ -109,7 +109,7 @@ class Granting:
     def _lease(self, lane: LaneEntry, chosen: list[Chosen]) -> None:
         applier, token, session, topic, step = (
             self._applier,
-            self._token,
+            self.token,
             self._session,
             lane.topic,
             lane.step,

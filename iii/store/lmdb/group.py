@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -24,12 +24,25 @@ _CONTENT: dict[type, str] = {Enqueue: "payload", Put: "value", Merge: "patch", R
 
 
 class Claim:
-    """A worker's demand. `once`: answered by the next group whatever that grants; `dropped`: nobody waits."""
+    """A worker's demand. `once`: answered by the next group whatever that grants; `dropped`: nobody waits.
 
-    __slots__ = ("demand", "dropped", "future", "once")
+    `standing`: lanes for which it stands on after its answer, until it is replaced; `seen`: the newest commit
+    whose grants were known when it was made.
+    """
 
-    def __init__(self, demand: Mapping[Lane, int], future: Future[list[Message]], once: bool) -> None:
+    __slots__ = ("demand", "dropped", "future", "once", "seen", "standing")
+
+    def __init__(
+        self,
+        demand: Mapping[Lane, int],
+        future: Future[list[Message]],
+        *,
+        once: bool = False,
+        standing: Collection[Lane] = (),
+        seen: int = 0,
+    ) -> None:
         self.demand, self.future, self.once = demand, future, once
+        self.standing, self.seen = standing, seen
         self.dropped = False
 
     def wants(self, messages: list[Message]) -> bool:

@@ -9,7 +9,7 @@ Must not know how rows lie (keys.py) or what ops mean (apply.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ class LmdbStore(Following):
         self._closed = _NOT_OPEN
         self._writer.kill()
         self._membership.drop()
-        self._claims.drop()
+        self._claims.end()
         await self._end()
 
     def poison(self) -> None:
@@ -281,7 +281,7 @@ class LmdbStore(Following):
 
     async def close_session(self) -> None:
         if self._environment is not None:
-            self._claims.drop()
+            self._claims.end()
         if self._closed is None:
             await self._membership.leave()
         elif isinstance(self._closed, StoreDamaged):
@@ -329,10 +329,12 @@ class LmdbStore(Following):
         check_demand(demand)
         return await self._claims.wait(demand, wait_ms)
 
-    def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
+    def ask(
+        self, demand: Mapping[Lane, int], standing: Collection[Lane] = ()
+    ) -> asyncio.Future[list[Message]]:
         self._require_session()
         check_demand(demand)
-        return self._claims.ask(demand)
+        return self._claims.ask(demand, standing)
 
     def _require_session(self) -> None:
         self._require_open()

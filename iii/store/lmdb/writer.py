@@ -15,6 +15,7 @@ import threading
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
+from copy import copy
 
 import lmdb
 
@@ -31,6 +32,7 @@ from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.group import Group, Item, Meter, Owner, Probe, answer_of
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.keys import NEVER_MS
+from iii.store.lmdb.parked import Parked
 from iii.store.lmdb.precedence import Precedence
 from iii.store.lmdb.room import NEW_WORK, Room, is_no_room, rank
 
@@ -171,7 +173,8 @@ class Writer:
         try:
             with opened.writing, opened.env.begin() as txn:
                 self._next_ms = sweep.next_ms(txn, opened.tables)
-                waits = self._applying.claim is not None and txn.stat(opened.tables.ready)["entries"] > 0
+                is_asked = self._applying.parked.claim is not None
+                waits = is_asked and txn.stat(opened.tables.ready)["entries"] > 0
                 outdated = self.applier.catalog.is_outdated(txn)  # who has come is watched from now on
         except lmdb.MapResizedError:
             return True
@@ -207,7 +210,7 @@ class Writer:
         if probe is not None:
             probe("before", number)
         group = Group([])
-        parked = self._applying.claim
+        parked = copy(self._applying.parked)
         self._holder.want()
         asked_ns = time.perf_counter_ns()
         try:
@@ -215,9 +218,10 @@ class Writer:
                 self._holder.enter()
                 locked_ns = time.perf_counter_ns()
                 with self._precedence:
-                    self._next_ms = self._applying.apply(txn, items, group, self._next_ms)
+                    self._applying.apply(txn, items, group, self._next_ms)
                     if self.applier.wrote:
                         self._applying.flush(txn, group)
+                    self._next_ms = sweep.next_ms(txn, self._environment.tables)
                 if not self.applier.wrote:
                     txn.abort()
                     return group
@@ -262,12 +266,13 @@ class Writer:
         for item in items:
             ranked[rank(item[0]) if type(item) is tuple else NEW_WORK].append(item)
         settling, with_effects, others = ranked
-        parked, self._applying.claim = self._applying.claim, None  # a grant would ask for room of its own
+        parked = self._applying.parked
+        self._applying.parked = Parked()  # a grant would ask for room of its own
         if settling:
             self._attempt_part(settling)
         for item in with_effects:
             self._attempt_part([item])
-        self._applying.claim = parked
+        self._applying.parked = parked
         for item in others:
             self._attempt_part([item])
 

@@ -9,7 +9,7 @@ Everything happens at once on the caller's loop; only time is waited for (a time
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -182,8 +182,10 @@ class MemoryStore(MemoryReads):
             if self._claim is parked:
                 self._claim = None
 
-    def ask(self, demand: Mapping[Lane, int]) -> asyncio.Future[list[Message]]:
-        return asyncio.ensure_future(self.claim(demand, None))
+    def ask(
+        self, demand: Mapping[Lane, int], standing: Collection[Lane] = ()
+    ) -> asyncio.Future[list[Message]]:
+        return asyncio.ensure_future(self.claim(demand, None if demand else 0))
 
     @property
     def session(self) -> int:
