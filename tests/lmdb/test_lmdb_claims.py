@@ -6,6 +6,8 @@ import asyncio
 import threading
 from pathlib import Path
 
+import pytest
+
 from iii.clock import FakeClock
 from iii.errors import StoreError
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Message, Put, Txn
@@ -212,4 +214,44 @@ async def test_what_was_on_its_way_when_nothing_was_asked_for_any_more_goes_back
     assert await nothing == []
     await store.commit(Txn([Put("n", "k", b"1")]))  # behind what gives it back
     assert _leased(store) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize("standing", [(), (A,)])
+async def test_an_ask_takes_what_it_can_of_more_that_is_on_its_way(
+    tmp_path: Path, standing: tuple[Lane, ...]
+) -> None:
+    gate = Gate()
+    store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
+    await _standing(store, demand=4)
+    gate.shut()
+    enqueued = store.submit(Txn([Enqueue("t", b"%d" % n, step="A") for n in range(3)]))
+    await asyncio.to_thread(gate.reached.wait)
+    asked = store.ask({A: 2}, standing)
+    gate.open()
+    await enqueued
+    async with asyncio.timeout(10):
+        assert [message.payload for message in await asked] == [b"0", b"1"]
+        [again] = await store.claim({A: 3}, None)
+    assert (again.payload, again.attempt) == (b"2", 1) and store.verify() == []
+    await store.close()
+
+
+async def test_an_ask_takes_its_lanes_of_what_is_on_its_way_for_others_too(tmp_path: Path) -> None:
+    gate = Gate()
+    store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
+    await store.open()
+    await store.open_session([LanePolicy(*A), LanePolicy(*B)])
+    asked = store.ask({A: 3, B: 3}, [A, B])
+    await store.commit(Txn([Enqueue("t", b"first", step="A")]))
+    await asked
+    gate.shut()
+    enqueued = store.submit(Txn([Enqueue("t", b"a", step="A"), Enqueue("t", b"b", step="B")]))
+    await asyncio.to_thread(gate.reached.wait)
+    asked = store.ask({A: 1})
+    gate.open()
+    await enqueued
+    async with asyncio.timeout(10):
+        assert [message.payload for message in await asked] == [b"a"]
+        assert [message.payload for message in await store.claim({B: 1}, None)] == [b"b"]
     await store.close()

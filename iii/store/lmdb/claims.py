@@ -55,13 +55,17 @@ class Claims:
         """The writer granted these. A claim that was replaced or answered leaves them to its successor."""
         if messages:
             self._seen = messages[0].lease.token
-        waiting = self._parked
         if not claim.future.done():
             claim.future.set_result(messages)
-        elif waiting is not None and waiting.wants(messages):
-            waiting.dropped = not waiting.standing
-            waiting.future.set_result(messages)
-        elif waiting is None and self._stands:
+            return
+        waiting = self._parked
+        if waiting is not None and not waiting.future.done():
+            # The writer has counted these against what it demands: what it can take, it must be given.
+            wanted, _ = self._divide(messages, waiting.demand)
+            if wanted:
+                waiting.dropped = not waiting.standing
+                waiting.future.set_result(wanted)
+        elif self._stands:
             self._early += messages
         elif messages:
             self._give_back([message.lease for message in messages])
@@ -84,15 +88,17 @@ class Claims:
         self, demand: Mapping[Lane, int], *, once: bool = False, standing: Collection[Lane] = ()
     ) -> Claim:
         self._replace()
-        early, left = self._take_early(demand)
+        granted, self._early = self._early, []
+        early, left = self._divide(granted, demand)
         future = self._loop.create_future()
         claim = Claim(left, future, once=once, standing=standing, seen=self._seen)
         self._stands = bool(standing)
-        self._submit(claim)
         if early or not demand:
+            claim.dropped = not standing
             future.set_result(early)
         elif not once:
             self._parked = claim
+        self._submit(claim)
         future.add_done_callback(partial(self._ended, claim))
         return claim
 
@@ -103,22 +109,23 @@ class Claims:
             parked.drop()
             self._cancel_deadline()
 
-    def _take_early(self, demand: Mapping[Lane, int]) -> tuple[list[Message], dict[Lane, int]]:
-        """Of what was granted early as much as is demanded, and what is left of the demand."""
+    def _divide(
+        self, granted: list[Message], demand: Mapping[Lane, int]
+    ) -> tuple[list[Message], dict[Lane, int]]:
+        """Of what was granted as much as is demanded, and what is left of the demand; the rest goes back."""
         left = dict(demand)
-        granted, self._early = self._early, []
-        early: list[Message] = []
+        wanted: list[Message] = []
         unwanted: list[Lease] = []
         for message in granted:
             lane = Lane(message.topic, message.step)
             if left.get(lane, 0) > 0:
                 left[lane] -= 1
-                early.append(message)
+                wanted.append(message)
             else:
                 unwanted.append(message.lease)
         if unwanted:
             self._give_back(unwanted)
-        return early, left
+        return wanted, left
 
     def _ended(self, claim: Claim, future: asyncio.Future[list[Message]]) -> None:
         if future.cancelled():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
@@ -44,11 +43,6 @@ class Claim:
         self.demand, self.future, self.once = demand, future, once
         self.standing, self.seen = standing, seen
         self.dropped = False
-
-    def wants(self, messages: list[Message]) -> bool:
-        """Whether it still waits and asks for all of these."""
-        counts = Counter((message.topic, message.step) for message in messages)
-        return not self.future.done() and counts <= Counter(self.demand)
 
     def drop(self) -> None:
         """Answer it with nothing."""
