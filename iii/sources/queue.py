@@ -3,7 +3,8 @@
     store -claim-> Dispatcher (lanes x slots) -take-> worker task -> runner -> settled -> slot free -> claim
 
 At most one claim is out; it is replaced when the free slots are twice what it asks for in some lane, decided
-once per turn of the loop. For quick lanes what is left of it stands until the next one is there.
+once per turn of the loop. For quick lanes what is left of it stands until the next one is there, which may
+ask for nothing where one of them is quick no more.
 
 A worker is a long-lived task that runs message after message; where a handler waits, as many others as there
 are messages go on with the rest, in the next turn of the loop: there are never more than handlers waited at
@@ -105,6 +106,7 @@ class QueueSource:
         self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
         self._asked: dict[Lane, int] = {}
         self._quick: list[_Slots] = []
+        self._standing: set[Lane] = set()  # lanes that the newest claim stands for
         self._looking = self._lags = self._held_back = False
         self._stopping = True
         self._drained = asyncio.Event()
@@ -158,16 +160,18 @@ class QueueSource:
         asked = self._asked
         if self._claim is not None and all(asked.get(lane, 0) * 2 > free for lane, free in demand.items()):
             return
-        if demand:
-            self._asked = demand
-            try:
-                self._claim = self._store.ask(demand, [each.lane for each in self._quick])
-            except IIIError as error:
-                self._claim = None
-                self._ask_again(error)
-                return
-            self._claims.add(self._claim)
-            self._claim.add_done_callback(self._answered)
+        quick = [slots.lane for slots in self._quick]
+        if not demand and self._standing <= set(quick):
+            return
+        try:
+            claim = self._store.ask(demand, quick if demand else ())
+        except IIIError as error:
+            self._claim = None
+            self._ask_again(error)
+            return
+        self._claim, self._asked, self._standing = claim, demand, set(quick) if demand else set()
+        self._claims.add(claim)
+        claim.add_done_callback(self._answered)
 
     def _look_who_is_quick(self) -> None:
         """A lane that used all of its slots anew since messages came last, within QUICK_S, asks for more than

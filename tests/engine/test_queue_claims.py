@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from iii import queue
 from iii.clock import FakeClock
 from iii.engine import Engine
 from iii.model import Lane, Message
-from iii.sources.queue import AHEAD, HELD_BACK_MS, LAG_S
+from iii.sources.queue import AHEAD, HELD_BACK_MS, LAG_S, QUICK_S
+from iii.store.lmdb import LmdbStore
 
 
 class Asked(RecordingStore):
@@ -76,6 +78,31 @@ async def test_only_lanes_that_are_claimed_for_beyond_their_slots_ask_to_stand()
         assert [lane] in [standing for _, standing in store.asked]
         assert all(set(standing) <= {lane} for _, standing in store.asked)
         assert all((demand.get(lane, 0) > 4) <= (standing == [lane]) for demand, standing in store.asked)
+
+
+async def test_nothing_stands_for_a_lane_that_is_full_and_no_longer_quick(tmp_path: Path) -> None:
+    gate = Gate()
+
+    async def handler(data: Any) -> None:
+        if data == "slow":
+            await gate(data)
+
+    store = LmdbStore(tmp_path / "data")
+    work = step(handler, queue("in", config={"concurrency": 4}))
+    async with Engine(config(), (work,), store=store) as engine:
+        for _ in range(5):
+            await asyncio.gather(*(engine.enqueue("in", n) for n in range(100)))
+        await engine.idle(20)
+        await asyncio.sleep(2 * QUICK_S)
+        await asyncio.gather(*(engine.enqueue("in", "slow") for _ in range(4)))
+        await gate.entered(4)
+        await turns()
+        for _ in range(20):
+            await engine.enqueue("in", "slow")
+        (lane,) = [lane for lane in store.stats() if lane.topic == "in"]
+        assert (lane.leased, lane.ready) == (4, 20)
+        gate.open()
+        await engine.idle(20)
 
 
 async def test_an_engine_that_drains_takes_back_what_it_asked_for() -> None:
