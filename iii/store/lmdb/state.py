@@ -47,6 +47,7 @@ class StateWrites:
         self._noted: list[Change] | None = None  # the group's, where somebody follows
 
     def begin(self) -> None:
+        self.written.clear()  # of a Txn in whose midst the group before failed
         self.changes.clear()
         self._landed.clear()
         self._noted = [] if self.recent.followed else None
