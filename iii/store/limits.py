@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -90,9 +91,11 @@ def _refuse_size(size: int, limits: Limits) -> None:
     raise TooLarge(f"a Txn of {size} bytes, at most {limits.txn_bytes_max}: commit in parts")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)  # a name that equals another need not be as plain
 def check_lane(topic: str, step: str, name_bytes_max: int) -> int:
     """The bytes of both names; InputError or TooLarge unless they name a lane."""
+    _plain("topic", topic)
+    _plain("step name", step)
     if not (_name(topic) or _engine_topic(topic)):
         raise InputError(f"bad topic {topic!r:.60}: use letters, digits and any of . _ : -")
     if step not in ("", ARCHIVE) and not _name(step):
@@ -124,7 +127,7 @@ def _state_key(op: Put | Merge | Delete, limits: Limits) -> int:
     return _namespace(op.namespace, limits.namespace_bytes_max) + _text("key", op.key, limits.key_bytes_max)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)
 def _namespace(namespace: str, bytes_max: int) -> int:
     size = _text("namespace", namespace, bytes_max)
     if "\0" in namespace:
@@ -229,6 +232,8 @@ _CHECKS: dict[type, Callable[[Any, Limits], int]] = {
 
 def _text(what: str, text: str, bytes_max: int) -> int:
     """The bytes of `text`: at least one, at most `bytes_max`."""
+    if type(text) is not str:
+        _plain(what, text)
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
@@ -238,6 +243,13 @@ def _text(what: str, text: str, bytes_max: int) -> int:
     if not size:
         raise InputError(f"bad {what}: it is empty; give at least one character")
     return size
+
+
+def _plain(what: str, text: str) -> None:
+    """InputError unless rows can hold `text`: a str, or an Enum's, but of no other class made of str."""
+    if type(text) is not str and not (isinstance(text, str) and isinstance(text, Enum)):
+        remedy = "pass str(...) of it" if isinstance(text, str) else "give a str"
+        raise InputError(f"bad {what} {text!r:.60} of class {type(text).__name__}: {remedy}")
 
 
 def _sized(what: str, content: bytes, bytes_max: int) -> int:
@@ -251,6 +263,9 @@ def _headers(headers: Mapping[str, str]) -> int:
     size = 0
     try:
         for name, value in headers.items():
+            if type(name) is not str or type(value) is not str:
+                _plain("header", name)
+                _plain(f"value of header {name!r:.40}", value)
             size += len(name) if name.isascii() else len(name.encode())
             size += len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:

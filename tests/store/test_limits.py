@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
@@ -199,3 +201,43 @@ def test_a_refusal_does_not_repeat_a_name_of_a_megabyte() -> None:
         with pytest.raises((InputError, TooLarge)) as caught:
             passes(op)
         assert len(str(caught.value)) < 300
+
+
+class Text(str):
+    """Equal to a plain one, yet no row can hold it."""
+
+
+class Old(str, Enum):
+    NAME = "name"
+
+
+class New(StrEnum):
+    NAME = "name"
+
+
+TEXTS: list[Callable[[str], Txn]] = [
+    lambda text: Txn((Put(text, "k", b""),)),
+    lambda text: Txn((Merge("n", text, b""),)),
+    lambda text: Txn((Delete("n", text),)),
+    lambda text: Txn((Enqueue(text, b""),)),
+    lambda text: Txn((Enqueue("t", b"", step=text),)),
+    lambda text: Txn((Enqueue("t", b"", group=text),)),
+    lambda text: Txn((Enqueue("t", b"", unique=Unique(text, 1)),)),
+    lambda text: Txn((Enqueue("t", b"", headers={text: "x"}),)),
+    lambda text: Txn((Enqueue("t", b"", headers={"x": text}),)),
+    lambda text: Txn((Put("n", "k", b""),), {"x": text}),
+    lambda text: Txn((Pause(text, "s", True),)),
+]
+
+
+@pytest.mark.parametrize("txn", TEXTS)
+def test_a_text_is_a_str_or_an_enums(txn: Callable[[str], Txn]) -> None:
+    for text in ("name", Old.NAME, New.NAME):
+        check(txn(text), LIMITS)
+    with pytest.raises(InputError, match=r"'name' of class Text: pass str\(...\) of it"):
+        check(txn(Text("name")), LIMITS)
+
+
+def test_what_is_no_text_at_all_is_refused_too() -> None:
+    with pytest.raises(InputError, match="bad value of header 'x' 1 of class int: give a str"):
+        check(Txn((Enqueue("t", b"", headers={"x": 1}),)), LIMITS)  # type: ignore[dict-item]
