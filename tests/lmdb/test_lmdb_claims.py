@@ -11,7 +11,7 @@ import pytest
 from iii.clock import FakeClock
 from iii.errors import StoreError
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Message, Put, Txn
-from iii.store.lmdb import LmdbStore
+from iii.store.lmdb import LmdbStore, sessions
 
 A, B = Lane("t", "A"), Lane("t", "B")
 
@@ -255,3 +255,23 @@ async def test_an_ask_takes_its_lanes_of_what_is_on_its_way_for_others_too(tmp_p
         assert [message.payload for message in await asked] == [b"a"]
         assert [message.payload for message in await store.claim({B: 1}, None)] == [b"b"]
     await store.close()
+
+
+async def test_what_was_granted_early_to_a_buried_session_is_not_handed_out(tmp_path: Path) -> None:
+    clock = FakeClock()
+    here, there = LmdbStore(tmp_path / "data", clock=clock), LmdbStore(tmp_path / "data", clock=clock)
+    await _standing(here, demand=3)
+    session = here.session
+    await here.commit(Txn([Enqueue("t", b"early", step="A")]))
+    await there.open()
+    await there.open_session([LanePolicy(*A)])
+    await there.call(lambda applier: sessions.recover(applier, session, []))
+    taken = await there.claim({A: 3}, 0)
+    assert [message.payload for message in taken] == [b"first", b"early"]
+    await here.commit(Txn([Put("n", "k", b"1")]))
+    async with asyncio.timeout(10):
+        while here.session in (0, session):
+            await asyncio.sleep(0)
+    assert here.ask({A: 3}, [A]).done() is False
+    await here.close()
+    await there.close()

@@ -79,6 +79,10 @@ class Claims:
         self._replace()
         self._stands, self._early = False, []
 
+    def buried(self) -> None:
+        """Peers took the session's leases back: who asks next is not to run what was granted early."""
+        self._early = []
+
     def check_deadline(self) -> None:
         """The clock was turned."""
         if self._deadline is not None:

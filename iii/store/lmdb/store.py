@@ -254,6 +254,7 @@ class LmdbStore(Following):
         if group.sessions is not None:
             self._membership.on_record(group.sessions)
         if group.session_lost:
+            self._claims.buried()
             self._membership.buried(group.session_lost)
 
     def _make_room(self) -> None:
