@@ -207,7 +207,7 @@ class Text(str):
     """Equal to a plain one, yet no row can hold it."""
 
 
-class Old(str, Enum):
+class Old(str, Enum):  # noqa: UP042 (what a StrEnum was before there were any)
     NAME = "name"
 
 
