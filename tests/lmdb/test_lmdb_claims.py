@@ -275,3 +275,20 @@ async def test_what_was_granted_early_to_a_buried_session_is_not_handed_out(tmp_
     assert here.ask({A: 3}, [A]).done() is False
     await here.close()
     await there.close()
+
+
+async def test_what_is_on_its_way_to_a_standing_claim_that_is_cancelled_goes_back(tmp_path: Path) -> None:
+    gate = Gate()
+    store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
+    await store.open()
+    await store.open_session([LanePolicy(*A)])
+    asked = store.ask({A: 3}, [A])
+    gate.shut()
+    enqueued = store.submit(Txn([Enqueue("t", b"x", step="A")]))
+    await asyncio.to_thread(gate.reached.wait)
+    asked.cancel()
+    gate.open()
+    await enqueued
+    await store.commit(Txn([Put("n", "k", b"1")]))  # behind what gives it back
+    assert _leased(store) == 0 and store.verify() == []
+    await store.close()

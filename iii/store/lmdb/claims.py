@@ -65,7 +65,7 @@ class Claims:
             if wanted:
                 waiting.dropped = not waiting.standing
                 waiting.future.set_result(wanted)
-        elif self._stands:
+        elif self._stands and not claim.future.cancelled():
             self._early += messages
         elif messages:
             self._give_back([message.lease for message in messages])
