@@ -52,7 +52,7 @@ log = logging.getLogger("iii.queue")
 
 class _Slots:
     """The slots of one lane: one is taken while its handler runs, and by settlements beyond `ahead_max`.
-    `ended`: handlers that ended since messages came last; `is_quick`: whether all slots were used anew."""
+    `ended`: handlers that ended since `since`, when it was last decided whether it `is_quick`."""
 
     __slots__ = (
         "ahead_max", "binding", "ended", "is_quick", "lane", "over", "prefetch_max", "running",
@@ -174,8 +174,8 @@ class QueueSource:
         claim.add_done_callback(self._answered)
 
     def _look_who_is_quick(self) -> None:
-        """A lane that used all of its slots anew since messages came last, within QUICK_S, asks for more than
-        it has slots: else that would be all that a commit brings it."""
+        """A lane that used all of its slots anew within QUICK_S asks for more than it has slots: else that would
+        be all that a commit brings it. Decided anew when it has, or when that time is over."""
         now = time.perf_counter()
         for slots in self._slots.values():
             used_anew, is_late = slots.ended >= slots.binding.rules.concurrency, now - slots.since > QUICK_S
