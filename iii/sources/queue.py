@@ -174,8 +174,8 @@ class QueueSource:
         claim.add_done_callback(self._answered)
 
     def _look_who_is_quick(self) -> None:
-        """A lane that used all of its slots anew within QUICK_S asks for more than it has slots: else that would
-        be all that a commit brings it. Decided anew when it has, or when that time is over."""
+        """A lane that used all of its slots anew within QUICK_S asks for more than it has slots: else that
+        would be all that a commit brings it. Decided anew when it has, or when that time is over."""
         now = time.perf_counter()
         for slots in self._slots.values():
             used_anew, is_late = slots.ended >= slots.binding.rules.concurrency, now - slots.since > QUICK_S

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from iii.errors import StoreDamaged
-from iii.model import Enqueue, Lane, Merge, Message, Put, Record, Txn
+from iii.model import Lane, Message, Txn
 from iii.store.contract import Answer
 from iii.store.lmdb.apply import Applier
 
@@ -18,8 +18,6 @@ Probe: TypeAlias = Callable[[str, int], None]
 
 OP_BYTES = 256
 """What an op counts against the pending bytes, beside what it holds."""
-
-_CONTENT: dict[type, str] = {Enqueue: "payload", Put: "value", Merge: "patch", Record: "content"}
 
 
 class Claim:
@@ -102,9 +100,3 @@ class Owner(Protocol):
 
 def answer_of(item: Item) -> Answer | Future[Any]:
     return item[1] if isinstance(item, tuple) else item.future
-
-
-def weight(txn: Txn) -> int:
-    """About how much memory a pending Txn takes."""
-    content = sum(len(getattr(op, name)) for op in txn.ops if (name := _CONTENT.get(type(op))))
-    return content + OP_BYTES * len(txn.ops)
