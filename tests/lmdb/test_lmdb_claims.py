@@ -292,3 +292,15 @@ async def test_what_is_on_its_way_to_a_standing_claim_that_is_cancelled_goes_bac
     await store.commit(Txn([Put("n", "k", b"1")]))  # behind what gives it back
     assert _leased(store) == 0 and store.verify() == []
     await store.close()
+
+
+async def test_beside_another_instance_nothing_stands(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store, peer = (LmdbStore(tmp_path / "data", clock=clock) for _ in range(2))
+    await peer.open()
+    await peer.open_session([LanePolicy(*B)])
+    await _standing(store, demand=3)
+    await store.commit(Txn([Enqueue("t", b"second", step="A")]))
+    assert _leased(store) == 1, "the second is for whoever is idle"
+    await store.close()
+    await peer.close()

@@ -134,7 +134,7 @@ class Applying:
             group.granted.append((claim, granting.grant(claim.demand) if works else []))
         if parked.claim is not None and works and (messages := granting.grant(parked.left)):
             group.granted.append((parked.claim, messages))
-            parked.granted(granting.token, messages)
+            parked.granted(granting.token, messages, alone=len(applier.catalog.sessions) == 1)
         granting.flush()
 
     def _delete_settled(self, group: Group) -> None:

@@ -37,15 +37,18 @@ class Parked(Struct):
                 left[lane] -= counts[lane]
         self.claim, self.left = claim, left
 
-    def granted(self, commit: int, messages: Sequence[Message]) -> None:
-        """`messages` answer the claim; it stands on where there is something left to stand for."""
+    def granted(self, commit: int, messages: Sequence[Message], *, alone: bool = True) -> None:
+        """`messages` answer the claim; it stands on where there is something left to stand for.
+
+        alone: no other instance works here. Where one does, what a claim did not get is for whoever is idle.
+        """
         assert self.claim is not None
         counts = Counter(Lane(message.topic, message.step) for message in messages)
         self._unseen = (*self._unseen, (commit, counts))
         self.left = {
             lane: count - counts[lane]
             for lane, count in self.left.items()
-            if lane in self.claim.standing and count > counts[lane]
+            if alone and lane in self.claim.standing and count > counts[lane]
         }
         if not self.left:
             self.claim = None
