@@ -10,7 +10,7 @@ import pytest
 
 from iii.clock import FakeClock
 from iii.errors import StoreError
-from iii.model import Ack, Enqueue, Lane, LanePolicy, Message, Put, Txn
+from iii.model import Ack, Committed, Enqueue, Lane, LanePolicy, Message, Op, Put, Txn
 from iii.store.lmdb import LmdbStore, sessions
 
 A, B = Lane("t", "A"), Lane("t", "B")
@@ -37,15 +37,21 @@ class Gate:
         self._open.set()
 
 
+async def _on_its_way(store: LmdbStore, gate: Gate, ops: list[Op]) -> asyncio.Future[Committed]:
+    """`ops`, inside their commit, as long as the gate is shut."""
+    gate.shut()
+    committed = store.submit(Txn(ops))
+    await asyncio.to_thread(gate.reached.wait)
+    return committed
+
+
 async def _granted_while_replaced(
     store: LmdbStore, gate: Gate, successor: dict[Lane, int]
 ) -> tuple[list[Message], asyncio.Future[list[Message]]]:
     """What a claim returned that was replaced while a message was on its way to it; and the new claim."""
     await store.open_session([LanePolicy(*A), LanePolicy(*B)])
     first = store.ask({A: 1})
-    gate.shut()
-    enqueued = store.submit(Txn([Enqueue("t", b"x", step="A")]))
-    await asyncio.to_thread(gate.reached.wait)
+    enqueued = await _on_its_way(store, gate, [Enqueue("t", b"x", step="A")])
     second = store.ask(successor)
     gate.open()
     await enqueued
@@ -167,9 +173,7 @@ async def test_an_ask_counts_what_is_on_its_way(tmp_path: Path) -> None:
     gate = Gate()
     store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
     await _standing(store, demand=3)
-    gate.shut()
-    enqueued = store.submit(Txn([Enqueue("t", b"second", step="A")]))
-    await asyncio.to_thread(gate.reached.wait)
+    enqueued = await _on_its_way(store, gate, [Enqueue("t", b"second", step="A")])
     asked = store.ask({A: 2}, [A])  # of which one is on its way
     gate.open()
     await enqueued
@@ -205,9 +209,7 @@ async def test_what_was_on_its_way_when_nothing_was_asked_for_any_more_goes_back
     gate = Gate()
     store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
     await _standing(store, demand=3)
-    gate.shut()
-    enqueued = store.submit(Txn([Enqueue("t", b"second", step="A")]))
-    await asyncio.to_thread(gate.reached.wait)
+    enqueued = await _on_its_way(store, gate, [Enqueue("t", b"second", step="A")])
     nothing = store.ask({})
     gate.open()
     await enqueued
@@ -224,9 +226,7 @@ async def test_an_ask_takes_what_it_can_of_more_that_is_on_its_way(
     gate = Gate()
     store = LmdbStore(tmp_path / "data", clock=FakeClock(), probe=gate)
     await _standing(store, demand=4)
-    gate.shut()
-    enqueued = store.submit(Txn([Enqueue("t", b"%d" % n, step="A") for n in range(3)]))
-    await asyncio.to_thread(gate.reached.wait)
+    enqueued = await _on_its_way(store, gate, [Enqueue("t", b"%d" % n, step="A") for n in range(3)])
     asked = store.ask({A: 2}, standing)
     gate.open()
     await enqueued
@@ -245,9 +245,7 @@ async def test_an_ask_takes_its_lanes_of_what_is_on_its_way_for_others_too(tmp_p
     asked = store.ask({A: 3, B: 3}, [A, B])
     await store.commit(Txn([Enqueue("t", b"first", step="A")]))
     await asked
-    gate.shut()
-    enqueued = store.submit(Txn([Enqueue("t", b"a", step="A"), Enqueue("t", b"b", step="B")]))
-    await asyncio.to_thread(gate.reached.wait)
+    enqueued = await _on_its_way(store, gate, [Enqueue("t", b"a", step="A"), Enqueue("t", b"b", step="B")])
     asked = store.ask({A: 1})
     gate.open()
     await enqueued
@@ -283,9 +281,7 @@ async def test_what_is_on_its_way_to_a_standing_claim_that_is_cancelled_goes_bac
     await store.open()
     await store.open_session([LanePolicy(*A)])
     asked = store.ask({A: 3}, [A])
-    gate.shut()
-    enqueued = store.submit(Txn([Enqueue("t", b"x", step="A")]))
-    await asyncio.to_thread(gate.reached.wait)
+    enqueued = await _on_its_way(store, gate, [Enqueue("t", b"x", step="A")])
     asked.cancel()
     gate.open()
     await enqueued

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
+from claims_kit import A, B, grant, message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii.model import Lane, Lease, Message
+from iii.model import Lane, Message
 from iii.store.lmdb.group import Claim
 from iii.store.lmdb.parked import Parked
 
-A, B = Lane("t", "A"), Lane("t", "B")
 CAPACITY = {A: 5, B: 2}
-
-
-def message(lane: Lane, commit: int) -> Message:
-    return Message(Lease(1, 1, commit), *lane, b"", 128, 1, 0, None, {}, 0, None, None)
 
 
 class Worker:
@@ -41,14 +37,7 @@ class Worker:
     def grant(self, wanted: dict[Lane, int]) -> None:
         """A group with so many messages of each lane."""
         self.commit += 1
-        left = self.parked.left if self.parked.claim is not None else {}
-        granted = [
-            message(lane, self.commit)
-            for lane, count in wanted.items()
-            for _ in range(min(count, left.get(lane, 0)))
-        ]
-        if granted:
-            self.parked.granted(self.commit, granted)
+        if granted := grant(self.parked, self.commit, wanted):
             self.to_loop.append(granted)
 
     def hear(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
 
+from claims_kit import A, B, grant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +16,7 @@ from iii.store.lmdb.claims import Claims
 from iii.store.lmdb.group import Claim
 from iii.store.lmdb.parked import Parked
 
-A, B = Lane("t", "A"), Lane("t", "B")
 LANES = (A, B)
-
-
-def message(lane: Lane, commit: int) -> Message:
-    return Message(Lease(1, 1, commit), *lane, b"", 128, 1, 0, None, {}, 0, None, None)
 
 
 class World:
@@ -51,14 +47,7 @@ class World:
         if claim is None or claim.dropped:
             return
         self.commit += 1
-        left = self.parked.left
-        granted = [
-            message(lane, self.commit)
-            for lane, count in wanted.items()
-            for _ in range(min(count, left.get(lane, 0)))
-        ]
-        if granted:
-            self.parked.granted(self.commit, granted)
+        if granted := grant(self.parked, self.commit, wanted):
             self.to_loop.append((claim, granted))
 
     def hear(self) -> None:
