@@ -246,7 +246,7 @@ class Txn(Struct, frozen=True):
     """What one handler (or tool) wants written, in order. Empty is legal and commits nothing."""
 
     ops: tuple[Op, ...] | list[Op]
-    headers: dict[str, str] = {}  # stamped on each change (traceparent, iii-depth): triggers inherit it
+    headers: dict[str, str] = {}  # stamped on each change (traceparent, iii-hops): triggers inherit it
     checked: Checked = UNCHECKED  # by the draft it comes from; nothing else may say so
 
 

@@ -1,7 +1,13 @@
 """The trace that runs from a request to its messages, their state changes and what those trigger.
 
 W3C Trace Context (https://www.w3.org/TR/trace-context/): `traceparent` = 00-<trace id>-<span id>-<flags>.
-`iii-depth` counts the hops, so that a chain that feeds itself ends as a dead letter ("loop").
+
+Two counts go along. `iii-hops`, `<count>:<wall ms of the last>`, counts state triggers that fire each other:
+a trigger adds 1, one that fires HOPS_APART_MS or more after the last sets it to 0, all else inherits it; over
+HOPS_MAX its message is a dead letter ("loop"). `iii-generation` counts messages that handlers enqueue without
+delay, each from the one before: a chain of GENERATIONS_MANY is told of, and goes on. Neither comes in from
+outside, and what does not read as written here counts as none. `iii-depth`, which earlier versions wrote and
+still count by, is not read.
 
 Whether the runs of a trace are recorded although they succeed is decided once, at its root, and carried in
 the flags (W3C's sampled bit), so that a kept trace is whole. A caller's set bit is honoured; one that is not
@@ -20,21 +26,26 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-DEPTH_MAX = 100
+HOPS, GENERATION, DEPTH = "iii-hops", "iii-generation", "iii-depth"
+HOPS_MAX = 100
+HOPS_APART_MS = 60_000
+GENERATIONS_MANY = 1_000
 BURST_S = 10
 _ODD = frozenset("13579bdf")
+_COUNTED = re.compile("([0-9]{1,9}):([0-9]{1,15})")
 _SPELLED = re.compile(  # version ff is none, nor is an id of zeros; what a later version adds is not read
     "(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 )
 
 
 class Trace(Struct, frozen=True, gc=False):
-    """One run in a trace. traceparent: 00-<trace id>-<span id>-<flags>; depth: hops so far; parent_id: the
-    span that caused this one, "" at a root."""
+    """One run in a trace. traceparent: 00-<trace id>-<span id>-<flags>; parent_id: the span that caused this
+    one, "" at a root; hops: the header that it inherited, "" = none; generation: of what it enqueues."""
 
     traceparent: str
-    depth: int = 0
     parent_id: str = ""
+    hops: str = ""
+    generation: int = 0
 
     @property
     def trace_id(self) -> str:
@@ -55,8 +66,13 @@ class Trace(Struct, frozen=True, gc=False):
         return self.traceparent[54] in _ODD
 
     def headers(self) -> dict[str, str]:
-        """What an Enqueue or a change carries, one hop deeper."""
-        return {"traceparent": self.traceparent, "iii-depth": str(self.depth + 1)}
+        """What an Enqueue or a change carries."""
+        carried = {"traceparent": self.traceparent}
+        if self.hops:
+            carried[HOPS] = self.hops
+        if self.generation:
+            carried[GENERATION] = str(self.generation)
+        return carried
 
 
 def new(*, sampled: bool = True) -> Trace:
@@ -67,12 +83,45 @@ def new(*, sampled: bool = True) -> Trace:
 def new_headers(*, sampled: bool = True) -> dict[str, str]:
     """What starts a trace and is no run itself, like an enqueue from outside."""
     ids = _ids()
-    return {"traceparent": f"{ids[:36]}{ids[3:19]}-{'01' if sampled else '00'}", "iii-depth": "1"}
+    return {"traceparent": f"{ids[:36]}{ids[3:19]}-{'01' if sampled else '00'}"}
 
 
 def child(headers: Mapping[str, str]) -> Trace:
-    """The trace that `headers` carry, with a span of its own; a new one where they carry none."""
-    return _child(headers) or new()
+    """The trace that a message's `headers` carry, with a span of its own; a new one where they carry none."""
+    found = _spelled(headers)
+    traceparent, parent_id = (new().traceparent, "") if found is None else found
+    hops, generation = headers.get(HOPS, ""), headers.get(GENERATION)
+    if hops and _COUNTED.fullmatch(hops) is None:
+        hops = ""
+    return Trace(traceparent, parent_id, hops, 1 if generation is None else _count(generation) + 1)
+
+
+def undescended(headers: dict[str, str]) -> dict[str, str]:
+    """What a message with a delay carries of `headers`: it begins a chain of its own."""
+    return {name: value for name, value in headers.items() if name != GENERATION}
+
+
+def anew(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a message that people send again carries: nothing is counted yet."""
+    return {name: value for name, value in headers.items() if name not in (HOPS, GENERATION, DEPTH)}
+
+
+def hopped(headers: Mapping[str, str], wall_ms: int) -> dict[str, str]:
+    """What the message of a state trigger carries of its change's `headers`: one hop more."""
+    found = _COUNTED.fullmatch(headers.get(HOPS, ""))
+    if found is None:
+        count = 1
+    else:
+        count = 0 if wall_ms - int(found[2]) >= HOPS_APART_MS else int(found[1]) + 1
+    carried = {**headers, HOPS: f"{count}:{wall_ms}"}
+    carried.pop(GENERATION, None)
+    return carried
+
+
+def hops_of(headers: Mapping[str, str]) -> int:
+    """How many state triggers have fired each other up to this message."""
+    found = _COUNTED.fullmatch(headers.get(HOPS, ""))
+    return 0 if found is None else int(found[1])
 
 
 def is_sampled(headers: Mapping[str, str]) -> bool:
@@ -115,22 +164,23 @@ class Sampler:
 
     def child(self, headers: Mapping[str, str]) -> Trace:
         """As `child`, of a caller's headers: a trace that nobody has decided to keep is decided on here."""
-        trace = _child(headers)
-        if trace is None:
+        found = _spelled(headers)
+        if found is None:
             return self.root()
+        trace = Trace(*found)
         if trace.sampled or not self.take():
             return trace
-        return Trace(f"{trace.traceparent[:53]}01", trace.depth, trace.parent_id)
+        return Trace(f"{trace.traceparent[:53]}01", trace.parent_id)
 
     def carried_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """As `root_headers`, in the trace of a caller: his span is the parent of what follows."""
         trace = self.child(headers)
         span_id = trace.parent_id or trace.trace_id[:16]
-        return Trace(f"00-{trace.trace_id}-{span_id}-{trace.flags}", trace.depth).headers()
+        return Trace(f"00-{trace.trace_id}-{span_id}-{trace.flags}").headers()
 
 
-def _child(headers: Mapping[str, str]) -> Trace | None:
-    """As `child`; None where they carry none."""
+def _spelled(headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """(traceparent, parent id) of a run that continues the trace in `headers`; None where they carry none."""
     found = _SPELLED.fullmatch(headers.get("traceparent", "").strip())
     if found is None:
         return None
@@ -139,9 +189,11 @@ def _child(headers: Mapping[str, str]) -> Trace | None:
         return None
     if parent_id == trace_id[:16]:
         parent_id = ""
-    depth = headers.get("iii-depth", "")
-    hops = int(depth) if depth.isascii() and depth.isdigit() and len(depth) < 7 else 0
-    return Trace(f"00-{trace_id}-{_draw(_span_ids, 8)}-{flags}", hops, parent_id)
+    return f"00-{trace_id}-{_draw(_span_ids, 8)}-{flags}", parent_id
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 # ------------------------------------------------------------------------------------------- ids

@@ -1,4 +1,4 @@
-"""iii.trace: W3C trace context in, carried one hop deeper, and never trusted when malformed."""
+"""iii.trace: W3C trace context in, passed on with a chain's counts, and never trusted when malformed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,35 @@ def test_a_child_keeps_the_trace_id_and_the_flags_and_gets_a_span_of_its_own() -
     assert child.span_id != "00f067aa0ba902b7"
 
 
-def test_each_hop_is_one_deeper() -> None:
+def test_each_message_is_a_generation_and_a_delay_begins_anew() -> None:
     first = trace.new()
     second = trace.child(first.headers())
     third = trace.child(second.headers())
-    assert [first.depth, second.depth, third.depth] == [0, 1, 2]
+    assert [first.generation, second.generation, third.generation] == [0, 1, 2]
     assert first.trace_id == second.trace_id == third.trace_id
+    assert trace.child(trace.undescended(third.headers())).generation == 1
+
+
+def test_a_state_trigger_adds_a_hop_and_one_a_minute_after_the_last_sets_them_to_0() -> None:
+    headers = {"traceparent": VALID, "iii-generation": "7", "mine": "1"}
+    first = trace.hopped(headers, 1_000)
+    assert first == {"traceparent": VALID, "mine": "1", "iii-hops": "1:1000"}
+    assert trace.hopped(first, 60_999)["iii-hops"] == "2:60999"
+    assert trace.hopped(first, 61_000)["iii-hops"] == "0:61000"
+    assert trace.hopped(first, 10)["iii-hops"] == "2:10", "a clock set back is no minute"
+    assert trace.child(first).headers()["iii-hops"] == "1:1000", "a handler passes it on"
+    assert (trace.hops_of(first), trace.hops_of({})) == (1, 0)
+
+
+def test_what_is_sent_again_by_hand_begins_anew() -> None:
+    headers = {
+        "traceparent": VALID,
+        "iii-hops": "101:5",
+        "iii-generation": "7",
+        "iii-depth": "101",
+        "mine": "1",
+    }
+    assert trace.anew(headers) == {"traceparent": VALID, "mine": "1"}
 
 
 def test_a_later_version_with_more_fields_is_read_by_its_first_four() -> None:
@@ -47,16 +70,32 @@ def test_a_later_version_with_more_fields_is_read_by_its_first_four() -> None:
     ],
 )
 def test_a_malformed_traceparent_starts_a_new_trace(bad: str) -> None:
-    child = trace.child({"traceparent": bad, "iii-depth": "7"})
+    child = trace.child({"traceparent": bad, "iii-hops": "7:5", "iii-generation": "4"})
     assert child.trace_id not in bad.lower() or not bad
-    assert child.depth == 0
+    assert (child.hops, child.generation) == ("7:5", 5), "what counts a chain does not depend on it"
 
 
-@given(st.text(max_size=80), st.text(max_size=10))
-def test_no_header_can_break_it(traceparent: str, depth: str) -> None:
-    child = trace.child({"traceparent": traceparent, "iii-depth": depth})
+WRITTEN = st.one_of(st.text(max_size=24), st.from_regex("[0-9:\\-+ ]{0,24}", fullmatch=True))
+
+
+@given(st.text(max_size=80), WRITTEN, WRITTEN)
+def test_no_header_can_break_it(traceparent: str, hops: str, generation: str) -> None:
+    headers = {"traceparent": traceparent, "iii-hops": hops, "iii-generation": generation, "iii-depth": "101"}
+    child = trace.child(headers)
     assert len(child.traceparent) == 55
-    assert 0 <= child.depth < 10**6
+    assert 1 <= child.generation <= 10**9
+    assert child.headers().keys() <= {"traceparent", "iii-hops", "iii-generation"}
+    assert trace.child(trace.hopped(headers, 1)).hops == trace.hopped(headers, 1)["iii-hops"]
+    assert 0 <= trace.hops_of(headers) < 10**9
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "7", ":", "7:", ":5", "-1:5", "1:-5", "1:5\n", "٧:5", "1e3:5", "9" * 10 + ":5"]
+)
+def test_hops_that_the_engine_did_not_write_count_as_none(bad: str) -> None:
+    assert trace.child({"iii-hops": bad}).hops == ""
+    assert trace.hops_of({"iii-hops": bad}) == 0
+    assert trace.hopped({"iii-hops": bad}, 9)["iii-hops"] == "1:9"
 
 
 def test_a_forked_child_makes_other_ids() -> None:
@@ -107,13 +146,13 @@ def test_a_callers_flag_is_honoured_where_it_is_set_and_decided_anew_where_it_is
 def test_what_begins_a_trace_from_outside_is_no_span_and_its_children_are_roots() -> None:
     headers = trace.Sampler().root_headers()
     child = trace.child(headers)
-    assert child.trace_id == headers["traceparent"][3:35] and child.parent_id == "" and child.depth == 1
+    assert child.trace_id == headers["traceparent"][3:35] and child.parent_id == "" and child.generation == 1
     again = trace.Sampler().child(headers)
     assert (again.trace_id, again.parent_id) == (child.trace_id, ""), "it is passed on as any other trace"
 
 
 def test_a_callers_span_is_the_parent_of_what_he_sends() -> None:
     carried = trace.Sampler(0).carried_headers({"traceparent": VALID})
-    assert carried == {"traceparent": VALID, "iii-depth": "1"}
+    assert carried == {"traceparent": VALID}
     root = trace.Sampler().carried_headers({"traceparent": "nonsense"})
     assert trace.child(root).parent_id == "" and trace.child(root).trace_id == root["traceparent"][3:35]

@@ -202,6 +202,10 @@ def _of_lane(trouble: LaneTrouble) -> list[Problem]:
         text = f"{name} falls behind"
         detail = f"Its oldest ready message is {age} old; {_count(trouble.ready, 'message')} ready."
         found.append(Problem("warning", "old", text, detail, href))
+    if "chain" in trouble.reasons:
+        text = f"{name} sends on without delay, again and again"
+        detail = f"Generation {trouble.generation:,}: a loop, unless it is a long chain of work that ends."
+        found.append(Problem("warning", "chain", text, detail, href))
     return found
 
 

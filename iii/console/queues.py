@@ -16,7 +16,8 @@ __all__ = ["ROUTES", "QueueView", "rows", "shown_lanes"]
 
 class QueueView(Struct, frozen=True):
     """A lane. `ready` of a "dead" one counts its letters; `dead`: letters from this lane that lie somewhere.
-    oldest_ms: when the oldest ready message was enqueued, wall clock."""
+    oldest_ms: when the oldest ready message was enqueued, wall clock. generation: how far down a chain
+    without delays its handler lately enqueued, 0 = not far."""
 
     topic: str
     step: str
@@ -35,10 +36,12 @@ class QueueView(Struct, frozen=True):
     done_per_s: float
     rules: dict[str, Any]
     dead_topic: str | None
+    generation: int
 
 
 def rows(means: Means) -> list[QueueView]:
-    return [_view(means, lane) for lane in shown_lanes(means)]
+    descending = means.pulse.look().total.descending(means.store.clock.wall_ms())
+    return [_view(means, lane, descending.get((lane.topic, lane.step), 0)) for lane in shown_lanes(means)]
 
 
 def shown_lanes(means: Means) -> list[LaneStats]:
@@ -55,7 +58,7 @@ def _is_shown(lane: LaneStats, with_step: set[str]) -> bool:
     )
 
 
-def _view(means: Means, lane: LaneStats) -> QueueView:
+def _view(means: Means, lane: LaneStats, generation: int) -> QueueView:
     is_archive = lane.step == ARCHIVE
     at = Lane(lane.topic, lane.step)
     enqueued_per_s, done_per_s = (0.0, 0.0) if is_archive else means.pulse.of_lane(at)
@@ -79,6 +82,7 @@ def _view(means: Means, lane: LaneStats) -> QueueView:
         done_per_s=done_per_s,
         rules=rules,
         dead_topic=rules.get("dead_letter_queue"),
+        generation=generation,
     )
 
 

@@ -23,7 +23,8 @@ SCAN_MAX = 5_000
 
 
 class Stats(Struct):
-    """Since the engines started; done and failed of messages since the store was made. Over all instances."""
+    """Since the engines started; done and failed of messages since the store was made. Over all instances.
+    generation: how far down a chain without delays it lately enqueued, 0 = not far."""
 
     started: int = 0
     done: int = 0
@@ -32,6 +33,7 @@ class Stats(Struct):
     in_flight: int = 0
     run_p50_ms: float | None = None
     run_p99_ms: float | None = None
+    generation: int = 0
 
 
 class StepView(Struct, frozen=True):
@@ -118,6 +120,8 @@ def _stats(means: Means, step: Step) -> Stats:
             stats.failed += row.failed
             stats.dead += row.dead
             stats.in_flight += row.leased
+    chains = look.total.descending(means.store.clock.wall_ms())
+    stats.generation = max((far for (_, name), far in chains.items() if name == step.name), default=0)
     for counts in look.total.steps:
         if counts.step == step.name:
             stats.started += counts.started

@@ -27,7 +27,7 @@ from iii.observe.meters import Figures
 from iii.step import Step
 from iii.store.contract import Store
 from iii.store.patience import Sleep, may_land, patiently
-from iii.trace import Sampler, Trace
+from iii.trace import GENERATIONS_MANY, Sampler, Trace
 
 if TYPE_CHECKING:
     from iii.observe.spans import RunSpan
@@ -165,6 +165,19 @@ class Context(Struct, eq=False):
         draft.enqueue(op)
         if declared is None:
             self._runtime.outbox.notice(op.topic)
+        if self._trace is not None and self._trace.generation >= GENERATIONS_MANY and not op.delay_ms:
+            self._descends(self._trace.generation, op.topic)
+
+    def _descends(self, generation: int, topic: str) -> None:
+        """Tell, once in a while, of messages that follow from each other without delay, on and on."""
+        message = self._message
+        assert message is not None, "only messages have generations"
+        lane = message.topic, message.step
+        if self._runtime.figures.descended(lane, generation, self._runtime.store.clock.wall_ms()):
+            self.logger.warning(
+                "Messages follow from each other without delay, on and on: a loop, unless the work ends",
+                {"generation": generation, "topic": topic},
+            )
 
     async def flush(self) -> None:
         """Commit what is buffered so far, at least once: progress that others must see before the end.

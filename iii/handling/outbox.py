@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from iii import trace
 from iii.errors import InputError, ValidationError
 from iii.formats import codec
 from iii.formats.units import duration_ms, nearest, shown
@@ -24,7 +25,7 @@ UNIQUE_TTL_MS = 24 * 3600 * 1000
 NORMAL = PRIORITIES["normal"]
 
 _FIELDS = ("topic", "data", "priority", "delay", "group", "unique", "headers")
-_OWN_HEADERS = ("traceparent", "iii-depth", "iii-trigger", "iii-archive")
+_OWN_HEADERS = ("traceparent", trace.HOPS, trace.GENERATION, trace.DEPTH, "iii-trigger", "iii-archive")
 
 
 class Outbox:
@@ -67,11 +68,14 @@ class Outbox:
         if topic.startswith("$"):
             raise InputError(f"bad topic {topic!r}: names that begin with $ are the engine's own")
         payload = codec.encode(data)
+        delay_ms = delay if type(delay) is int else _delay(delay)
+        if delay_ms and trace.GENERATION in trace_headers:
+            trace_headers = trace.undescended(trace_headers)
         op = Enqueue(
             topic,
             payload,
             priority if type(priority) is int else priority_of(priority),
-            delay if type(delay) is int else _delay(delay),
+            delay_ms,
             _group(group) if group is not None else None,
             None if unique is None else _unique(unique),
             _headers(headers, trace_headers) if headers else trace_headers,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from iii.errors import IIIError
 from iii.model import ARCHIVE, LaneStats
 from iii.observe.exposition import render
 from iii.observe.hour import POINT_S, Hour, Point
-from iii.observe.meters import Figures
+from iii.observe.meters import Figures, LaneKey
 from iii.observe.snapshots import Share, Snapshot, Times, snapshot
 from iii.store.contract import Store
 
@@ -37,7 +37,8 @@ log = logging.getLogger("iii.metering")
 
 
 class LaneTrouble(Struct, frozen=True):
-    """A queue where something is wrong, the worst first. reasons: of "dead", "paused", "no step", "old"."""
+    """A queue where something is wrong, the worst first. reasons: of "dead", "paused", "no step", "old",
+    "chain"; generation: how far that is."""
 
     topic: str
     step: str
@@ -45,6 +46,7 @@ class LaneTrouble(Struct, frozen=True):
     ready: int
     dead: int
     oldest_age_ms: int
+    generation: int = 0
 
 
 class Overview(Struct, frozen=True):
@@ -117,14 +119,15 @@ class Metering:
 
     def overview(self) -> Overview:
         lanes, wall_ms = _queues(self._store.stats()), self._store.clock.wall_ms()
+        total = self.total()
         return Overview(
-            instances=self.total().instances,
+            instances=total.instances,
             done=sum(lane.done for lane in lanes),
             failed=sum(lane.failed for lane in lanes),
             waiting=_depth(lanes),
             running=sum(lane.leased for lane in lanes),
             dead=sum(lane.dead for lane in lanes),
-            troubles=_troubles(lanes, wall_ms),
+            troubles=_troubles(lanes, wall_ms, total.descending(wall_ms)),
         )
 
     # -------------------------------------------------------------------------------------- the tick
@@ -232,16 +235,22 @@ def _seen(lanes: Sequence[LaneStats], total: Snapshot) -> _Seen:
     )
 
 
-def _troubles(lanes: Sequence[LaneStats], wall_ms: int) -> tuple[LaneTrouble, ...]:
+def _troubles(
+    lanes: Sequence[LaneStats], wall_ms: int, descending: Mapping[LaneKey, int]
+) -> tuple[LaneTrouble, ...]:
     found = []
     for lane in lanes:
+        generation = descending.get((lane.topic, lane.step), 0)
         age_ms = 0 if lane.oldest_ms is None else max(0, wall_ms - lane.oldest_ms)
         wrong = {
             "dead": lane.dead > 0,
             "no step": bool(lane.step) and not lane.served and lane.ready + lane.later + lane.behind > 0,
             "paused": lane.paused,
             "old": lane.ready > 0 and bool(lane.step) and age_ms > OLD_S * 1000,
+            "chain": generation > 0,
         }
         if reasons := tuple(name for name, is_so in wrong.items() if is_so):
-            found.append(LaneTrouble(lane.topic, lane.step, reasons, lane.ready, lane.dead, age_ms))
+            found.append(
+                LaneTrouble(lane.topic, lane.step, reasons, lane.ready, lane.dead, age_ms, generation)
+            )
     return tuple(sorted(found, key=lambda each: (-each.dead, -each.oldest_age_ms)))

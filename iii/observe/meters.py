@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final, TypeAlias
 
+from msgspec import Struct
+
 from iii.core import Histogram
 
-__all__ = ["BOUNDS_S", "Figures", "LaneKey", "RouteKey", "RouteMeter", "StepMeter"]
+__all__ = ["BOUNDS_S", "LATELY_MS", "Descent", "Figures", "LaneKey", "RouteKey", "RouteMeter", "StepMeter"]
 
 BOUNDS_S: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
@@ -50,17 +52,41 @@ class RouteMeter:
         self.time.add(seconds)
 
 
+LATELY_MS = 10 * 60_000
+"""A chain of messages without delay is shown so long after its last one, and told of as seldom."""
+
+
+class Descent(Struct):
+    """A lane whose handler lately enqueued a message far down such a chain (trace.GENERATIONS_MANY)."""
+
+    topic: str
+    step: str
+    generation: int
+    at_ms: int  # wall clock
+
+
 class Figures:
     """All of one engine. `enqueued`: messages sent by handlers, requests and the embedder, per topic; a
     message for two steps is one. `lag`: how late the event loop was, looked at once a second."""
 
-    __slots__ = ("enqueued", "lag", "routes", "steps")
+    __slots__ = ("_told_ms", "descents", "enqueued", "lag", "routes", "steps")
 
     def __init__(self) -> None:
         self.enqueued: dict[str, int] = {}
         self.steps: dict[LaneKey, StepMeter] = {}
         self.routes: dict[RouteKey, RouteMeter] = {}
         self.lag = Histogram(BOUNDS_S)
+        self.descents: dict[LaneKey, Descent] = {}
+        self._told_ms: dict[LaneKey, int] = {}
+
+    def descended(self, lane: LaneKey, generation: int, wall_ms: int) -> bool:
+        """A handler of `lane` enqueued this far down a chain; whether that is to be told, now."""
+        self.descents[lane] = Descent(*lane, generation, wall_ms)
+        told_ms = self._told_ms.get(lane)
+        if told_ms is not None and 0 <= wall_ms - told_ms < LATELY_MS:
+            return False
+        self._told_ms[lane] = wall_ms
+        return True
 
     def sent(self, topic: str) -> None:
         self.enqueued[topic] = self.enqueued.get(topic, 0) + 1

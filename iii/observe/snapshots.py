@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from iii.core import Histogram
-from iii.observe.meters import BOUNDS_S, Figures, StepMeter
+from iii.observe.meters import BOUNDS_S, LATELY_MS, Descent, Figures, LaneKey, StepMeter
 from iii.store.contract import StoreFigures
 
 __all__ = ["RouteCounts", "Share", "Snapshot", "StepCounts", "Times", "snapshot"]
@@ -106,6 +106,7 @@ class Snapshot(Struct):
     commits: int = 0
     commit_items: int = 0
     commit_s: float = 0.0
+    descents: list[Descent] = []
 
     def add(self, other: Snapshot) -> None:
         self.instances += other.instances
@@ -116,6 +117,16 @@ class Snapshot(Struct):
         self.commits += other.commits
         self.commit_items += other.commit_items
         self.commit_s += other.commit_s
+        self.descents += other.descents
+
+    def descending(self, wall_ms: int) -> dict[LaneKey, int]:
+        """The lanes whose handlers lately enqueued far down a chain without delays, and how far."""
+        found: dict[LaneKey, int] = {}
+        for each in self.descents:
+            if wall_ms - each.at_ms < LATELY_MS:
+                lane = each.topic, each.step
+                found[lane] = max(found.get(lane, 0), each.generation)
+        return found
 
 
 def snapshot(figures: Figures, store: StoreFigures) -> Snapshot:
@@ -132,6 +143,7 @@ def snapshot(figures: Figures, store: StoreFigures) -> Snapshot:
         commits=store.commits,
         commit_items=store.items,
         commit_s=store.commit_s,
+        descents=list(figures.descents.values()),
     )
 
 
@@ -194,7 +206,7 @@ class Share:
                 left = _read(path.with_suffix(".json"))
                 if left is not None and path.exists():
                     gone.add(left)
-            gone.instances = 0
+            gone.instances, gone.descents = 0, []
             _replace(folder / GONE, msgspec.json.encode(gone))
             for path in dead:
                 path.with_suffix(".json").unlink(missing_ok=True)

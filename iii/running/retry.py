@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from iii.config import QueueRules
 from iii.model import ARCHIVE, Ack, DeadLetter, Enqueue, Message, Op, Release, Retry
-from iii.trace import DEPTH_MAX
+from iii.trace import HOPS, HOPS_MAX, hops_of
 
 __all__ = ["Cancelled", "Done", "Failed", "Outcome", "Snoozed", "archive_of", "doom", "settle"]
 
@@ -79,9 +79,16 @@ def doom(message: Message, rules: QueueRules) -> Failed | None:
     """Why a message must not run at all; None = it may."""
     if message.crashes >= rules.max_crashes:
         return Failed(f"worker died: {message.crashes} times while this message ran", final=True)
-    depth = message.headers.get("iii-depth", "")
-    if len(depth) > 2 and depth.isdecimal() and int(depth) > DEPTH_MAX:
-        return Failed(f"loop: {depth} hops from the first message, at most {DEPTH_MAX}", final=True)
+    if HOPS in message.headers and (hops := hops_of(message.headers)) > HOPS_MAX:
+        is_told = hops == HOPS_MAX + 1 and not message.topic.startswith("$state/")
+        if (
+            not is_told
+        ):  # a step that hears of dead letters is to hear of the loop, once, and not to go on with it
+            return Failed(
+                f"loop: {hops} state triggers fired each other, none a minute after the one before; "
+                f"at most {HOPS_MAX} may",
+                final=True,
+            )
     return None
 
 

@@ -142,7 +142,7 @@ class ChangeSource:
             marks = self._store.marks(MARKS)
             self._marks = {name: marks.get(name, at) for name, at in self._marks.items()}
             for change in changes:
-                if self._watches.copies(change, self._marks):
+                if self._watches.copies(change, self._marks, self._store.clock.wall_ms()):
                     return
                 self._position = max(self._position, change.version)
 
@@ -182,9 +182,9 @@ class ChangeSource:
     async def _enqueue(self, changes: Sequence[Change]) -> None:
         """Commit the messages of `changes` in Txns of bounded size, each with the marks of its triggers."""
         copies: list[Copy] = []
-        size = 0
+        size, wall_ms = 0, self._store.clock.wall_ms()
         for change in changes:
-            for copy in self._watches.copies(change, self._marks):
+            for copy in self._watches.copies(change, self._marks, wall_ms):
                 if copies and (len(copies) >= TXN_COPIES_MAX or size + copy.size > TXN_BYTES_MAX):
                     await self._commit(copies)
                     copies, size = [], 0

@@ -21,6 +21,7 @@ from iii.handling.inputs import encode_change
 from iii.model import Change, Enqueue
 from iii.running.bindings import TRIGGER_HEADER
 from iii.step import StateTrigger, Step
+from iii.trace import hopped
 
 __all__ = ["MARKS", "Copy", "Watch", "Watches"]
 
@@ -61,8 +62,8 @@ class Watches:
     def _interested(self, namespace: str | None) -> tuple[Watch, ...]:
         return tuple(watch for watch in self.all if watch.namespace in (None, namespace))
 
-    def copies(self, change: Change, marks: Mapping[str, int]) -> Sequence[Copy]:
-        """A message for each trigger whose mark lies below the change and that fires.
+    def copies(self, change: Change, marks: Mapping[str, int], wall_ms: int) -> Sequence[Copy]:
+        """A message for each trigger whose mark lies below the change and that fires, it being `wall_ms`.
 
         A change that a filter cannot read is told and skipped.
         """
@@ -82,8 +83,9 @@ class Watches:
                 log.exception("%s misses change %d of %s/%s", watch.step, version, namespace, change.key)
                 continue
             if not found:
-                group, size = _group(change), len(payload) + _size(change.headers)
-            headers = {**change.headers, TRIGGER_HEADER: watch.index}
+                group, carried = _group(change), hopped(change.headers, wall_ms)
+                size = len(payload) + _size(carried)
+            headers = {**carried, TRIGGER_HEADER: watch.index}
             message = Enqueue(watch.topic, payload, group=group, headers=headers, step=watch.step)
             found.append(Copy(watch.mark, version, message, size))
         return found

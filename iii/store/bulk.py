@@ -15,6 +15,7 @@ from iii.model import ARCHIVE, Discard, Enqueue, Op, Pause, Record, Txn, Waiting
 from iii.store.audit import Actor
 from iii.store.contract import Store
 from iii.store.search import Place, Wanted, known, letters_of, messages, places, total
+from iii.trace import anew
 
 __all__ = ["Selection", "discard", "redrive", "resend", "select", "set_paused"]
 
@@ -104,8 +105,9 @@ def _both(one: Wanted, other: Wanted) -> Wanted:
 async def redrive(store: Store, what: Selection, by: Actor = ENGINE, /, **told: object) -> int:
     """Send dead letters back to the lanes they died in, with a fresh count of attempts; returns how many.
 
-    Id, headers, group and priority stay; older ones go first. Each goes once, although it may fail again at
-    once. A refusal of the lane (QueueFull) ends it; what is back stays back.
+    Id, headers, group and priority stay, the counts of its chain begin anew; older ones go first. Each goes
+    once, although it may fail again at once. A refusal of the lane (QueueFull) ends it; what is back stays
+    back.
     """
 
     async def parts() -> AsyncIterator[_Part]:
@@ -164,7 +166,7 @@ async def resend(
         priority=rank,
         delay_ms=delay_ms,
         group=message.group,
-        headers=message.headers,
+        headers=anew(message.headers),
     )
     told = by.did(store, "resend", topic=lane.topic, step=lane.step, id=str(message.id), bytes=len(payload))
     committed = await store.commit(Txn((_discard(message), again, told)))
@@ -240,7 +242,7 @@ def _back(letter: Waiting) -> _Part:
         payload=letter.payload,
         priority=letter.priority,
         group=letter.group,
-        headers=letter.headers,
+        headers=anew(letter.headers),
         id=letter.id,
     )
     return _Part(_discard(letter), sent, len(letter.payload))

@@ -9,7 +9,7 @@ from typing import Any
 
 from console_kit import Console, send_message, serving, step, until
 
-from iii import cron, http, queue, state
+from iii import Context, cron, http, queue, state
 from iii.config import ConsoleConfig, LogConfig, QueueConfig, TracesConfig
 from iii.model import Txn
 from iii.observe.log_file import LogFile
@@ -139,6 +139,29 @@ async def test_the_overview_says_how_it_is_and_what_is_wrong(tmp_path: Path) -> 
         assert [problem["kind"] for problem in after["problems"]] == ["dead", "paused"]
         assert after["problems"][0]["severity"] == "error" and after["problems"][0]["href"] == "#/dead"
         assert (after["totals"]["dead"], after["totals"]["paused_queues"]) == (1, 1)
+
+
+async def test_a_chain_without_delays_is_shown_as_one_that_may_be_a_loop(tmp_path: Path) -> None:
+    async def chunk(left: int, ctx: Context) -> None:
+        if left:
+            await ctx.enqueue("chunk", left - 1)
+
+    async with serving(tmp_path, step(chunk, queue("chunk"), name="Chunk")) as console:
+        await console.post("/api/enqueue", {"topic": "chunk", "data": 1_200})
+        await console.engine.idle(60, due_only=True)
+        overview = await console.get("/api/overview")
+        (problem,) = overview["problems"]
+        assert (problem["severity"], problem["kind"]) == ("warning", "chain")
+        assert "1,200" in problem["detail"]
+        rows = (await until(lambda: _far(console), "the badge"))["queues"]
+        assert [row["generation"] for row in rows if row["topic"] == "chunk"] == [1_200]
+        (shown,) = (await console.get("/api/steps"))["steps"]
+        assert shown["stats"]["generation"] == 1_200
+
+
+async def _far(console: Console) -> Any:
+    queues = await console.get("/api/queues")
+    return queues if any(row["generation"] == 1_200 for row in queues["queues"]) else None
 
 
 async def _with_problems(console: Console, count: int) -> Any:

@@ -11,6 +11,8 @@ from iii.model import Change
 from iii.sources.watches import Watches
 from iii.step import Step
 
+NOW_MS = 5_000
+
 
 def watcher(name: str, *triggers: Any) -> Step:
     async def handler(change: StateChange) -> None: ...
@@ -24,7 +26,7 @@ def changed(namespace: str = "a", new: bytes | None = b'{"s":1}', old: bytes | N
 
 def fired(watches: Watches, change: Change, mark: int = 0) -> list[tuple[str, str]]:
     """(step, index of its trigger) of each message."""
-    copies = watches.copies(change, dict.fromkeys((watch.mark for watch in watches.all), mark))
+    copies = watches.copies(change, dict.fromkeys((watch.mark for watch in watches.all), mark), NOW_MS)
     return [(copy.message.step or "", copy.message.headers["iii-trigger"]) for copy in copies]
 
 
@@ -58,7 +60,7 @@ def test_the_messages_of_a_key_are_one_group_and_of_no_other() -> None:
     groups = {
         (namespace, key): {
             copy.message.group
-            for copy in watches.copies(Change(1, namespace, key, None, b"1", {}), marks)
+            for copy in watches.copies(Change(1, namespace, key, None, b"1", {}), marks, NOW_MS)
         }
         for namespace, key in (("a", "k"), ("a", "kk"), ("ak", "k"))
     }  # fmt: skip
@@ -68,5 +70,6 @@ def test_the_messages_of_a_key_are_one_group_and_of_no_other() -> None:
 
 
 def test_the_size_of_a_copy_covers_all_that_it_holds() -> None:
-    for copy in Watches(STEPS).copies(changed(), dict.fromkeys((w.mark for w in Watches(STEPS).all), 0)):
-        assert copy.size == len(copy.message.payload) + len("traceparent") + len("t")
+    marks = dict.fromkeys((watch.mark for watch in Watches(STEPS).all), 0)
+    for copy in Watches(STEPS).copies(changed(), marks, NOW_MS):
+        assert copy.size == len(copy.message.payload) + len("traceparenttiii-hops1:5000")

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iii import Context, http, queue
 from iii.core import Histogram
-from iii.observe.meters import BOUNDS_S, Figures, StepMeter
+from iii.observe.meters import BOUNDS_S, LATELY_MS, Figures, StepMeter
 from iii.observe.snapshots import Share, Snapshot, Times, snapshot
 from iii.store.contract import StoreFigures
 from iii.web.request import Request
@@ -134,6 +134,23 @@ def test_the_figures_of_all_instances_add_up_and_nothing_is_lost_when_one_leaves
     here.fold()
     assert told() == (1, 121, 3, {"200": 2, "500": 1}, 121)
     assert {path.name for path in (tmp_path / "metrics").glob("*.json")} == {"gone.json"}
+
+
+def test_how_far_a_chain_went_is_seen_from_all_instances_for_a_while(tmp_path: Path) -> None:
+    here, other = Share(tmp_path), Share(tmp_path)
+    for share in (here, other):
+        share.open()
+    one, two = Figures(), Figures()
+    assert one.descended(("in", "Work"), 1_500, 10) and not one.descended(("in", "Work"), 1_501, 11)
+    assert two.descended(("in", "Work"), 1_400, 12) and two.descended(("in", "Else"), 1_000, 12)
+    other.publish(snapshot(two, StoreFigures()))
+    total = here.total(snapshot(one, StoreFigures()))
+    assert total.descending(13) == {("in", "Work"): 1_501, ("in", "Else"): 1_000}
+    assert total.descending(11 + LATELY_MS) == {("in", "Work"): 1_400, ("in", "Else"): 1_000}
+    assert total.descending(12 + LATELY_MS) == {}
+    other.kill()
+    here.fold()
+    assert here.total(snapshot(one, StoreFigures())).descending(13) == {("in", "Work"): 1_501}
 
 
 def test_nothing_is_written_where_nothing_happened(tmp_path: Path) -> None:

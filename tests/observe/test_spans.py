@@ -12,7 +12,7 @@ from opentelemetry import trace as otel
 from otlp_kit import Collector
 from spans_kit import TRACEPARENT, ask, traced
 
-from iii import Cancel, Context, Snooze, cron, http, queue
+from iii import Cancel, Context, Snooze, cron, http, queue, state
 from iii.config import HistoryConfig, HttpConfig
 from iii.definitions.loader import load_steps
 from iii.errors import Conflict, LeaseLost
@@ -200,9 +200,11 @@ async def test_every_outcome_is_told(collector: Collector) -> None:
 async def test_what_never_reached_its_handler_has_a_span_too(collector: Collector) -> None:
     async def work(data: Any) -> None: ...
 
-    async with traced(collector, step(work, queue("in"))) as app:
-        deep = {"traceparent": TRACEPARENT, "iii-depth": "101"}
-        await app.store.commit(Txn((Enqueue("in", b"1", headers=deep), Enqueue("in", b"no JSON"))))
+    async with traced(collector, step(work, queue("in"), state())) as app:
+        deep = {"traceparent": TRACEPARENT, "iii-hops": "101:1"}
+        await app.store.commit(
+            Txn((Enqueue("$state/Work", b"1", headers=deep, step="Work"), Enqueue("in", b"no JSON")))
+        )
         await app.settle()
     loop, unread = sorted(collector.spans, key=lambda span: span.attributes["messaging.message.id"])
     assert (loop.attributes["iii.outcome"], loop.attributes["error.type"]) == ("dead", "loop")

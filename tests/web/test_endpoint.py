@@ -230,10 +230,11 @@ async def test_a_bad_trace_starts_a_new_one(parent: str) -> None:
         assert len((reply.header("traceparent") or "").split("-")[1]) == 32
 
 
-async def test_a_client_cannot_set_the_depth_of_its_chain() -> None:
+async def test_a_client_cannot_set_the_counts_of_its_chain() -> None:
     async with site(post("/", writes)) as running:
-        await running.send("POST", "/", headers={"traceparent": PARENT, "iii-depth": "99"})
-        assert running.queued("order.made")[0].headers["iii-depth"] == "1"
+        counts = {"iii-hops": "99:1", "iii-generation": "99", "iii-depth": "99"}
+        await running.send("POST", "/", headers={"traceparent": PARENT, **counts})
+        assert running.queued("order.made")[0].headers.keys() == {"traceparent"}
 
 
 # ------------------------------------------------------------------------------------- time and drain

@@ -35,6 +35,13 @@ export function Badge({ state, text }) {
   return html`<span class=${`badge tone-${tone}`}><span class="dot" aria-hidden="true"></span>${text ?? name}</span>`;
 }
 
+/** Of what lately sent on without delay so often that it may be a loop; nothing of anything else. */
+export function Chain({ generation }) {
+  if (!generation) return null;
+  return html`<span class="badge tone-waiting" title="Its messages follow from each other without delay: a loop, unless the work ends"><span
+      class="dot" aria-hidden="true"></span>generation ${compactNumber(generation)}</span>`;
+}
+
 export const toneOf = (state) => (STATES[state] ?? ["muted"])[0];
 
 const KINDS = {

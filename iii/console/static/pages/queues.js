@@ -5,7 +5,7 @@ import { onLive } from "../live.js";
 import { href, setQuery } from "../router.js";
 import { compactNumber, rate } from "../format.js";
 import { PageHead } from "../shell.js";
-import { Ago, Answer, Badge, Choice, Cli, Count, Empty, Kind, StepLink } from "../components/badge.js";
+import { Ago, Answer, Badge, Chain, Choice, Cli, Count, Empty, Kind, StepLink } from "../components/badge.js";
 import { Icon } from "../components/icon.js";
 import { SearchField } from "../components/search.js";
 import { Table } from "../components/table.js";
@@ -50,7 +50,8 @@ const SHOWN = {
   all: () => true,
   waiting: (row) => row.ready + row.later + row.behind > 0,
   paused: (row) => row.paused,
-  trouble: (row) => row.dead > 0 || (row.kind !== "dead" && !row.served) || (row.kind === "dead" && row.ready > 0),
+  trouble: (row) =>
+    row.dead > 0 || row.generation > 0 || (row.kind !== "dead" && !row.served) || (row.kind === "dead" && row.ready > 0),
 };
 
 function QueuesPage({ route, read_only }) {
@@ -95,7 +96,11 @@ function columns(read_only, reload) {
             href=${href(["queues", row.topic], { step: row.kind === "dead" ? "" : row.step })}>${row.topic}</a><small>${row.kind === "dead" ? "dead letters" : row.step ? html`<${StepLink}
             step=${row.step} />` : "no step yet"}</small></span></span>`,
     },
-    { key: "state", label: "State", cell: (row) => html`<${QueueState} row=${row} />` },
+    {
+      key: "state",
+      label: "State",
+      cell: (row) => html`<${QueueState} row=${row} /><${Chain} generation=${row.generation} />`,
+    },
     number("ready", "Ready", "waiting"),
     number("later", "Delayed"),
     number("behind", "Behind"),

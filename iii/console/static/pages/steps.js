@@ -4,7 +4,7 @@ import { apiPath, useApi } from "../api.js";
 import { href, setQuery } from "../router.js";
 import { firstLine } from "../format.js";
 import { PageHead } from "../shell.js";
-import { Ago, Answer, Badge, Cli, CopyButton, Count, Empty, Facts, Kind, Took } from "../components/badge.js";
+import { Ago, Answer, Badge, Chain, Cli, CopyButton, Count, Empty, Facts, Kind, Took } from "../components/badge.js";
 import { JsonView } from "../components/json.js";
 import { SearchField } from "../components/search.js";
 import { Table } from "../components/table.js";
@@ -50,7 +50,8 @@ function StepsPage({ route }) {
           key: "serving",
           label: "State",
           cell: (step) =>
-            html`<${Badge} state=${step.serving ? "ok" : "unserved"} text=${step.serving ? "serving" : "not served"} />`,
+            html`<${Badge} state=${step.serving ? "ok" : "unserved"} text=${step.serving ? "serving" : "not served"} /><${Chain}
+                generation=${step.stats.generation} />`,
         },
         {
           key: "running",
@@ -86,7 +87,7 @@ function Step({ name }) {
   return html`<${Answer} of=${answer} rows=${9}>${(step) => html`
     <${PageHead} title=${step.name} trail=${[["Steps", href(["steps"])]]} detail=${html`<${Badge}
         state=${step.serving ? "ok" : "unserved"}
-        text=${step.serving ? "serving" : "not served"} /><span>${step.description}</span>`}
+        text=${step.serving ? "serving" : "not served"} /><${Chain} generation=${step.stats.generation} /><span>${step.description}</span>`}
       cli=${html`<${Cli} words=${["iii", "runs", "--step", step.name]} />`} />
     <div class="columns">
       <section class="panel" aria-label="Triggers"><header class="panel-head"><h2>Started by</h2></header><div class="pad"><${Triggers}
