@@ -11,21 +11,24 @@ from typing import Literal, cast
 
 from msgspec import Struct, structs
 
+from iii.collector import traces
 from iii.errors import ConfigError, IIIError
 from iii.formats.fields import Fields
-from iii.formats.units import NAME_RULE, is_header_name, is_host, is_http_url, is_name, is_unicode, shown
+from iii.formats.units import NAME_RULE, is_host, is_name, is_unicode
 from iii.sections import (
     DAY,
     GIB,
     HOUR,
     KIB,
     MIB,
+    MINUTE,
     OPEN_CONSOLE,
     SECOND,
     Backoff,
     ConsoleConfig,
     CorsConfig,
     Fsync,
+    HealthConfig,
     HistoryConfig,
     HttpConfig,
     LogConfig,
@@ -41,6 +44,7 @@ __all__ = [
     "Config",
     "ConsoleConfig",
     "CorsConfig",
+    "HealthConfig",
     "HistoryConfig",
     "HttpConfig",
     "LogConfig",
@@ -53,7 +57,6 @@ __all__ = [
 ]
 
 FILE_NAME = "iii-config.yaml"
-TRACES_PATH = "/v1/traces"
 
 
 class Config(Struct, frozen=True):
@@ -70,6 +73,7 @@ class Config(Struct, frozen=True):
     history: HistoryConfig = HistoryConfig()
     log: LogConfig = LogConfig()
     traces: TracesConfig | None = None
+    health: HealthConfig = HealthConfig()
     shutdown_timeout_ms: int = 10 * SECOND
 
     def rules(self, topic: str, own: QueueConfig | None = None) -> QueueRules:
@@ -204,7 +208,8 @@ def _read(top: Fields, root: Path, file: Path | None) -> Config:
         instances=top.whole("instances", 1, 1, 256),
         history=_history(top),
         log=_log(top),
-        traces=_traces(top),
+        traces=traces(top),
+        health=_health(top),
         shutdown_timeout_ms=top.duration("shutdown_timeout", 10 * SECOND, 0, HOUR),
     )
     top.close()
@@ -271,7 +276,17 @@ def _store(top: Fields, root: Path) -> StoreConfig:
             path=_path(store, "path", "data", root),
             fsync=cast(Fsync, store.choice("fsync", "commit", ("commit", "meta", "interval"))),
             map_bytes=store.size("map_size", 64 * GIB, MIB, 16 << 40),
+            lock_after_ms=store.duration("lock_after", 3 * SECOND, SECOND, MINUTE),
+            stale_after_ms=store.duration("stale_after", 10 * SECOND, 5 * SECOND, 5 * MINUTE),
         )
+
+
+def _health(top: Fields) -> HealthConfig:
+    with top.mapping("health") as health:
+        stuck_after_ms = health.duration("stuck_after", MINUTE, 0, HOUR)
+        if 0 < stuck_after_ms < SECOND:
+            raise health.error("stuck_after", "is too short; allowed are 0 (off) and 1s to 1h")
+        return HealthConfig(stuck_after_ms=stuck_after_ms)
 
 
 def _console(top: Fields) -> ConsoleConfig:
@@ -312,46 +327,6 @@ def _log(top: Fields) -> LogConfig:
             redact=log.texts("redact", LogConfig().redact),
             file_bytes_max=log.size("max_file", 16 * MIB, 0, 1 << 40),
         )
-
-
-def _traces(top: Fields) -> TracesConfig | None:
-    """Where the section is there, spans are wanted, unless it says otherwise."""
-    if top.raw("traces") is None:
-        return None
-    with top.mapping("traces") as traces:
-        wanted = traces.flag("enabled", True)
-        read = TracesConfig(
-            endpoint=_endpoint(traces),
-            headers=_headers(traces),
-            service_name=traces.text("service_name", None),
-            timeout_ms=traces.duration("timeout", None, 100, HOUR),
-        )
-    return read if wanted else None
-
-
-def _endpoint(traces: Fields) -> str | None:
-    """The collector's URL; TRACES_PATH is added where it does not end in that."""
-    if (written := traces.text("endpoint", None)) is None:
-        return None
-    url = written.rstrip("/")
-    if not is_http_url(url):
-        raise traces.error("endpoint", f'"{written}" is no URL of a collector; write "http://localhost:4318"')
-    return url if url.endswith(TRACES_PATH) else url + TRACES_PATH
-
-
-def _headers(traces: Fields) -> dict[str, str]:
-    found: dict[str, str] = {}
-    with traces.mapping("headers") as headers:
-        names = headers.keys()
-        for name in names:
-            if not isinstance(name, str) or not is_header_name(name):
-                raise headers.error("", f"{shown(name)} is no name of a header")
-            value = headers.text(name, None)
-            if value is not None and not (value.isascii() and value.isprintable()):
-                raise headers.error(name, "has characters in it that no header can carry")
-            if value is not None:
-                found[name] = value
-    return found
 
 
 def _named_queue(topic: str, queue: Fields) -> QueueConfig:

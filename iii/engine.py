@@ -371,7 +371,7 @@ class Engine:
             stack.push_async_callback(self._served.stop)
 
     def _roster(self) -> Sequence[InstanceRow]:
-        return roster_of(self._data, self.store.clock)
+        return roster_of(self._data, self.config.store.stale_after_ms)
 
     def _means(self) -> Means:
         from iii import __version__

@@ -15,12 +15,14 @@ __all__ = [
     "HOUR",
     "KIB",
     "MIB",
+    "MINUTE",
     "OPEN_CONSOLE",
     "SECOND",
     "Backoff",
     "ConsoleConfig",
     "CorsConfig",
     "Fsync",
+    "HealthConfig",
     "HistoryConfig",
     "HttpConfig",
     "LogConfig",
@@ -32,7 +34,7 @@ __all__ = [
     "TracesConfig",
 ]
 
-SECOND, HOUR, DAY = 1000, 3_600_000, 86_400_000
+SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 OPEN_CONSOLE = (
@@ -72,10 +74,15 @@ class HttpConfig(Struct, frozen=True):
 
 
 class StoreConfig(Struct, frozen=True):
+    """`lock_after_ms`: a process whose heart stands still so long inside the write lock is killed by who
+    waits for it. `stale_after_ms`: the messages of one that stands still so long are taken."""
+
     path: Path
     fsync: Fsync = "commit"
     map_bytes: int = 64 * GIB
     kind: StoreKind = "lmdb"
+    lock_after_ms: int = 3 * SECOND
+    stale_after_ms: int = 10 * SECOND
 
 
 class QueueConfig(Struct, frozen=True):
@@ -126,6 +133,12 @@ class ConsoleConfig(Struct, frozen=True):
     def is_open(self) -> bool:
         """Whether other machines may reach it and nothing keeps them out."""
         return self.enabled and self.token is None and not is_loopback(self.host)
+
+
+class HealthConfig(Struct, frozen=True):
+    """`stuck_after_ms`: a process whose event loop stands still so long is ended; 0 = never."""
+
+    stuck_after_ms: int = MINUTE
 
 
 class HistoryConfig(Struct, frozen=True):

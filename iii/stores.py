@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["roster_of", "store_of"]
 
 
-def store_of(config: Config, clock: Clock | None = None) -> Store:
-    """Not opened yet."""
+def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Store:
+    """Not opened yet. `number`: which of its supervisor's instances asks; 0 = of none."""
     history = config.history
     limits = Limits(
         runs_max=history.keep, runs_age_ms_max=history.max_age_ms, runs_bytes_max=history.max_bytes
@@ -27,15 +27,24 @@ def store_of(config: Config, clock: Clock | None = None) -> Store:
 
         return MemoryStore(clock, limits)
     from iii.store.lmdb import LmdbStore
+    from iii.store.lmdb.patience import Patience
 
     kept = config.store
-    return LmdbStore(kept.path, clock=clock, limits=limits, fsync=kept.fsync, map_bytes=kept.map_bytes)
+    return LmdbStore(
+        kept.path,
+        clock=clock,
+        limits=limits,
+        fsync=kept.fsync,
+        map_bytes=kept.map_bytes,
+        patience=Patience.of(kept.lock_after_ms, kept.stale_after_ms),
+        number=number,
+    )
 
 
-def roster_of(data: Path | None, clock: Clock) -> list[InstanceRow]:
+def roster_of(data: Path | None, stale_ms: int) -> list[InstanceRow]:
     """Every live session of this data folder; [] for a store that lies in memory."""
     if data is None:
         return []
     from iii.store.lmdb.roster import roster
 
-    return roster(data, clock)
+    return roster(data, stale_ms=stale_ms)

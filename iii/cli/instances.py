@@ -23,9 +23,11 @@ def instances(as_json: bool, config_file: Path | None) -> None:
     """List the engines that run on the store, and how they are.
 
     In flight: messages whose handlers run. Messages/s: settled, over the last 10 s. Health: starting, ready,
-    draining; stopped (SIGSTOP), stale (it shows no sign of life: its messages run elsewhere).
+    draining; stopped (SIGSTOP), stuck (its event loop has not turned for 2 s; after health.stuck_after it is
+    ended), stale (it shows no sign of life: its messages run elsewhere).
     """
-    rows = roster(load(config_file).store.path)
+    store = load(config_file).store
+    rows = roster(store.path, stale_ms=store.stale_after_ms)
     if as_json:
         print_json(rows)
         return

@@ -71,7 +71,7 @@ def _seen(config: Config, store: Store, pulse: Pulse) -> dict[str, Any]:
         "latency": msgspec.to_builtins(pulse.latency()),
         "store": {"commits_per_s": commits_per_s, "group_size": group_size},
         "queues": [_queue(row, pulse) for row in rows],
-        "instances": msgspec.to_builtins(roster_of(config.store.path, store.clock)),
+        "instances": msgspec.to_builtins(roster_of(config.store.path, config.store.stale_after_ms)),
     }
 
 

@@ -194,6 +194,10 @@ class Store(Protocol):
     def start(self, lease: Lease) -> None:
         """The handler of `lease` begins now: from here on a death of this process counts as its crash."""
 
+    def blame(self, message_ids: Collection[int]) -> None:
+        """This process ends now, and of all that run here these are to blame for it: the others come back as
+        they were. May be called in any thread; nothing is started after it."""
+
     # -- following
 
     async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:

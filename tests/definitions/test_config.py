@@ -100,6 +100,28 @@ def test_units_both_spellings_and_every_knob(load: Load) -> None:
     assert read.shutdown_timeout_ms == 5000
 
 
+def test_how_long_one_that_stands_still_is_borne_with(load: Load) -> None:
+    read = load("")
+    assert read.health.stuck_after_ms == 60_000
+    assert (read.store.lock_after_ms, read.store.stale_after_ms) == (3_000, 10_000)
+    for text, low, high in (("lock_after", "1s", "1m"), ("stale_after", "5s", "5m")):
+        for written in (low, high):
+            assert load(f"store: {{{text}: {written}}}").store != read.store
+        for written in ("0", "999ms", "2h", "-1s"):
+            with pytest.raises(ConfigError, match=rf"store\.{text}: .*"):
+                load(f"store: {{{text}: {written}}}")
+    for written, ms in (("0", 0), ("1s", 1_000), ("1h", 3_600_000)):
+        assert load(f"health: {{stuck_after: {written}}}").health.stuck_after_ms == ms
+    with pytest.raises(
+        ConfigError, match=r"health\.stuck_after: is too short; allowed are 0 \(off\) and 1s to 1h"
+    ):
+        load("health: {stuck_after: 999ms}")
+    with pytest.raises(ConfigError, match=r"health\.stuck_after: .*out of range"):
+        load("health: {stuck_after: 61m}")
+    with pytest.raises(ConfigError, match=r"health\.stuck: unknown key"):
+        load("health: {stuck: 1s}")
+
+
 def test_arguments_win_over_the_file(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "iii-config.yaml"
     file.write_text("http: {port: 1}\nstore: {fsync: meta}")

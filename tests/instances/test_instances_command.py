@@ -12,7 +12,7 @@ from instances_kit import Project
 
 from iii.clock import FakeClock, SystemClock
 from iii.store.lmdb.liveness import BEAT_S, STALE_BEATS, OwnSession
-from iii.store.lmdb.roster import roster
+from iii.store.lmdb.roster import STUCK_MS, roster
 
 
 def by_pid(project: Project) -> dict[int, dict[str, Any]]:
@@ -73,6 +73,23 @@ def test_a_session_whose_heart_stands_still_is_stale(tmp_path: Path) -> None:
     (row,) = roster(tmp_path, clock)
     assert (row.health, row.messages_per_s) == ("stale", 0.0)
     own.close()
+
+
+def test_one_whose_loop_stands_still_is_stuck_and_since_when_is_told(tmp_path: Path) -> None:
+    own, older = OwnSession(tmp_path, 7, number=2), OwnSession(tmp_path, 8)
+    own.turn()
+    clock = FakeClock(delay_ms=SystemClock().delay_ms())
+    clock.advance(STUCK_MS - 1000)
+    assert [row.health for row in roster(tmp_path, clock)] == ["starting", "starting"]
+    clock.advance(2000)
+    row, silent = roster(tmp_path, clock)
+    assert (row.health, row.instance) == ("stuck", 2) and STUCK_MS <= row.stuck_ms <= STUCK_MS + 2000
+    assert (silent.health, silent.stuck_ms) == ("starting", 0), "an older version does not say"
+    clock.advance(20_000)
+    assert {each.health for each in roster(tmp_path, clock)} == {"stale"}
+    assert {each.health for each in roster(tmp_path, clock, stale_ms=300_000)} == {"stuck", "starting"}
+    own.close()
+    older.close()
 
 
 def test_without_a_store_there_is_nobody(project: Project) -> None:

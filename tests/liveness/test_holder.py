@@ -203,18 +203,38 @@ def test_of_two_inside_the_later_one_holds(spawn, tmp_path: Path) -> None:
     waiter.close()
 
 
-def test_one_stopped_before_it_could_say_inside_is_killed_after_forty_beats(spawn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lock_beats", [4, 12, 240])
+def test_one_stopped_before_it_could_say_inside_is_killed_after_lock_after(
+    spawn, tmp_path: Path, lock_beats: int
+) -> None:
     frozen, patient = spawn(WANTING), spawn(WANTING)
     frozen.hears()
     patient.hears()
     frozen.stop()
-    waiter = Holder(tmp_path)
+    waiter = Holder(tmp_path, lock_beats)
     waiter.want()
-    assert beats(waiter, 40) == []
+    assert beats(waiter, lock_beats) == []
     assert beats(waiter, 1) == [Killed(frozen.pid, 7, "stopped")]
     assert frozen.exit_code() == -signal.SIGKILL
     assert beats(waiter, 100) == []
     assert patient.runs
+    waiter.close()
+
+
+def test_one_that_wants_and_whose_heart_beats_is_not_killed_however_long_it_takes(
+    spawn, tmp_path: Path
+) -> None:
+    """It waits too: beside it another keeps the lock and was not seen yet."""
+    starved, hung = spawn(WANTING), spawn(WANTING.replace("7", "8"))
+    starved.hears()
+    hung.hears()
+    waiter = Holder(tmp_path, 4)
+    waiter.serve(9, {8}.__contains__)
+    waiter.want()
+    assert beats(waiter, 5) == [Killed(hung.pid, 8, "stale")]
+    hung.exit_code()
+    assert beats(waiter, 100) == []
+    assert starved.runs
     waiter.close()
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iii.clock import SystemClock
 from iii.errors import StoreClosed
 from iii.store.lmdb.liveness import OwnSession, Peer, mark_supervised, session_file
 
@@ -73,6 +74,36 @@ def test_a_death_by_the_supervisor_counts_against_nothing(spawn, tmp_path: Path)
     assert Peer(tmp_path, 7).supervised
     assert Peer(tmp_path, 7).running_ids() == []
     assert Peer(tmp_path, 8).running_ids() == [8]
+
+
+def test_who_dies_may_say_which_of_its_messages_is_to_blame(spawn, tmp_path: Path) -> None:
+    """Whether that has a slot or not. The others come back as they were, in an older version too."""
+    script = """
+        own = OwnSession(folder, {0}, slots=2)
+        for id in (1, 2, 3): own.start(id)
+        own.blame({1})
+        say("open"); rest()
+    """
+    for session, blamed in enumerate(([2], [3], []), start=7):
+        dying = spawn(script.format(session, blamed))
+        dying.hears()
+        dying.kill()
+        peer = Peer(tmp_path, session)
+        assert (peer.running_ids(), peer.unlisted) == (blamed, 0)
+        peer.close()
+
+
+def test_a_board_tells_when_its_loop_turned_and_which_instance_it_is(tmp_path: Path) -> None:
+    own, peer = OwnSession(tmp_path, 7, number=256), Peer(tmp_path, 7)
+    board = peer.board()
+    assert board is not None and (board.turned_ms, board.number) == (0, 0), "as an older version leaves it"
+    before_ms = SystemClock().delay_ms()
+    own.turn()
+    assert before_ms <= board.turned_ms <= SystemClock().delay_ms()
+    assert board.number == 256
+    own.beat()
+    assert board.turned_ms <= SystemClock().delay_ms(), "a heartbeat is no turn"
+    own.close()
 
 
 def test_marking_a_process_that_is_gone_marks_nobody_who_had_its_pid(

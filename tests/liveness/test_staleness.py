@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from deadline import until
 
-from iii.store.lmdb.liveness import Heartbeat, OwnSession, Peer, Staleness, verdict
+from iii.store.lmdb.liveness import Heartbeat, OwnSession, Peer, Staleness, beats, verdict
 
 
 def test_stale_after_forty_samples_without_a_change() -> None:
@@ -19,6 +19,18 @@ def test_stale_after_forty_samples_without_a_change() -> None:
         staleness.sample(7, 5)
         assert not staleness.is_stale(7)
     staleness.sample(7, 5)
+    assert staleness.is_stale(7)
+
+
+def test_how_long_one_stands_still_is_asked_in_any_number_of_beats() -> None:
+    staleness = Staleness(beats(20_000))
+    assert not staleness.stands_still(7, beats(3_000))
+    for _ in range(1 + 12):
+        assert not staleness.stands_still(7, beats(3_000))
+        staleness.sample(7, 5)
+    assert staleness.stands_still(7, beats(3_000)) and not staleness.is_stale(7)
+    for _ in range(80 - 12):
+        staleness.sample(7, 5)
     assert staleness.is_stale(7)
 
 
@@ -79,15 +91,15 @@ def test_a_stopped_process_is_stale_a_killed_one_dead_a_beating_one_alive(spawn,
 
 
 def test_a_duty_that_raises_does_not_stop_the_heart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    own, beats = OwnSession(tmp_path, 7), threading.Semaphore(0)
+    own, beaten = OwnSession(tmp_path, 7), threading.Semaphore(0)
 
     def broken() -> None:
         raise ValueError("broken duty")
 
-    heartbeat = Heartbeat([broken, own.beat, beats.release], interval_s=0.001)
+    heartbeat = Heartbeat([broken, own.beat, beaten.release], interval_s=0.001)
     heartbeat.start()
     for _ in range(3):
-        assert beats.acquire(timeout=20)
+        assert beaten.acquire(timeout=20)
     heartbeat.stop()
     assert Peer(tmp_path, 7).heartbeat >= 3
     assert "broken duty" in caplog.text
@@ -95,10 +107,10 @@ def test_a_duty_that_raises_does_not_stop_the_heart(tmp_path: Path, caplog: pyte
 
 
 def test_a_stopped_heart_beats_no_more(tmp_path: Path) -> None:
-    own, beats = OwnSession(tmp_path, 7), threading.Semaphore(0)
-    heartbeat = Heartbeat([own.beat, beats.release], interval_s=0.001)
+    own, beaten = OwnSession(tmp_path, 7), threading.Semaphore(0)
+    heartbeat = Heartbeat([own.beat, beaten.release], interval_s=0.001)
     heartbeat.start()
-    assert beats.acquire(timeout=20)
+    assert beaten.acquire(timeout=20)
     heartbeat.stop()
     heartbeat.stop()
     own.close()  # a beat after this would be reported as an error

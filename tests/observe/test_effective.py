@@ -12,7 +12,8 @@ from iii.observe.effective import HIDDEN, effective
 
 EVERYTHING = """
 steps: elsewhere
-store: {type: lmdb, path: here, fsync: meta, map_size: 3000001}
+store: {type: lmdb, path: here, fsync: meta, map_size: 3000001, lock_after: 7s, stale_after: 90s}
+health: {stuck_after: 17s}
 http:
   {enabled: false, host: 0.0.0.0, port: 80, max_body: 3MiB, max_head: 70000, timeout: 90s, head_timeout: 1234,
    keep_alive: 0, send_timeout: 2h, lane: false, idempotency_ttl: 36h,

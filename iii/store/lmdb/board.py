@@ -14,6 +14,8 @@
     12     health: 0 starting, 1 ready, 2 draining
     13     HTTP requests being answered, as of the last beat
     14     lanes served
+    15     when its event loop last turned, CLOCK_BOOTTIME in ms, in the low 48 bits; above them which of its
+           supervisor's instances it is, 0 = of none. All 0: an older version, which does not say
     16..   the slots: id of a message whose handler has started, 0 = free
     then   the pace: (CLOCK_BOOTTIME in ms, messages settled by then) of each of the last beats
 
@@ -23,6 +25,7 @@ Only the owner writes, `supervised` aside. A board of an earlier boot says nothi
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -38,7 +41,8 @@ _MAGIC = int.from_bytes(b"iiiboar1", "little")
 (_PID, _START, _NAMESPACE, _BOOT, _HEARTBEAT, _PARKED, _SUPERVISED, _UNLISTED, _COUNT) = (
     1, 2, 3, 4, 6, 7, 8, 9, 10,
 )  # fmt: skip
-_SETTLED, _HEALTH, _REQUESTS, _LANES, _HEADER = 11, 12, 13, 14, 16
+_SETTLED, _HEALTH, _REQUESTS, _LANES, _TURNED, _HEADER = 11, 12, 13, 14, 15, 16
+_NUMBER_SHIFT: Final = 48
 _PACE_BEATS: Final = 41
 
 
@@ -167,6 +171,20 @@ class Board:
     def lanes(self, count: int) -> None:
         self._shared.words[_LANES] = count
 
+    @property
+    def turned_ms(self) -> int:
+        """CLOCK_BOOTTIME when its event loop last turned; 0 = not known."""
+        return self._shared.words[_TURNED] & ((1 << _NUMBER_SHIFT) - 1)
+
+    @property
+    def number(self) -> int:
+        """Which of its supervisor's instances it is; 0 = of none."""
+        return self._shared.words[_TURNED] >> _NUMBER_SHIFT
+
+    def turn(self, boot_ms: int, number: int) -> None:
+        """The event loop comes by."""
+        self._shared.words[_TURNED] = number << _NUMBER_SHIFT | boot_ms
+
     def beat(self, boot_ms: int) -> None:
         """One more, at this reading of CLOCK_BOOTTIME."""
         words = self._shared.words
@@ -185,6 +203,14 @@ class Board:
 
     def write(self, slot: int, message_id: int) -> None:
         self._shared.words[_HEADER + slot] = message_id
+
+    def list_only(self, message_ids: Collection[int]) -> None:
+        """Nothing runs but these."""
+        words = self._shared.words
+        listed = [*message_ids][: words[_COUNT]]
+        words[_UNLISTED] = 0
+        for slot in range(words[_COUNT]):
+            words[_HEADER + slot] = listed[slot] if slot < len(listed) else 0
 
     def running(self) -> list[int]:
         """The ids in the slots. O(slots)."""

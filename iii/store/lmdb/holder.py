@@ -6,10 +6,10 @@ every other. So each process publishes in a slot of <data>/holder what its write
     idle -> wanting (asks LMDB for the lock) -> inside (has it; numbered, the highest number holds) -> idle
 
 A waiter counts its own heartbeats during which nobody entered. After 4 (1 s) it looks at the one inside:
-stopped (SIGSTOP, a debugger) or stale (liveness.Staleness), it is killed, and LMDB's robust mutex passes
-the lock on. After 40 (10 s) with nobody inside it looks at those that want: one of them may have been given
-the lock and never come round to say so (something else kept the interpreter's lock). Nothing is killed but
-what is in the way, after comparing pid, start time and the whole slot again.
+stopped (SIGSTOP, a debugger), or its heart stood still over `lock_beats` (12: 3 s), it is killed, and LMDB's
+robust mutex passes the lock on. After `lock_beats` with nobody inside it looks at those that want: one of
+them may have been given the lock and never come round to say so (something else kept the interpreter's lock).
+Nothing is killed but what is in the way, after comparing pid, start time and the whole slot again.
 
     words of a slot: pid, start time, PID namespace, session (0 = none), state, since_ms, number
 
@@ -34,7 +34,7 @@ from iii.store.lmdb.mapping import SharedWords, poison_after_fork, reserve
 
 __all__ = ["Holder", "Killed", "Published"]
 
-LOOK_BEATS, LAST_RESORT_BEATS = 4, 40
+LOOK_BEATS, LOCK_BEATS = 4, 12
 SLOTS = 511
 
 _log = logging.getLogger("iii.store")
@@ -75,8 +75,9 @@ def _never(session_id: int) -> bool:
 class Holder:
     """This process's slot. `want`, `enter`, `leave`: the writer thread; `unfreeze`: the heartbeat thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock_beats: int = LOCK_BEATS) -> None:
         """StoreBusy where every slot is taken."""
+        self._lock_beats = lock_beats
         self._is_stale: Callable[[int], bool] = _never
         self._fd = os.open(folder / "holder", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -93,7 +94,8 @@ class Holder:
     # ---------------------------------------------------------------------------------- the writer's side
 
     def serve(self, session_id: int, is_stale: Callable[[int], bool] = _never) -> None:
-        """The session whose heartbeat speaks for this process, 0 = none; `is_stale` is Staleness.is_stale."""
+        """The session whose heartbeat speaks for this process, 0 = none; `is_stale`: whether another's stood
+        still over `lock_beats`."""
         self._is_stale = is_stale
         self._shared.words[self._at + _SESSION] = session_id
 
@@ -163,7 +165,7 @@ class Holder:
         living = list(self._living())
         inside = self._inside(living)
         for at, published in living:
-            suspected = published == inside if inside else self._beats >= LAST_RESORT_BEATS
+            suspected = published == inside if inside else self._beats >= self._lock_beats
             if not suspected or published.state == _IDLE or published.pid == os.getpid():
                 continue
             stat = machine.process_stat(published.pid)

@@ -6,7 +6,7 @@ wake it). Must not know the tables: what follows from a death is recovery's.
     verdict   known by                                                          recovery
     dead      nobody holds the lock                                             takes its leases
     stale     locked, but its heartbeat stood still over 40 of the watcher's    takes its leases; it wakes up
-              own beats (10 s); no clocks are compared                          to LeaseLost and a new session
+              own beats (10 s, store.stale_after); no clocks are compared       to LeaseLost and a new session
     alive     neither                                                           -
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -33,6 +33,7 @@ __all__ = [
     "Peer",
     "Staleness",
     "Verdict",
+    "beats",
     "mark_supervised",
     "refuse_foreign",
     "remove_files",
@@ -47,6 +48,11 @@ STALE_BEATS = 40
 Verdict: TypeAlias = Literal["alive", "dead", "stale"]
 
 _log = logging.getLogger("iii.store")
+
+
+def beats(duration_ms: int) -> int:
+    """How many heartbeats that is, one at least."""
+    return max(1, round(duration_ms / (1000 * BEAT_S)))
 
 
 def session_file(folder: Path, session_id: int, kind: Literal["lock", "board", "bell"]) -> Path:
@@ -78,8 +84,9 @@ class OwnSession:
     surplus is only counted (`unlisted`) until a slot comes free: a death is no crash of theirs.
     """
 
-    def __init__(self, folder: Path, session_id: int, *, slots: int = SLOTS) -> None:
-        self.folder, self.session_id = folder, session_id
+    def __init__(self, folder: Path, session_id: int, *, slots: int = SLOTS, number: int = 0) -> None:
+        """`number`: which of its supervisor's instances this process is; 0 = of none."""
+        self.folder, self.session_id, self._number = folder, session_id, number
         (folder / "sessions").mkdir(parents=True, exist_ok=True)
         self._lock = session_lock.SessionLock(session_file(folder, session_id, "lock"))
         try:
@@ -99,6 +106,14 @@ class OwnSession:
         """Bump the heartbeat, and note how many HTTP requests are being answered."""
         self._board.requests = requests
         self._board.beat(self._clock.delay_ms())
+
+    def turn(self) -> None:
+        """The event loop comes by: called by the loop alone, every BEAT_S."""
+        self._board.turn(self._clock.delay_ms(), self._number)
+
+    def blame(self, message_ids: Collection[int]) -> None:
+        """This process ends now, and these alone are to blame. Any thread; nothing is started after it."""
+        self._board.list_only(message_ids)
 
     def show(self, health: Health, lanes: int) -> None:
         """For whoever lists the instances (roster.py)."""
@@ -256,7 +271,11 @@ class Staleness:
         self._seen[session_id] = (heartbeat, still + 1 if heartbeat == last else 0)
 
     def is_stale(self, session_id: int) -> bool:
-        return session_id in self._seen and self._seen[session_id][1] >= self._beats_max
+        return self.stands_still(session_id, self._beats_max)
+
+    def stands_still(self, session_id: int, beats: int) -> bool:
+        """Over so many of the watcher's own beats."""
+        return session_id in self._seen and self._seen[session_id][1] >= beats
 
     def forget(self, session_id: int) -> None:
         self._seen.pop(session_id, None)

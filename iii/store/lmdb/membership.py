@@ -21,6 +21,7 @@ from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.doorbell import Ringer
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.liveness import remove_files, session_ids
+from iii.store.lmdb.patience import Patience
 from iii.store.lmdb.rows import SessionEntry
 from iii.store.lmdb.worker import Worker, is_dead, started_by
 
@@ -35,6 +36,8 @@ class Host(Protocol):
 
     path: Path
     clock: Clock
+    patience: Patience
+    number: int
 
     def sessions(self) -> list[SessionRow]: ...
 
@@ -67,7 +70,15 @@ class Membership:
     async def _enter(self) -> int:
         host = self._host
         session: int = await host.call(sessions.next_session)
-        worker = Worker(host.path, session, self._holder, on_gone=self._gone, on_ring=host.rung)
+        worker = Worker(
+            host.path,
+            session,
+            self._holder,
+            on_gone=self._gone,
+            on_ring=host.rung,
+            patience=host.patience,
+            number=host.number,
+        )
         self.worker = worker
         try:
             await self.recover_dead()

@@ -39,6 +39,7 @@ from iii.store.lmdb.liveness import Heartbeat, refuse_foreign
 from iii.store.lmdb.machine import refuse_network_filesystem
 from iii.store.lmdb.mapping import FORKED, poison_after_fork
 from iii.store.lmdb.membership import Membership
+from iii.store.lmdb.patience import Patience
 from iii.store.lmdb.verify import verify
 from iii.store.lmdb.waiting import Waiters
 from iii.store.lmdb.writer import Writer
@@ -49,6 +50,8 @@ _NOT_OPEN = "the store is not open"
 class LmdbStore(Following):
     """`map_bytes`: how large the file may become; it is sparse. `checked_bytes_max`: a file of up to that is
     looked at page by page before it is used (100 MB a second).
+
+    `patience`: with processes that stand still. `number`: which of its supervisor's instances this one is.
 
     `fsync`: "commit" survives a power cut, "meta" may lose the last commits in one, "interval" may corrupt
     the file in one. `probe(stage, commit number)` is called on the writer's thread before, inside ("applied")
@@ -66,8 +69,11 @@ class LmdbStore(Following):
         fsync: Fsync = "commit",
         map_bytes: int = MAP_BYTES,
         checked_bytes_max: int = CHECKED_BYTES_MAX,
+        patience: Patience | None = None,
+        number: int = 0,
         probe: Probe | None = None,
     ) -> None:
+        self.patience, self.number = patience or Patience(), number
         self.path, self.limits = Path(path).absolute(), limits or Limits()
         self._given_clock, self._fsync, self._map_bytes, self._probe = clock, fsync, map_bytes, probe
         self._checked_bytes_max = checked_bytes_max
@@ -115,7 +121,7 @@ class LmdbStore(Following):
     def _begin_rescue(self) -> None:
         """From here on this process waits for transactions: one stopped inside its own must not stop it."""
         if self._rescue is None:
-            self._holder = Holder(self.path)
+            self._holder = Holder(self.path, self.patience.lock_beats)
             self._rescue = Heartbeat([self._holder.unfreeze])
             self._rescue.start()
         self._holder.want()
@@ -346,6 +352,11 @@ class LmdbStore(Following):
         worker = self._membership.worker
         if worker is not None and lease.session == worker.session:
             worker.own.start(lease.id)
+
+    def blame(self, message_ids: Collection[int]) -> None:
+        worker = self._membership.worker
+        if worker is not None:
+            worker.own.blame(message_ids)
 
     # -- care
 

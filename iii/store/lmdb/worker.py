@@ -13,7 +13,8 @@ from typing import Literal
 from iii.store.contract import Health
 from iii.store.lmdb.doorbell import Doorbell
 from iii.store.lmdb.holder import Holder
-from iii.store.lmdb.liveness import Heartbeat, OwnSession, Peer, Staleness
+from iii.store.lmdb.liveness import BEAT_S, Heartbeat, OwnSession, Peer, Staleness
+from iii.store.lmdb.patience import Patience
 from iii.store.lmdb.watch import PeerWatch
 
 LOOK_BEATS = 4
@@ -31,23 +32,27 @@ class Worker:
         *,
         on_gone: Callable[[int, Literal["dead", "stale"]], None],
         on_ring: Callable[[], None],
+        patience: Patience | None = None,
+        number: int = 0,
     ) -> None:
+        patience = patience or Patience()
         self.session = session
         self._loop = asyncio.get_running_loop()
         self._on_ring, self._holder, self._beats = on_ring, holder, 0
         self._requests: Callable[[], int] = int
-        self.own = OwnSession(folder, session)
+        self.own = OwnSession(folder, session, number=number)
         try:
             self._bell = Doorbell(self.own, self._rung)
-            self.staleness = Staleness()
+            self.staleness = Staleness(patience.stale_beats)
             self.watch = PeerWatch(folder, on_gone, staleness=self.staleness)
         except BaseException:
             self.own.close()
             raise
         self.own.park()
-        holder.serve(session, self.staleness.is_stale)
+        holder.serve(session, lambda peer: self.staleness.stands_still(peer, patience.lock_beats))
         self._heartbeat = Heartbeat([self._beat, self.watch.sample, self._look])
         self._heartbeat.start()
+        self._turn()
 
     def show(self, health: Health, lanes: int, requests: Callable[[], int]) -> None:
         """For whoever lists the instances."""
@@ -63,11 +68,17 @@ class Worker:
             self.watch.watch(session)
 
     def close(self, *, remove: bool = True) -> None:
+        self._next_turn.cancel()
         self._heartbeat.stop()
         self._holder.serve(0)
         self.watch.close()
         self._bell.close()
         self.own.close(remove=remove)
+
+    def _turn(self) -> None:
+        """By the loop itself, so that whoever reads the board sees one that stands still."""
+        self.own.turn()
+        self._next_turn = self._loop.call_later(BEAT_S, self._turn)
 
     def _beat(self) -> None:
         self.own.beat(self._requests())
