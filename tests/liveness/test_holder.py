@@ -282,11 +282,31 @@ def test_more_processes_than_slots_are_refused_with_the_number(tmp_path: Path) -
             each.close()
 
 
-def test_a_holder_file_of_another_format_is_refused(tmp_path: Path, overwrite) -> None:
-    Holder(tmp_path).close()
+def test_a_holder_file_of_another_layout_is_refused_while_its_processes_run(
+    spawn, tmp_path: Path, overwrite
+) -> None:
+    other = spawn(OUTSIDE)
+    other.hears()
     overwrite(tmp_path / "holder", 0, 1)
     with pytest.raises(StoreIncompatible, match="another version"):
         Holder(tmp_path)
+    other.kill()
+    other.exit_code()
+    Holder(tmp_path).close()
+
+
+def test_a_holder_file_of_another_layout_that_nobody_uses_is_made_anew(tmp_path: Path, overwrite) -> None:
+    Holder(tmp_path).close()
+    for word in range(3 * SLOT_WORDS):
+        overwrite(tmp_path / "holder", word, 1 << 62)
+    first = Holder(tmp_path)
+    first.want()
+    first.enter()
+    second = Holder(tmp_path)
+    assert first.current() == second.current() is not None
+    assert second.others() == [os.getpid()]
+    first.close()
+    second.close()
 
 
 LMDB_WRITER = """

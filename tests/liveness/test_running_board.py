@@ -146,7 +146,7 @@ def test_a_board_cut_short_or_of_another_format_is_no_board(tmp_path: Path, cont
     peer = Peer(tmp_path, 7)
     assert peer.process is None
     assert peer.running_ids() == []
-    assert (peer.heartbeat, peer.parked, peer.supervised, peer.unlisted) == (0, False, False, 0)
+    assert (peer.heartbeat, peer.parked, peer.supervised, peer.unlisted) == (None, False, False, 0)
 
 
 def test_a_board_that_claims_more_slots_than_it_has_is_no_board(tmp_path: Path, overwrite) -> None:

@@ -51,6 +51,28 @@ def test_one_that_wakes_up_is_stale_no_more() -> None:
     assert not staleness.is_stale(7)
 
 
+def test_one_whose_heartbeat_cannot_be_read_is_never_stale() -> None:
+    staleness = Staleness(beats_max=2)
+    staleness.sample(7, 0)
+    for _ in range(5):
+        staleness.sample(7, None)
+    assert not staleness.is_stale(7)
+
+
+def test_a_locked_session_with_a_board_of_another_layout_is_alive(spawn, tmp_path: Path, overwrite) -> None:
+    """A newer version may run beside this one: what cannot be read is not judged."""
+    owner = spawn(BEATING)
+    owner.hears()
+    overwrite(tmp_path / "sessions/7.board", 0, 1)
+    peer, staleness = Peer(tmp_path, 7), Staleness(beats_max=2)
+    for _ in range(5):
+        staleness.sample(7, peer.heartbeat)
+    assert verdict(peer, staleness) == "alive"
+    owner.kill()
+    owner.exit_code()
+    assert verdict(peer, staleness) == "dead"
+
+
 def test_sessions_are_counted_apart_and_forgotten() -> None:
     staleness = Staleness(beats_max=2)
     for beat in range(3):

@@ -25,6 +25,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -81,8 +82,9 @@ class Holder:
         self._is_stale: Callable[[int], bool] = _never
         self._fd = os.open(folder / "holder", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._shared = _map(self._fd, folder / "holder")
-            self._at = _SLOT_WORDS * (1 + _take_slot(self._fd, folder))
+            with _opening(self._fd):
+                self._shared = _map(self._fd, folder / "holder")
+                self._at = _SLOT_WORDS * (1 + _take_slot(self._fd, folder))
         except BaseException:
             os.close(self._fd)
             raise
@@ -224,21 +226,36 @@ class Holder:
         return max(inside, key=lambda published: published.number, default=None)
 
 
+@contextmanager
+def _opening(fd: int) -> Iterator[None]:
+    """One process at a time takes a slot, so that nobody does while the file is made anew."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _lock_of(SLOTS))
+    try:
+        yield
+    finally:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock_of(SLOTS, fcntl.F_UNLCK))
+
+
 def _map(fd: int, path: Path) -> SharedWords:
+    """The words of the file; one of another layout is made anew where nobody has the store open."""
     reserve(fd, _COUNT, path)
     shared = SharedWords(fd, _COUNT)
-    if shared.words[0] == 0:
-        shared.words[0] = _MAGIC
-    if shared.words[0] != _MAGIC:
-        shared.close()
-        raise StoreIncompatible(f"{path} is of another version of iii: stop its instances, then remove it")
+    if shared.words[0] not in (0, _MAGIC):
+        if any(_is_taken(fd, slot) for slot in range(SLOTS)):
+            shared.close()
+            raise StoreIncompatible(
+                f"{path} is of another version of iii, whose instances run: stop all of them, then start"
+            )
+        for at in range(_COUNT):
+            shared.words[at] = 0
+    shared.words[0] = _MAGIC
     return shared
 
 
 def _take_slot(fd: int, folder: Path) -> int:
     for slot in range(SLOTS):
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, slot, 1, 0))
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock_of(slot))
         except (BlockingIOError, PermissionError):
             continue
         return slot
@@ -246,9 +263,12 @@ def _take_slot(fd: int, folder: Path) -> int:
 
 
 def _is_taken(fd: int, slot: int) -> bool:
-    asked = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, slot, 1, 0))
-    kind: int = _FLOCK.unpack(asked)[0]
+    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock_of(slot)))[0]
     return kind != fcntl.F_UNLCK
+
+
+def _lock_of(byte: int, kind: int = fcntl.F_WRLCK) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
 
 
 def _now_ms() -> int:

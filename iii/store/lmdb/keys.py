@@ -26,9 +26,12 @@ claim order. hash16 = blake2b-128 of a group or unique key.
 
 A record is rows.Row. A message lies in exactly one of ready, later, behind, lease.
 
+Within a format, processes of several versions may use one file, so only what an older one skips is added:
+fields with a default at the end of a row, new keys in meta and counter, new headers. COUNTERS and LANE_COUNTS
+never grow: an older process would write them back short. A new counter gets a key of its own.
+
 Changing the format: raise FORMAT; in environment.py rewrite a file of the older number inside the transaction
-that opens the tables; add such a file to tests/lmdb with a test that opens it. Adding a field with a default
-at the end of a row needs none of it: older rows decode.
+that opens the tables; add such a file to tests/lmdb with a test that opens it, as tests/lmdb/v1 has.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ wake it). Must not know the tables: what follows from a death is recovery's.
     dead      nobody holds the lock                                             takes its leases
     stale     locked, but its heartbeat stood still over 40 of the watcher's    takes its leases; it wakes up
               own beats (10 s, store.stale_after); no clocks are compared       to LeaseLost and a new session
-    alive     neither                                                           -
+    alive     neither; also a locked session whose board is missing or of       -
+              another layout: what a newer version writes is not judged
 """
 
 from __future__ import annotations
@@ -203,9 +204,10 @@ class Peer:
         return None if board is None else (board.pid, board.start)
 
     @property
-    def heartbeat(self) -> int:
+    def heartbeat(self) -> int | None:
+        """None where no board of a known layout shows it."""
         board = self.board()
-        return 0 if board is None else board.heartbeat
+        return None if board is None else board.heartbeat
 
     @property
     def parked(self) -> bool:
@@ -266,7 +268,11 @@ class Staleness:
         self._beats_max = beats_max
         self._seen: dict[int, tuple[int, int]] = {}  # session -> heartbeat, samples it stood still
 
-    def sample(self, session_id: int, heartbeat: int) -> None:
+    def sample(self, session_id: int, heartbeat: int | None) -> None:
+        """A session without a readable heartbeat (None) is never stale: its lock alone speaks for it."""
+        if heartbeat is None:
+            self.forget(session_id)
+            return
         last, still = self._seen.get(session_id, (-1, 0))
         self._seen[session_id] = (heartbeat, still + 1 if heartbeat == last else 0)
 

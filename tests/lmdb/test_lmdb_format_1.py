@@ -1,0 +1,93 @@
+"""A store that the first release wrote opens in every later one, whole, and what waits in it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from iii import Engine
+from iii.store import bulk
+from iii.store.contract import Store
+from iii.store.lmdb import LmdbStore
+from iii.store.lmdb.keys import COUNTERS, FORMAT, LANE_COUNTS, TABLES
+
+V1 = Path(__file__).parent / "v1"
+COUNTS = json.loads((V1 / "counts.json").read_text())
+LEASED_AND_BEHIND = {"w0", "w1", "w2", "w3", "w4"}
+PAUSED = {"p0", "p1", "p2", "p3", "p4"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project that wrote the store, with its store; the working folder."""
+    shutil.copytree(V1, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", "data.mdb"))
+    (tmp_path / "project/data").mkdir()
+    shutil.copy(V1 / "data.mdb", tmp_path / "project/data")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def test_the_file_of_format_1_has_rows_in_every_table() -> None:
+    """Or it would show nothing of a table that is read wrongly."""
+    file = str(V1 / "data.mdb")
+    with (
+        lmdb.open(file, subdir=False, max_dbs=len(TABLES), readonly=True, lock=False) as env,
+        env.begin() as txn,
+    ):
+        rows = {name: txn.stat(env.open_db(name.encode(), txn=txn))["entries"] for name in TABLES}
+    assert [name for name, count in rows.items() if not count] == []
+
+
+async def test_a_store_of_format_1_opens_whole(project: Path) -> None:
+    store = LmdbStore(project / "data", map_bytes=64 << 20)
+    await store.open()
+    try:
+        assert store.verify() == []
+        counts = {
+            f"{row.topic}/{row.step}": [row.ready, row.later, row.behind, row.leased, row.dead]
+            for row in store.stats()
+        }
+        assert counts == COUNTS
+        assert {entry.key for entry in store.scan("orders")} == {"o1", "o2", "o3", "o4"}
+        assert await store.changes(0, 100, 0)
+        assert store.marks("trigger/")
+        assert store.marks("cron/")
+    finally:
+        await store.close()
+
+
+async def test_what_waits_in_a_store_of_format_1_runs(project: Path) -> None:
+    (project / "gate").touch()
+    async with Engine.from_config("iii-config.yaml") as engine:
+        store = engine.store
+        await _until(lambda: _done(store) >= LEASED_AND_BEHIND)
+        await bulk.set_paused(store, "paused", False)
+        assert await engine.redrive("frail") == 1
+        await _until(lambda: _done(store) >= LEASED_AND_BEHIND | PAUSED | {"d1"})
+        stats = {f"{row.topic}/{row.step}": row for row in store.stats()}
+        assert stats["work/Work"].later == COUNTS["work/Work"][1]
+        assert stats["frail/Work"].dead == 0
+        assert stats["nobody/"].ready == COUNTS["nobody/"][0]
+        assert store.verify() == []
+
+
+def _done(store: Store) -> set[str]:
+    return {entry.key for entry in store.scan("done")}
+
+
+async def _until(look: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not look():
+            await asyncio.sleep(0.01)
+
+
+def test_rows_that_every_version_of_format_1_writes_never_grow() -> None:
+    """An older process of the same format writes them too: what it does not know, it would cut off."""
+    assert FORMAT == 1
+    assert (COUNTERS.size, LANE_COUNTS.size, len(TABLES)) == (64, 56, 17)
