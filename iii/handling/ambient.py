@@ -1,11 +1,13 @@
 """`from iii import state, enqueue, logger`: the running handler's own, without passing `ctx` along.
 
 `state` is one object in two roles: called it declares a trigger (`state(namespace="orders")`), its methods
-are those of the running handler's `ctx.state`: awaited in an `async def` handler, plain calls in a `def` one.
+are those of the running handler's `ctx.state`. They answer by the thread they are called in: on the loop they
+are awaited, in any other thread that runs for the handler they are plain calls.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -20,7 +22,7 @@ __all__ = ["AmbientEnqueue", "AmbientLogger", "AmbientState", "enqueue", "logger
 
 AnyContext: TypeAlias = Context | BlockingContext
 
-running: ContextVar[AnyContext] = ContextVar("iii.running")
+running: ContextVar[Context] = ContextVar("iii.running")
 """The context of the handler that runs here; the runner sets it in a copy of the caller's variables."""
 
 
@@ -31,11 +33,11 @@ def _ctx(name: str) -> AnyContext:
             f"{name} belongs to a running handler and none runs here; outside of one use "
             "engine.state, engine.enqueue and the logging module"
         )
-    return ctx
+    return ctx if asyncio._get_running_loop() is ctx.loop else BlockingContext(ctx)
 
 
 class AmbientState:
-    """See State; every method returns what it returns there (an awaitable in an async handler)."""
+    """See State; every method returns what it returns there: an awaitable on the loop."""
 
     __slots__ = ()
 

@@ -1,39 +1,52 @@
-"""The twin of Context for plain `def` handlers: the same calls, blocking, from the handler's thread.
+"""The twin of Context for what is not seen to be async: the same calls, answered by the thread that calls.
 
-Each call runs on the loop while the thread waits: a store is read on its loop only, and a handler may use
-its context from threads of its own.
+In any thread but the loop's a call runs on the loop while that thread waits: a store is read on its loop
+only, and a handler may use its context from threads of its own. On the loop's thread nothing ever waits: a
+call returns what Context would, to be awaited. So one `ctx` serves a wrapper, which runs in a thread, and the
+coroutine that it returns, which runs on the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from iii.errors import HandlerEnded
 from iii.handling.context import Context, StartedBy
 from iii.handling.draft import StateEntry
 from iii.handling.outbox import NORMAL, Delay, Priority, UniqueKey
+from iii.handling.state import State
 from iii.observe.logs import StepLogger
+from iii.step import Step
 
 __all__ = ["BlockingContext", "BlockingState"]
 
+LOOK_S = 1.0
+"""How often a thread that waits looks whether its loop is there to answer."""
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class BlockingContext:
     """`ctx` of a plain `def` handler; see Context for what each part does."""
 
-    __slots__ = ("_ctx", "_loop", "state")
+    __slots__ = ("_ctx", "state")
 
-    def __init__(self, ctx: Context, loop: asyncio.AbstractEventLoop) -> None:
-        self._ctx, self._loop = ctx, loop
-        self.state = BlockingState(self)
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self.state = BlockingState(ctx)
 
     @property
     def trigger(self) -> StartedBy:
         return self._ctx.trigger
+
+    @property
+    def step(self) -> Step:
+        return self._ctx.step
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -77,51 +90,86 @@ class BlockingContext:
         message = self._ctx.enqueue(
             topic, data, priority=priority, delay=delay, group=group, unique=unique, headers=headers
         )
-        self.wait(message)
+        return _answer(self._ctx, message)
 
     def flush(self) -> None:
-        self.wait(self._ctx.flush())
-
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the loop while this thread waits."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return _answer(self._ctx, self._ctx.flush())
 
 
 class BlockingState:
     """`ctx.state` of a plain `def` handler; see State for what each call does."""
 
-    __slots__ = ("_state", "_wait")
+    __slots__ = ("_ctx",)
 
-    def __init__(self, ctx: BlockingContext) -> None:
-        self._state, self._wait = ctx.twin.state, ctx.wait
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
 
     def get(self, namespace: str, key: str, default: Any = None) -> Any:
-        return self._wait(self._state.get(namespace, key, default))
+        return self._call(State.get, namespace, key, default)
 
     def entry(self, namespace: str, key: str) -> StateEntry | None:
-        return self._wait(self._state.entry(namespace, key))
+        return self._call(State.entry, namespace, key)
 
     def set(self, namespace: str, key: str, value: object, *, if_version: int | None = None) -> None:
-        self._wait(self._state.set(namespace, key, value, if_version=if_version))
+        return self._call(State.set, namespace, key, value, if_version=if_version)
 
     def update(self, namespace: str, key: str, patch: object) -> Any:
-        return self._wait(self._state.update(namespace, key, patch))
+        return self._call(State.update, namespace, key, patch)
 
     def delete(self, namespace: str, key: str, *, if_version: int | None = None) -> bool:
-        return self._wait(self._state.delete(namespace, key, if_version=if_version))
+        return self._call(State.delete, namespace, key, if_version=if_version)
 
     def list(
         self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
     ) -> list[Any]:
-        return self._wait(self._state.list(namespace, prefix=prefix, after=after, limit=limit))
+        return self._call(State.list, namespace, prefix=prefix, after=after, limit=limit)
 
     def items(
         self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
     ) -> builtins.list[tuple[str, Any]]:
-        return self._wait(self._state.items(namespace, prefix=prefix, after=after, limit=limit))
+        return self._call(State.items, namespace, prefix=prefix, after=after, limit=limit)
 
     def namespaces(self) -> builtins.list[str]:
-        return self._wait(self._state.namespaces())
+        return self._call(State.namespaces)
 
     def clear(self, namespace: str, *, prefix: str = "") -> int:
-        return self._wait(self._state.clear(namespace, prefix=prefix))
+        return self._call(State.clear, namespace, prefix=prefix)
+
+    def _call(
+        self,
+        method: Callable[Concatenate[State, P], Coroutine[Any, Any, T]],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        ctx = self._ctx
+
+        async def call() -> T:  # a context's state and draft are made on the loop alone
+            return await method(ctx.state, *args, **named)
+
+        return _answer(ctx, call())
+
+
+def _answer(ctx: Context, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns, once it ran on the loop; on the loop's own thread `work` itself, to be awaited."""
+    loop = ctx.loop
+    if asyncio._get_running_loop() is loop:
+        return cast(T, work)
+    try:
+        job = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:  # the loop is closed
+        work.close()
+        raise _stopped() from None
+    while True:
+        try:
+            return job.result(LOOK_S)
+        except TimeoutError:
+            if job.done():  # else it is the error of `work`
+                return job.result()
+            if loop.is_closed() or (ctx.ended and not loop.is_running()):
+                job.cancel()
+                work.close()
+                raise _stopped() from None
+
+
+def _stopped() -> HandlerEnded:
+    return HandlerEnded("the engine has stopped, nothing was written: this context's attempt is over")

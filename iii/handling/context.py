@@ -53,13 +53,14 @@ class StartedBy(Struct, frozen=True):
 
 class Runtime(Struct, frozen=True):
     """What all contexts of an engine share. `captures`: log lines of this level and above are kept for
-    the run's record; None: none."""
+    the run's record; None: none. `loop`: the one that it is made on, and that the store is read on."""
 
     store: Store
     outbox: Outbox
     sampler: Sampler = field(default_factory=Sampler)
     captures: int | None = None
     figures: Figures = field(default_factory=Figures)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
     def count(self, ops: Iterable[Op]) -> None:
         """The messages among what was committed."""
@@ -200,6 +201,15 @@ class Context(Struct, eq=False):
     @property
     def message(self) -> Message | None:
         return self._message
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._runtime.loop
+
+    @property
+    def ended(self) -> bool:
+        """Whether its attempt has settled."""
+        return self._ended
 
     @property
     def draft(self) -> Draft:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from iii.config import Config, QueueRules
+from iii.definitions.handler import Call
 from iii.handling.context import StartedBy
 from iii.handling.inputs import CRON_INPUT, STATE_INPUT
 from iii.model import Lane, LanePolicy
@@ -26,7 +26,7 @@ class Start(Struct, frozen=True):
 
     started_by: StartedBy
     validator: Validator | None = None
-    condition: Callable[..., Any] | None = None
+    condition: Call | None = None
 
 
 class Binding(Struct, frozen=True):
@@ -97,7 +97,8 @@ def _start(step: Step, index: int) -> Start:
         validator = STATE_INPUT
     elif isinstance(trigger, CronTrigger):
         validator = CRON_INPUT
-    return Start(_started_by(trigger, index), validator, trigger.condition)
+    condition = None if trigger.condition is None else Call.of(trigger.condition)
+    return Start(_started_by(trigger, index), validator, condition)
 
 
 def _started_by(trigger: Trigger, index: int) -> StartedBy:

@@ -2,6 +2,8 @@
 
 Owns the use of the thread pools and the ambient context. An `async def` runs inside the caller's task, but
 each call in a copy of the caller's context variables, so that none leaks into the next message of a slot.
+What is not seen to be async runs in a thread; what it returns to be awaited (it may be a wrapper) then runs
+as an `async def` does, in the variables as the thread left them and in the time that the thread left.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import inspect
 import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -20,11 +21,12 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from iii.clock import Clock, SystemClock
-from iii.definitions.handler import shape
+from iii.definitions.handler import Call
 from iii.handling.ambient import running
 from iii.handling.blocking import BlockingContext
 from iii.handling.context import Context
 from iii.running.forks import Forks, keep_out
+from iii.running.returned import awaiting, discard, explain, unfinished
 from iii.running.timers import Timers
 from iii_core.coroutines import first_step
 
@@ -66,11 +68,15 @@ class Invoker:
         keep_out(self._loop)
 
     async def call(
-        self, function: Callable[..., Any], ctx: Context, args: tuple[Any, ...], timeout_ms: int | None = None
+        self,
+        function: Call | Callable[..., Any],
+        ctx: Context,
+        args: tuple[Any, ...],
+        timeout_ms: int | None = None,
     ) -> Any:
         """The function's result; of `args` it gets as many as it takes. Late after `timeout_ms`."""
-        is_async, arity = shape(function)
-        return await self.invoke(function, is_async, args[:arity], ctx, timeout_ms)
+        call = function if isinstance(function, Call) else Call.of(function)
+        return await self.invoke(call.function, call.is_async, args[: call.arity], ctx, timeout_ms)
 
     async def invoke(
         self,
@@ -118,8 +124,8 @@ class Invoker:
     ) -> Any:
         """A call that is cancelled before a thread took it never begins."""
         variables = contextvars.copy_context()
-        twin = BlockingContext(ctx, self._loop)
-        variables.run(running.set, twin)
+        variables.run(running.set, ctx)
+        twin = BlockingContext(ctx)
         own = tuple(twin if arg is ctx else arg for arg in args)
         work = _Work(function, own, self._clock)
         executor = self._requests if ctx.trigger.type == "http" else self._messages
@@ -130,16 +136,24 @@ class Invoker:
                 result = await asyncio.shield(thread)
             else:
                 result = await self._unless_late(work, thread, timeout_ms)
-        except asyncio.CancelledError:
-            job.cancel()
+        except BaseException:  # nobody takes what it returns
+            if not job.cancel():
+                job.add_done_callback(_abandoned)
             raise
         if isinstance(result.error, GeneratorExit):  # to raise it would close the caller
             raise RuntimeError("the handler raised GeneratorExit") from result.error
         if result.error is not None:
+            explain(result.error)
             raise result.error
-        if inspect.iscoroutine(result.value):  # of a lambda, or of a function that is not seen to be async
-            return await self.invoke(lambda: result.value, True, (), ctx, timeout_ms)
-        return result.value
+        if not unfinished(result.value):
+            return result.value
+        if timeout_ms is not None:
+            timeout_ms -= work.spent_ms()
+            if timeout_ms <= 0:
+                discard(result.value)
+                raise Late
+        begun = variables.run(_first_part, awaiting, (result.value,), ctx, variables)
+        return await self.finish(begun, timeout_ms) if isinstance(begun, Waiting) else begun
 
     async def _unless_late(self, work: _Work, thread: asyncio.Future[_Result], timeout_ms: int) -> _Result:
         """The time counts from when the thread began: what waits for a thread is not late."""
@@ -157,17 +171,26 @@ class Invoker:
         raise StillRunning(thread)
 
 
-class Waiting(Struct, frozen=True):
-    """An `async def` that waits: its coroutine, what it waits for, and the variables it runs in."""
+class Waiting(Struct):
+    """An `async def` that waits: its coroutine, what it waits for, and the variables it runs in.
+
+    is_last: what it returns is not awaited in its turn."""
 
     work: Coroutine[Any, Any, Any]
     awaited: Any
     variables: contextvars.Context
+    is_last: bool = False
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _abandoned(job: Future[_Result]) -> None:
+    """The thread of a call that is over already has ended."""
+    if not job.cancelled():
+        discard(job.result().value)
 
 
 class _Result(NamedTuple):
@@ -244,7 +267,11 @@ def _first_part(
     try:
         work = function(*args)
         returned, value = first_step(work)
-        return value if returned else Waiting(work, value, variables)
+        is_last = function is awaiting
+        if returned and value is not None and type(value) is not dict and not is_last and unfinished(value):
+            work, is_last = awaiting(value), True
+            returned, value = first_step(work)
+        return value if returned else Waiting(work, value, variables, is_last)
     except GeneratorExit as error:
         raise RuntimeError("the handler raised GeneratorExit") from error
     finally:
@@ -269,9 +296,24 @@ def _drive(waiting: Waiting) -> Generator[Any, Any, Any]:
         try:
             awaited = variables.run(resume, value)
         except StopIteration as stop:
-            return stop.value
+            value = stop.value
+            break
         except GeneratorExit as error:  # the handler's own: nobody closes this generator
             raise RuntimeError("the handler raised GeneratorExit") from error
         finally:
             if Forks.count != forks:
                 Forks.end()
+    if value is None or waiting.is_last or not unfinished(value):
+        return value
+    return (yield from _drive_on(waiting, value))
+
+
+@types.coroutine
+def _drive_on(waiting: Waiting, value: Any) -> Generator[Any, Any, Any]:
+    """See through what a coroutine returned to be awaited. A deadline then ends that."""
+    variables = waiting.variables
+    begun = variables.run(_first_part, awaiting, (value,), variables[running], variables)
+    if not isinstance(begun, Waiting):
+        return begun
+    waiting.work, waiting.awaited, waiting.is_last = begun.work, begun.awaited, True
+    return (yield from _drive(waiting))

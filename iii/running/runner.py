@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeAlias, cast
 
+from iii.definitions.handler import Call
 from iii.errors import ValidationError
 from iii.formats.units import duration_text
 from iii.handling.context import Context, Runtime, StartedBy
@@ -22,6 +23,7 @@ from iii.running.bindings import Binding, Start
 from iii.running.invoke import Invoker, Late, StillRunning, Waiting
 from iii.running.recording import Recorder
 from iii.running.retry import DONE, Cancelled, Failed, Outcome, Snoozed, doom
+from iii.running.returned import is_generator, yes
 from iii.running.settler import Settler, describe
 from iii.running.timers import Timers
 from iii.schema.validator import parse_json
@@ -33,7 +35,10 @@ __all__ = ["Runner"]
 _Rest: TypeAlias = "CoroutineType[Any, Any, Any]"
 """What returns what the handler does."""
 _OUR_MODULES = frozenset(
-    {"iii.running.runner", "iii.running.invoke", "iii.running.tracing", "iii_core.coroutines"}
+    {
+        *("iii.running.runner", "iii.running.invoke", "iii.running.tracing"),
+        *("iii.running.returned", "iii_core.coroutines"),
+    }
 )
 
 
@@ -60,7 +65,7 @@ class Runner:
 
     async def call(
         self,
-        target: Step | Callable[..., Any],
+        target: Step | Call | Callable[..., Any],
         ctx: Context,
         args: tuple[Any, ...],
         *,
@@ -68,7 +73,8 @@ class Runner:
     ) -> Any:
         """What a step's handler, a condition or a middleware returns; it gets as many of `args` as it takes.
 
-        A plain `def` runs in a thread, given ctx's blocking twin. After `timeout_ms`: Late, a TimeoutError.
+        What is not seen to be async runs in a thread, given ctx's blocking twin. After `timeout_ms`: Late, a
+        TimeoutError.
         """
         if isinstance(target, Step):
             args = args[: target.arity]
@@ -129,7 +135,7 @@ class Runner:
         step, ctx, timeout_ms = attempt.binding.step, attempt.ctx, attempt.binding.rules.timeout_ms
         if start.condition is not None:
             wanted = await self._invoker.call(start.condition, ctx, (content, ctx), timeout_ms)
-            if not wanted:
+            if not yes(wanted):
                 return None
         args = (content, ctx)[: step.arity]
         return await self._invoker.invoke(step.handler, step.is_async, args, ctx, timeout_ms)
@@ -208,6 +214,8 @@ def _outcome(value: object) -> Outcome:
         return Snoozed(value.ms)
     if isinstance(value, Cancel):
         return Cancelled(value.reason)
+    if is_generator(value):
+        return Failed("the handler returned a generator, and nothing in it ran: do the work, yield nothing")
     return DONE
 
 

@@ -23,6 +23,7 @@ from iii.handling.context import Context
 from iii.model import Committed, Op, Txn
 from iii.observe.capture import told_traceback
 from iii.running.invoke import Late, Waiting
+from iii.running.returned import yes
 from iii.running.runner import Runner
 from iii.running.settler import describe
 from iii.step import Response
@@ -195,30 +196,33 @@ class Exchange(Struct, eq=False):
         return self._request.method == "POST" and KEY_HEADER in self._request.fields
 
     async def respond(self) -> Response:
-        trigger, request, ctx = self._route.trigger, self._request, self._ctx
-        condition = trigger.condition
-        if condition is not None and not await self._means.runner.call(condition, ctx, (request, ctx)):
+        condition, request, ctx = self._route.condition, self._request, self._ctx
+        if condition is not None and not yes(await self._means.runner.call(condition, ctx, (request, ctx))):
             raise Refused(404, "not found")
-        if trigger.middleware:
+        if self._route.middleware:
             return await self._through(0)
         return respond(await self._innermost())
 
     async def _through(self, index: int) -> Response:
         """The answer of the middleware at `index`, or of the handler behind the last."""
-        middleware = self._route.trigger.middleware
-        if index == len(middleware):
+        if index == len(self._route.middleware):
             return respond(await self._innermost())
-        name = getattr(middleware[index], "__name__", repr(middleware[index]))
+        middleware = self._route.middleware[index]
+        name = getattr(middleware.function, "__name__", repr(middleware.function))
         called = False
 
         async def next() -> Response:
             nonlocal called
+            if asyncio.get_running_loop() is not self._means.loop:
+                raise StepError(
+                    f"middleware {name} awaits next() on a loop of its own: return it, or write `async def`"
+                )
             if called:
                 raise StepError(f"middleware {name} called next() twice")
             called = True
             return open_headers(await self._through(index + 1))
 
-        value = await self._means.runner.call(middleware[index], self._ctx, (self._request, self._ctx, next))
+        value = await self._means.runner.call(middleware, self._ctx, (self._request, self._ctx, next))
         if value is None:
             raise StepError(f"middleware {name} returned None; return a response, or `return await next()`")
         return respond(value)

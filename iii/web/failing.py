@@ -15,7 +15,7 @@ __all__ = ["refusal", "told", "without_engine_frames"]
 _ENGINE_MODULES = frozenset(
     {
         *("iii.web.exchange", "iii.running.runner", "iii.running.invoke", "iii.running.tracing"),
-        "iii_core.coroutines",
+        *("iii.running.returned", "iii_core.coroutines"),
     }
 )
 

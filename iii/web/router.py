@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from iii.definitions.handler import Call
 from iii.errors import StepError
 from iii.handling.context import StartedBy
 from iii.observe.meters import RouteMeter
@@ -31,10 +32,15 @@ class Route:
     handler, and it is an `async def`.
     """
 
-    __slots__ = ("is_checked", "is_direct", "meter", "schemas", "started_by", "step", "trigger")
+    __slots__ = (
+        "condition", "is_checked", "is_direct", "meter", "middleware", "schemas", "started_by", "step",
+        "trigger",
+    )  # fmt: skip
 
     def __init__(self, step: Step, index: int, trigger: HttpTrigger, schemas: Schemas) -> None:
         self.step, self.trigger, self.schemas = step, trigger, schemas
+        self.condition = None if trigger.condition is None else Call.of(trigger.condition)
+        self.middleware = tuple(Call.of(each) for each in trigger.middleware)
         self.meter = RouteMeter()
         self.started_by = StartedBy("http", index, method=trigger.method, path=trigger.path)
         self.is_checked = schemas.body is not None or schemas.query is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from iii.clock import Clock, FakeClock
 from iii.config import Config, HistoryConfig, QueueConfig, StoreConfig
 from iii.definitions.loader import make_step
 from iii.engine import Engine
+from iii.handling.context import Context, Runtime, StartedBy
+from iii.handling.outbox import Outbox
 from iii.model import ARCHIVE, Committed, Txn, Waiting
-from iii.step import Step
+from iii.running.invoke import Invoker
+from iii.running.timers import Timers
+from iii.step import Step, queue
 from iii.store.memory import MemoryStore, MemoryTables
 
 QUEUES = {"retry_delay": 1000}
@@ -140,3 +145,22 @@ async def garbage_of(app: Running, topic: str, count: int) -> int:
         return gc.collect()
     finally:
         gc.enable()
+
+
+class OneCall:
+    """Calls functions as an engine with one thread for them does."""
+
+    def __init__(self, threads: ThreadPoolExecutor, timeout_ms: int | None = 1_000) -> None:
+        self.clock, self._timeout_ms = FakeClock(), timeout_ms
+        self.invoker = Invoker(Timers(self.clock), threads, clock=self.clock)
+        work = step(lambda: None, queue("in"))
+        self.ctx = Context(Runtime(MemoryStore(self.clock), Outbox({})), work, StartedBy("queue"), 0)
+
+    def __call__(self, function: Any) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.invoker.call(function, self.ctx, (1, self.ctx), self._timeout_ms))
+
+
+@asynccontextmanager
+async def one_thread(timeout_ms: int | None = 1_000) -> AsyncIterator[OneCall]:
+    with ThreadPoolExecutor(1) as threads:
+        yield OneCall(threads, timeout_ms)

@@ -54,7 +54,7 @@ async def store() -> AsyncIterator[OneByOne]:
 
 
 @pytest.fixture
-def ctx(store: OneByOne) -> Context:
+async def ctx(store: OneByOne) -> Context:
     async def handler() -> None: ...
 
     work = step(handler, {"type": "http", "method": "POST", "path": "/work"})

@@ -1,0 +1,79 @@
+"""What a user's function returned: done, still to be waited for, or something that nobody will ever run.
+
+And what the errors mean of one that was taken for something else than it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import types
+from concurrent.futures import Future
+from typing import Any
+
+from iii.errors import StepError
+from iii.formats.units import shown
+
+__all__ = ["awaiting", "discard", "explain", "is_generator", "unfinished", "yes"]
+
+NESTED_MAX = 100
+
+
+def unfinished(value: object) -> bool:
+    """Whether somebody has to wait for it: a coroutine, a future of either kind, what has __await__."""
+    if type(value) is types.GeneratorType:
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return hasattr(type(value), "__await__") or isinstance(value, Future)
+
+
+async def awaiting(value: Any) -> Any:
+    """See through what is `unfinished`, and what that returns. What returns itself is done; StepError for
+    what goes on so without end."""
+    for _ in range(NESTED_MAX):
+        found = await (asyncio.wrap_future(value) if isinstance(value, Future) else value)
+        if found is value or not unfinished(found):
+            return found
+        value = found
+    discard(value)
+    raise StepError(f"awaited {NESTED_MAX} times, and what came of it is still to be awaited: {shown(value)}")
+
+
+def discard(value: Any) -> None:
+    """See that what was to be awaited, and never is, neither runs nor is warned of. From any thread."""
+    if isinstance(value, asyncio.Future):
+        with contextlib.suppress(RuntimeError):  # its loop is closed
+            value.get_loop().call_soon_threadsafe(value.cancel)
+    elif unfinished(value):
+        end = getattr(value, "close", None) or getattr(value, "cancel", None)
+        if end is None:  # what it awaits may be closed
+            end = getattr(value.__await__(), "close", None)
+        if end is not None:
+            end()
+
+
+def is_generator(value: object) -> bool:
+    """Whether nothing in it has run, and nobody will run it, unless it is streamed."""
+    return isinstance(value, types.GeneratorType | types.AsyncGeneratorType)
+
+
+def yes(value: object) -> bool:
+    """What a condition decided. StepError for what decided nothing."""
+    if is_generator(value):
+        raise StepError("the condition returned a generator, nothing in it ran: return True or False")
+    return bool(value)
+
+
+def explain(error: BaseException) -> None:
+    """Note at an error of a function in a thread what it comes of, where that is the thread."""
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else ""
+    if isinstance(error, TypeError) and "await" in text:
+        error.add_note(
+            "iii: in a thread, also in a loop that it starts, the calls of ctx wait by themselves and return "
+            "values: leave `await` out, or return the coroutine, which then runs on the engine's loop"
+        )
+    elif isinstance(error, RuntimeError) and "event loop" in text:
+        error.add_note(
+            "iii: what is no `async def` runs in a thread, which has no loop: return the coroutine, or write "
+            "`async def`"
+        )

@@ -1,0 +1,113 @@
+"""What a function returned: done, to be awaited in its turn, or something that nobody will ever run."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from engine_kit import one_thread, running, step
+from wrapper_kit import Awaitable
+
+import iii
+from iii import queue
+from iii.running.returned import NESTED_MAX
+
+
+async def returns(function: Any) -> Any:
+    async with one_thread() as call:
+        return await call(function)
+
+
+async def test_what_returns_itself_when_awaited_is_returned() -> None:
+    class Pool:
+        def __await__(self) -> Iterator[Any]:
+            yield from asyncio.sleep(0).__await__()
+            return self
+
+    pool = Pool()
+
+    async def asynchronous(data: Any) -> Any:
+        return pool
+
+    async def waits(data: Any) -> Any:
+        await asyncio.sleep(0)
+        return pool
+
+    for function in (lambda data: pool, asynchronous, waits):
+        async with asyncio.timeout(10):
+            assert await returns(function) is pool
+
+
+async def test_what_is_to_be_awaited_without_end_is_an_error() -> None:
+    async def one(count: int) -> Any:
+        return Awaitable(one(count + 1)) if count <= NESTED_MAX else None
+
+    with pytest.raises(iii.StepError, match="still to be awaited"):
+        await returns(lambda data: one(0))
+
+
+@pytest.mark.parametrize("form", ["a generator", "an async generator"])
+async def test_a_message_handler_that_returns_a_generator_fails_since_nothing_of_it_ran(form: str) -> None:
+    async def asynchronous() -> AsyncIterator[int]:
+        yield 1
+
+    def generator() -> Iterator[int]:
+        yield 1
+
+    made = generator if form == "a generator" else asynchronous
+    ran: list[Any] = []
+    steps = (
+        step(lambda data: made(), queue("in", config={"max_retries": 0}), name="Handler"),
+        step(
+            ran.append,
+            queue("on", condition=lambda data: made(), config={"max_retries": 0}),
+            name="Condition",
+        ),
+    )
+    async with running(*steps) as app:
+        await app.send("in")
+        await app.send("on")
+        await app.settle()
+        for topic in ("in", "on"):
+            (letter,) = app.letters(f"{topic}.failed")
+            assert letter.dead is not None and "returned a generator" in letter.dead.error
+        assert ran == []
+
+
+async def test_awaiting_what_a_thread_has_already_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+    async def inner(data: Any, ctx: Any) -> None:
+        await ctx.state.set("a", "1", 1)
+
+    def runs_it(data: Any, ctx: Any) -> Any:
+        return asyncio.run(inner(data, ctx))
+
+    def needs_a_loop(data: Any, ctx: Any) -> Any:
+        return asyncio.get_running_loop()
+
+    knobs = {"max_retries": 0}
+    async with running(
+        step(runs_it, queue("in", config=knobs), name="Runs"),
+        step(needs_a_loop, queue("on", config=knobs), name="Needs"),
+    ) as app:
+        await app.send("in")
+        await app.send("on")
+        await app.settle()
+        assert len(app.letters("in.failed")) == len(app.letters("on.failed")) == 1
+    assert "leave `await` out" in caplog.text and "a thread, which has no loop" in caplog.text
+
+
+async def test_a_cached_handler_runs_once_for_each_input() -> None:
+    ran: list[int] = []
+
+    @functools.lru_cache
+    def handler(data: int) -> None:
+        ran.append(data)
+
+    async with running(step(handler, queue("in", config={"concurrency": 1}))) as app:
+        for n in (1, 2, 1):
+            await app.send("in", n)
+        await app.settle()
+        assert ran == [1, 2]

@@ -1,0 +1,206 @@
+"""Handlers, conditions and middleware of routes, wrapped by anything: they run and commit what they wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from web_kit import get, post, site
+from wrapper_kit import WRAPPED, plain, wraps
+
+import iii
+from iii.step import Response
+
+forms = pytest.mark.parametrize("form", WRAPPED)
+
+
+async def writes(request: Any, ctx: Any) -> Any:
+    before = await ctx.state.get("orders", "a", {"n": 0})
+    await ctx.state.set("orders", "a", {"n": before["n"] + request.body["n"]})
+    await iii.enqueue("order.made", {"n": 1})
+    await asyncio.sleep(0)
+    return {"status": 201, "body": await ctx.state.get("orders", "a")}
+
+
+@forms
+async def test_a_wrapped_handler_answers_and_what_it_wrote_commits(form: str) -> None:
+    async with site(post("/", WRAPPED[form](writes))) as running:
+        reply = await running.send("POST", "/", json={"n": 1})
+        assert (reply.status, reply.json()) == (201, {"n": 1})
+        assert running.value("orders", "a") == {"n": 1} and len(running.queued("order.made")) == 1
+
+
+@forms
+async def test_a_wrapped_handler_that_raises_is_500_and_wrote_nothing(form: str) -> None:
+    async def fails(request: Any, ctx: Any) -> None:
+        await ctx.state.set("orders", "a", 1)
+        raise ValueError("broken")
+
+    async with site(post("/", WRAPPED[form](fails))) as running:
+        assert (await running.send("POST", "/")).status == 500
+        assert running.value("orders", "a") is None
+
+
+@forms
+async def test_a_wrapped_condition_decides_whether_there_is_such_a_page(form: str) -> None:
+    async def wanted(request: Any, ctx: Any) -> bool:
+        return bool(request.body["want"]) and await ctx.state.get("closed", "1") is None
+
+    async with site(post("/", lambda: "ok", condition=WRAPPED[form](wanted))) as running:
+        assert (await running.send("POST", "/", json={"want": 0})).status == 404
+        assert (await running.send("POST", "/", json={"want": 1})).status == 200
+
+
+async def test_a_condition_that_returns_a_generator_is_500() -> None:
+    async with site(get("/", lambda: "ok", condition=lambda request: (each for each in ()))) as running:
+        assert (await running.send("GET", "/")).status == 500
+
+
+# ----------------------------------------------------------------------------------------- middleware
+
+
+async def marks(request: Any, ctx: Any, next: Any) -> Any:
+    await ctx.state.set("seen", "before", True)
+    response = await next()
+    await iii.state.set("seen", "after", response.body)
+    response.headers["x-marked"] = "yes"
+    return response
+
+
+class Middleware:
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, *args: Any) -> Any:
+        return self.inner(*args)
+
+
+def reads_first(inner: Any) -> Any:
+    def middle(request: Any, ctx: Any, next: Any) -> Any:
+        ctx.state.set("wrapper", "saw", request.path)
+        assert iii.state.get("wrapper", "saw") == request.path
+        return inner(request, ctx, next)
+
+    return middle
+
+
+MIDDLEWARE = {
+    "a plain decorator": plain,
+    "functools.wraps": wraps,
+    "a lambda": lambda inner: lambda request, ctx, next: inner(request, ctx, next),
+    "functools.partial": lambda inner: functools.partial(plain(inner)),
+    "an object": Middleware,
+    "two decorators": lambda inner: plain(wraps(inner)),
+    "a wrapper that uses ctx": reads_first,
+}
+
+
+@pytest.mark.parametrize("handler", ["an async handler", "a plain one", "a wrapped one"])
+@pytest.mark.parametrize("form", MIDDLEWARE)
+async def test_a_wrapped_middleware_stands_around_any_handler(form: str, handler: str) -> None:
+    async def asynchronous(request: Any, ctx: Any) -> str:
+        return str(await ctx.state.get("seen", "before"))
+
+    def blocking(request: Any, ctx: Any) -> str:
+        return str(ctx.state.get("seen", "before"))
+
+    handlers = {
+        "an async handler": asynchronous,
+        "a plain one": blocking,
+        "a wrapped one": plain(asynchronous),
+    }
+    middle = MIDDLEWARE[form](marks)
+    async with site(get("/", handlers[handler], middleware=[middle, middle])) as running:
+        reply = await running.send("GET", "/")
+        assert (reply.status, reply.body, reply.header("x-marked")) == (200, b"True", "yes")
+        assert running.value("seen", "after") == "True"
+
+
+async def test_a_middleware_that_awaits_next_on_a_loop_of_its_own_is_told_how_to(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def middle(request: Any, ctx: Any, next: Any) -> Any:
+        return asyncio.run(next())
+
+    async with site(get("/", lambda: "ok", middleware=[middle])) as running:
+        assert (await running.send("GET", "/")).status == 500
+    assert "on a loop of its own: return it, or write `async def`" in caplog.text
+
+
+# ----------------------------------------------------------------------------------- streamed bodies
+
+
+async def streams(request: Any, ctx: Any) -> Response:
+    async def lines() -> AsyncIterator[str]:
+        for n in range(3):
+            await asyncio.sleep(0)
+            yield f"{n} {await ctx.state.get('a', '1')} {await iii.state.get('a', '1')}\n"
+        await ctx.state.set("a", "2", "streamed")
+        await ctx.flush()
+
+    await ctx.state.set("a", "1", "x")
+    return Response(200, lines())
+
+
+@forms
+async def test_an_async_generator_that_a_wrapped_handler_returns_is_streamed(form: str) -> None:
+    async with site(get("/", WRAPPED[form](streams))) as running:
+        reply = await running.send("GET", "/")
+        assert (reply.status, reply.body) == (200, b"0 x x\n1 x x\n2 x x\n")
+        assert running.value("a", "2") == "streamed"
+
+
+async def test_a_plain_handler_may_stream_from_the_loop_or_from_a_thread() -> None:
+    def from_the_loop(request: Any, ctx: Any) -> AsyncIterator[str]:
+        async def lines() -> AsyncIterator[str]:
+            yield await ctx.state.get("a", "1", "none")
+
+        return lines()
+
+    def from_a_thread(request: Any, ctx: Any) -> Iterator[str]:
+        return iter([ctx.state.get("a", "1", "none")])
+
+    for handler in (from_the_loop, from_a_thread):
+        async with site(get("/", handler)) as running:
+            assert (await running.send("GET", "/")).body == b"none"
+
+
+# --------------------------------------------------------------------------------------- what is late
+
+
+async def test_a_request_whose_wrapped_handler_waits_too_long_is_504_and_wrote_nothing() -> None:
+    inside = asyncio.Event()
+
+    async def stands(request: Any, ctx: Any) -> None:
+        await ctx.state.set("a", "1", 1)
+        inside.set()
+        await asyncio.Event().wait()
+
+    async with site(post("/", wraps(stands))) as running:
+        request = asyncio.create_task(running.send("POST", "/"))
+        async with asyncio.timeout(10):
+            await inside.wait()
+        running.clock.advance(running.endpoint.config.timeout_ms)
+        assert (await request).status == 504
+        assert running.is_untouched
+
+
+async def test_others_are_answered_while_a_wrapper_stands_still() -> None:
+    loop, inside, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def stands(request: Any, ctx: Any) -> Any:
+        loop.call_soon_threadsafe(inside.set)
+        assert answered.wait(10)
+        return writes(request, ctx)
+
+    async with site(post("/slow", stands), get("/quick", lambda: "ok", name="Quick")) as running:
+        slow = asyncio.create_task(running.send("POST", "/slow", json={"n": 1}))
+        async with asyncio.timeout(10):
+            await inside.wait()
+            assert (await running.send("GET", "/quick")).status == 200
+            answered.set()
+            assert (await slow).status == 201
