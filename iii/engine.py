@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
@@ -20,22 +20,21 @@ from typing import TYPE_CHECKING, Any
 from iii.clock import Clock
 from iii.config import Config, load
 from iii.definitions.loader import check_steps, load_steps
-from iii.errors import IIIError, InputError, StoreDamaged
+from iii.errors import IIIError, InputError, LoopStuck, StoreDamaged
 from iii.handling.context import Runtime
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.outside import OutsideState
-from iii.handling.unserved import Unserved
 from iii.model import Txn
 from iii.observe.metering import Metering
 from iii.observe.meters import Figures
-from iii.report import Report, report
-from iii.running.bindings import bind, inputs, policies
+from iii.report import Report, next_due_ms, report
+from iii.running.bindings import bind, inputs, policies, unserved
 from iii.running.recording import Recorder
 from iii.running.runner import Runner
 from iii.running.threads import Threads
 from iii.running.timers import Timers
 from iii.running.tracing import invoker_of, spans_of
-from iii.running.watchdog import Watchdog
+from iii.running.watchdog import Stuck, Watchdog
 from iii.sources.changes import ChangeSource
 from iii.sources.cron import CronSource, manual_tick
 from iii.sources.queue import QueueSource
@@ -69,7 +68,7 @@ class Engine:
 
     `serve`: also listen on config.http, or on `sockets` that listen already (an instance's, from its
     supervisor). `console`: serve the console too, where config.console has it, or on such sockets.
-    `store` and `clock` replace those the config asks for (tests).
+    `number`: which of its supervisor's instances it is. `store` and `clock` replace the config's (tests).
     """
 
     def __init__(
@@ -82,17 +81,19 @@ class Engine:
         serve: bool = False,
         sockets: Sequence[socket] = (),
         console: bool | Sequence[socket] = False,
+        number: int = 0,
     ) -> None:
         check_steps(steps, config)
         self.config, self.steps = config, tuple(steps)
-        self.store: Store = store if store is not None else store_of(config, clock)
+        self.store: Store = store if store is not None else store_of(config, clock, number)
         self._data = config.store.path if store is None and config.store.kind == "lmdb" else None
         self.figures = Figures()
         self.spans = spans_of(config)
         is_told = config.history.keep > 0 or self.spans is not None
         self._sampler = Sampler(config.history.traces_per_second if is_told else 0)
         self.state = OutsideState(self.store, self._sampler)
-        self.endpoint = Door(self.steps, config.http, self._progressed)
+        self._progress = asyncio.Event()
+        self.endpoint = Door(self.steps, config.http, self._progress.set, self._others)
         self.asgi: AsgiApp = app(self.endpoint, startup=self.start, shutdown=self.stop)
         self._bindings = bind(self.steps, config)
         self._inputs = inputs(self.steps)
@@ -100,11 +101,11 @@ class Engine:
         self._console = console if config.console.enabled else False
         self._served: Console | None = None
         self._address: tuple[str, int] | None = None
-        self._progress = asyncio.Event()
         self._running: AsyncExitStack | None = None
         self._stopping = asyncio.Event()
         self.failed = asyncio.Event()  # set when what was started has died: stop the engine
         self.failure: IIIError | None = None  # why, where the log alone does not say it
+        self.end_process: Callable[[LoopStuck], object] | None = None  # where it is the engine's alone
 
     @classmethod
     def from_config(
@@ -140,6 +141,7 @@ class Engine:
         """Everything up, or nothing: what had started is stopped again where something cannot."""
         if self._running is not None or self._stopping.is_set():
             raise IIIError("an engine runs once: it is started already, or was stopped; make a new one")
+        self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             if self.spans is not None:
                 self.spans.start()
@@ -155,6 +157,7 @@ class Engine:
                 self._start_server(stack, sockets)
             self._running = stack.pop_all()
             self.store.show("ready", self._requests)
+            self._watchdog.arm(self.config.health.stuck_after_ms, self._stuck)
             if self._served is not None:
                 self._served.start(self._means())
 
@@ -182,8 +185,9 @@ class Engine:
         stack.callback(timers.close)
         threads = Threads(self._bindings.values())
         stack.callback(threads.close)
-        stack.callback(Watchdog().stop)
-        self._outbox = Outbox(self._inputs, self._unserved().notice)
+        self._watchdog = Watchdog()
+        stack.callback(self._watchdog.stop)
+        self._outbox = Outbox(self._inputs, unserved(self._bindings.values(), self.store).notice)
         keeps = self.config.history.keep > 0
         captures = logging.getLevelNamesMapping()[self.config.log.level.upper()] if keeps else None
         runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)
@@ -196,12 +200,12 @@ class Engine:
         self._measure(stack)
         runner = Runner(runtime, timers, invoker, recorder=recorder)
         self._changes = ChangeSource(
-            self.store, timers, self.steps, self._progressed, on_failure=self.failed.set
+            self.store, timers, self.steps, self._progress.set, on_failure=self.failed.set
         )
         self._cron = CronSource(
             self.store, timers, self.steps, on_failure=self.failed.set, sampler=self._sampler
         )
-        self._queues = QueueSource(self.store, runner, timers, self._bindings, self._progressed)
+        self._queues = QueueSource(self.store, runner, timers, self._bindings, self._progress.set)
         await self.store.open_session([*lanes, *kept])
         stack.push_async_callback(self.store.close_session)
         self._take_console(stack)
@@ -214,13 +218,6 @@ class Engine:
             trigger = route.trigger
             self.figures.routes[trigger.method, trigger.path, route.step.name] = route.meter
         self._queues.start()
-
-    def _unserved(self) -> Unserved:
-        """Dead-letter topics are kept for people to look at: they need no step."""
-        rules = [(binding.lane.topic, binding.rules.dead_letter_queue) for binding in self._bindings.values()]
-        topics = {topic for topics in rules for topic in topics}
-        stats = self.store.stats
-        return Unserved(topics, lambda topic: any(row.topic == topic and row.served for row in stats()))
 
     def _measure(self, stack: AsyncExitStack) -> None:
         """Count from here on, together with the other instances on the data folder."""
@@ -316,13 +313,8 @@ class Engine:
 
     def next_ms(self) -> int | None:
         """Wall clock of the next thing that happens by itself: a cron tick, or a message that becomes due."""
-        wall_ms, delay_ms = self.store.clock.wall_ms(), self.store.clock.delay_ms()
-        times = [] if (tick := self._cron.next_ms()) is None else [tick]
-        for lane in self.store.stats():
-            if lane.later and lane.served:
-                first = self.store.waiting(lane.topic, step=lane.step, states=("later",), limit=1)
-                times += [wall_ms + message.due_ms - delay_ms for message in first if message.due_ms]
-        return min(times, default=None)
+        times = [self._cron.next_ms(), next_due_ms(self.store)]
+        return min((each for each in times if each is not None), default=None)
 
     async def _is_idle(self, due_only: bool) -> bool:
         if self._queues.running or self.endpoint.in_flight or not await self._changes.caught_up():
@@ -336,14 +328,21 @@ class Engine:
     def _requests(self) -> int:
         return self.endpoint.in_flight
 
-    def _progressed(self) -> None:
-        self._progress.set()
-
     def _damaged(self, error: StoreDamaged) -> None:
         """Nothing can be settled any more: messages stay with the store as they were."""
         log.critical("%s", error)
         self.failure = error
         self.failed.set()
+
+    def _stuck(self, stuck: Stuck) -> None:
+        """In the watchdog's thread. A host that embeds the engine is told, and never ended."""
+        self.failure = stuck.error
+        if self.end_process is None:
+            self._loop.call_soon_threadsafe(self.failed.set)
+        else:
+            if stuck.message_ids is not None:
+                self.store.blame(stuck.message_ids)
+            self.end_process(stuck.error)
 
     # ----------------------------------------------------------------------------------------- HTTP
 
@@ -372,6 +371,9 @@ class Engine:
 
     def _roster(self) -> Sequence[InstanceRow]:
         return roster_of(self._data, self.config.store.stale_after_ms)
+
+    def _others(self) -> Sequence[InstanceRow]:
+        return [row for row in self._roster() if row.session != self.store.session]
 
     def _means(self) -> Means:
         from iii import __version__

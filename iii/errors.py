@@ -42,6 +42,10 @@ class IIIError(Exception):
     """The root: `except IIIError` catches everything iii raises on purpose."""
 
 
+class LoopStuck(IIIError):
+    """The event loop has not turned for `health.stuck_after`."""
+
+
 class ConfigError(IIIError):
     """The configuration is wrong. `file` and `field` say where, the message what to do."""
 

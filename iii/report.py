@@ -10,8 +10,9 @@ from msgspec import Struct
 from iii.running.bindings import Binding
 from iii.sources.cron import CronJob
 from iii.step import HttpTrigger, Step
+from iii.store.contract import Store
 
-__all__ = ["CronLine", "Report", "TopicLine", "report"]
+__all__ = ["CronLine", "Report", "TopicLine", "next_due_ms", "report"]
 
 
 class TopicLine(Struct, frozen=True):
@@ -67,6 +68,14 @@ def report(
         address=address,
         console=console,
     )
+
+
+def next_due_ms(store: Store) -> int | None:
+    """Wall clock of when the first message becomes due that a step waits for."""
+    later_ms = store.clock.wall_ms() - store.clock.delay_ms()
+    lanes = [lane for lane in store.stats() if lane.later and lane.served]
+    firsts = (store.waiting(lane.topic, step=lane.step, states=("later",), limit=1) for lane in lanes)
+    return min((each.due_ms + later_ms for first in firsts for each in first if each.due_ms), default=None)
 
 
 def _topic(binding: Binding) -> TopicLine:

@@ -24,7 +24,7 @@ from iii.cli.report import lines
 from iii.config import Config, load
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
-from iii.errors import ConfigError, IIIError
+from iii.errors import ConfigError, IIIError, LoopStuck
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals
 from iii.observe.log_file import LogFile
@@ -103,6 +103,7 @@ def _serve(engine: Engine, line: Line | None) -> None:
     if engine.spans is not None:
         engine.spans.own_process()
     collect_rarely()
+    engine.end_process = _end_stuck
     uvloop.run(_run_to_the_end(engine, line))
     _leave_running_threads()
 
@@ -168,6 +169,13 @@ def _end_at_once(engine: Engine, number: signal.Signals) -> None:
     os._exit(128 + number)
 
 
+def _end_stuck(error: LoopStuck) -> None:
+    """Its loop stands still, so nothing can be stopped in order. The last word goes past the log: who holds
+    the loop may be inside it."""
+    os.write(2, f"error: {error}; ended\n".encode())
+    os._exit(1)
+
+
 def _nothing_to_roll() -> None:
     log.warning("SIGHUP restarts instances one by one, and this is a single one: nothing done")
 
@@ -182,7 +190,9 @@ def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     line = Line(seat)
     try:
         steps = load_steps(config.steps)
-        engine = Engine(config, steps, serve=serves, sockets=line.sockets, console=line.console)
+        engine = Engine(
+            config, steps, serve=serves, sockets=line.sockets, console=line.console, number=seat.number
+        )
         _serve(engine, line)
     except IIIError as error:
         line.refuse(error)

@@ -6,14 +6,16 @@ from starlette.responses import JSONResponse, Response
 
 from iii.console.asks import Ask
 from iii.observe.exposition import CONTENT_TYPE
+from iii.observe.health import health
 
 __all__ = ["ROUTES"]
 
 
-def health(ask: Ask) -> Response:
-    if ask.means.stopping.is_set():
-        return JSONResponse({"status": "draining"}, 503)
-    return JSONResponse({"status": "ok"})
+def told(ask: Ask) -> Response:
+    means = ask.means
+    others = [row for row in means.roster() if row.session != means.store.session]
+    status, body = health(draining=means.stopping.is_set(), others=others)
+    return JSONResponse(body, status)
 
 
 def metrics(ask: Ask) -> Response:
@@ -21,6 +23,6 @@ def metrics(ask: Ask) -> Response:
 
 
 ROUTES = (
-    ("GET", "/health", health),
+    ("GET", "/health", told),
     ("GET", "/metrics", metrics),
 )

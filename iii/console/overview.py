@@ -20,6 +20,11 @@ __all__ = ["ROUTES", "Now", "now"]
 
 MAP_USED_WARN = 0.9
 FREE_DISK_WARN_BYTES = 256 << 20
+NOT_WELL = {
+    "stopped": "Its messages run elsewhere; look at its process.",
+    "stale": "Its messages run elsewhere; look at its process.",
+    "stuck": "Its event loop does not turn: the log says why. After health.stuck_after it is ended.",
+}
 
 
 class Totals(Struct, frozen=True):
@@ -223,11 +228,16 @@ def _room(means: Means) -> list[Problem]:
 
 def _health(means: Means) -> list[Problem]:
     return [
-        Problem("error", "instance", f"Instance pid {row.pid} is {row.health}",
-                "Its messages run elsewhere; look at its process.", "#/instances")
+        Problem(
+            "error",
+            "instance",
+            f"Instance pid {row.pid} is {row.health}",
+            NOT_WELL[row.health],
+            "#/instances",
+        )
         for row in means.roster()
-        if row.health in ("stopped", "stale")
-    ]  # fmt: skip
+        if row.health in NOT_WELL
+    ]
 
 
 def _count(count: int, noun: str) -> str:

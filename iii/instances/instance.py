@@ -146,6 +146,11 @@ class Instance:
             mark_supervised(data, self.pid)
             self._process.kill()
 
+    def kill_blaming(self) -> None:
+        """End it now, for what it runs: that counts a crash."""
+        if self.exit_code is None:
+            self._process.kill()
+
     # -- what it says
 
     def _listen(self) -> None:

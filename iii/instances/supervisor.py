@@ -3,6 +3,7 @@
     place       one of N; holds an instance, and starts the next when that died (restarts.py says when)
     SIGHUP      for each place in turn: start another, and when it is ready let the old one drain. One that
                 does not start, or not in time, changes nothing: the old ones stay
+    stuck       an instance whose event loop stands still is killed (loops.py), and counts a crash
     SIGTERM     all drain; who has not in `shutdown_timeout` is killed, which blames none of its messages
 
 Imports no user code and opens no store: what a step does cannot hurt it. The sockets are its own, so that the
@@ -22,6 +23,7 @@ from typing import Any
 from iii.config import Config
 from iii.errors import IIIError
 from iii.instances.instance import Command, Instance
+from iii.instances.loops import watch_loops
 from iii.instances.restarts import Restarts
 from iii.instances.seat import GRACE_S
 from iii.instances.signals import Signals
@@ -62,6 +64,7 @@ class Supervisor:
         Signals(stop=self._stop, end=self._end_at_once, reload=self._ask_to_roll)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         duties = [*(place.keep() for place in self._places), self._roll(), self._stopping.wait()]
+        duties.append(watch_loops(lambda: self.config, lambda: tuple(self._alive)))
         try:
             await _first_of(*duties, self._hopeless.wait())
         finally:

@@ -10,12 +10,14 @@ from iii.config import Config, QueueRules
 from iii.definitions.handler import Call
 from iii.handling.context import StartedBy
 from iii.handling.inputs import CRON_INPUT, STATE_INPUT
+from iii.handling.unserved import Unserved
 from iii.model import Lane, LanePolicy
 from iii.observe.meters import StepMeter
 from iii.schema import Validator
 from iii.step import CronTrigger, HttpTrigger, QueueTrigger, StateTrigger, Step, Trigger
+from iii.store.contract import Store
 
-__all__ = ["TRIGGER_HEADER", "Binding", "Start", "bind", "inputs", "policies"]
+__all__ = ["TRIGGER_HEADER", "Binding", "Start", "bind", "inputs", "policies", "unserved"]
 
 TRIGGER_HEADER = "iii-trigger"
 """Of a message in a lane that several triggers feed ($cron, $state): the index of its own."""
@@ -76,6 +78,13 @@ def inputs(steps: Iterable[Step]) -> dict[str, tuple[tuple[str, Validator], ...]
             if isinstance(trigger, QueueTrigger) and schemas.input is not None:
                 found[trigger.topic] = (*found.get(trigger.topic, ()), (step.name, schemas.input))
     return found
+
+
+def unserved(bindings: Iterable[Binding], store: Store) -> Unserved:
+    """Dead-letter topics are kept for people to look at: they need no step."""
+    rules = [(binding.lane.topic, binding.rules.dead_letter_queue) for binding in bindings]
+    topics = {topic for topics in rules for topic in topics}
+    return Unserved(topics, lambda topic: any(row.topic == topic and row.served for row in store.stats()))
 
 
 def _binding(lane: Lane, step: Step, index: int, config: Config) -> Binding:

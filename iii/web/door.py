@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from iii.config import HttpConfig
+from iii.observe.health import Instance
 from iii.running.runner import Runner
 from iii.step import Step
 from iii.store.contract import Store
@@ -20,14 +21,20 @@ __all__ = ["Door"]
 class Door(Endpoint):
     """Answers 503 until `open`; `answered` is called whenever no request is being handled any more."""
 
-    def __init__(self, steps: Sequence[Step], config: HttpConfig, answered: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        config: HttpConfig,
+        answered: Callable[[], object],
+        others: Callable[[], Iterable[Instance]],
+    ) -> None:
         self.config, self.drained, self.is_drained = config, asyncio.Event(), False
         self.in_flight = 0
-        self._steps, self._when_answered = steps, answered
+        self._steps, self._when_answered, self._when_asked = steps, answered, others
         self._cors, self.begin = None, _not_started
 
     def open(self, runner: Runner, store: Store) -> None:
-        super().__init__(runner, store, self._steps, self.config, self._when_answered)
+        super().__init__(runner, store, self._steps, self.config, self._when_answered, self._when_asked)
 
 
 def _not_started(request: Request, answered: object) -> Answer:

@@ -8,13 +8,14 @@ can do without a task for each request (lane/) calls `begin` instead.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from iii.config import HttpConfig
 from iii.formats import codec
+from iii.observe.health import Instance, health
 from iii.running.runner import Runner
 from iii.step import Step
 from iii.store.contract import Store
@@ -35,6 +36,7 @@ Begun: TypeAlias = Answer | Coroutine[Any, Any, Answer] | None
 Begin: TypeAlias = Callable[[Request, Answered | None], Begun]
 
 HEALTH, OPENAPI = "/health", "/openapi.json"
+LOOK_S = 0.5
 
 
 class Endpoint:
@@ -51,8 +53,11 @@ class Endpoint:
         steps: Sequence[Step],
         config: HttpConfig,
         answered: Callable[[], object] | None = None,
+        others: Callable[[], Iterable[Instance]] = tuple,
     ) -> None:
-        """`answered` is called whenever no request is being handled any more."""
+        """`answered` is called whenever no request is being handled any more. `others`: the other instances,
+        for /health."""
+        self._others, self._seen, self._look_s = others, _json(503, {}), 0.0
         self.config = config
         self.in_flight = 0
         self._answered = answered
@@ -184,9 +189,12 @@ class Endpoint:
         return failure(404, "not found")
 
     def _health(self) -> Answer:
-        if self.drained.is_set():
-            return _json(503, {"status": "draining"})
-        return _json(200, {"status": "ok"})
+        """Looks at the others' boards twice a second at most, however often it is asked."""
+        draining, now_s = self.drained.is_set(), self._means.loop.time()
+        if draining or now_s >= self._look_s:
+            self._look_s = now_s + LOOK_S
+            self._seen = _json(*health(draining=draining, others=self._others()))
+        return Answer(self._seen.status, list(self._seen.headers), self._seen.body)
 
     def _openapi(self) -> Answer:
         return _json(200, describe(self.router.routes))

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from deadline import DEADLINE_S
 from engine.engine_kit import running, step
+from watchdog_kit import Told
 
 from iii.running.watchdog import Watchdog
 
 QUEUE = {"type": "queue", "topic": "in"}
-
-
-class Told(logging.Handler):
-    """What the watchdog says; `blocked` is set with its first warning, from its thread."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocked, self.records = threading.Event(), list[logging.LogRecord]()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-        if record.levelno == logging.WARNING:
-            self.blocked.set()
-
-    @property
-    def warnings(self) -> list[str]:
-        return [record.getMessage() for record in self.records if record.levelno == logging.WARNING]
-
-
-@pytest.fixture
-def told() -> Iterator[Told]:
-    told, log = Told(), logging.getLogger("iii.watchdog")
-    log.addHandler(told)
-    log.setLevel(logging.INFO)
-    yield told
-    log.removeHandler(told)
-    log.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("waits_first", [False, True])

@@ -12,6 +12,9 @@ const HEALTH = {
   healthy: ["healthy", "healthy"],
   starting: ["waiting", "starting"],
   draining: ["draining", "draining"],
+  stuck: ["failed", "stuck"],
+  stopped: ["failed", "stopped"],
+  stale: ["failed", "stale"],
   lost: ["failed", "lost"],
   dead: ["failed", "dead"],
 };
