@@ -189,6 +189,11 @@ class Context(Struct, eq=False):
         while self.flight is not None:
             await asyncio.shield(self.flight)
         self.draft.check_open()
+        while self.clears_ahead:
+            await self.clear_ahead()
+            while self.flight is not None:
+                await asyncio.shield(self.flight)
+            self.draft.check_open()
         if ops := self.draft.take().ops:
             await self.commit_apart(ops)
 
@@ -228,11 +233,21 @@ class Context(Struct, eq=False):
         """Whether `settle` has something to commit, or a flush to wait for."""
         return self.flight is not None or (self._draft is not None and self._draft.buffered)
 
+    @property
+    def clears(self) -> bool:
+        """Whether something is cleared that is not committed."""
+        return self._draft is not None and self._draft.clears
+
+    @property
+    def clears_ahead(self) -> bool:
+        """Whether `clear_ahead` is needed before `settle` or `end`."""
+        return self._draft is not None and self._draft.clears_ahead
+
     def _told_trace_id(self) -> str:
         return self.trace.trace_id
 
-    def end(self, *, enqueues: bool = True) -> Txn:
-        """Take what is buffered, with or without the enqueues. Later use raises HandlerEnded.
+    def end(self, *, enqueues: bool = True, clears: bool = True) -> Txn:
+        """Take what is buffered, with or without the enqueues and what is cleared. Later use: HandlerEnded.
 
         Lets go of what refers back to this context, so that its memory is free at once: left to the garbage
         collector, thousands of ended contexts push those that run out of the processor's caches.
@@ -243,7 +258,7 @@ class Context(Struct, eq=False):
         if draft is None:
             return NO_EFFECTS
         draft.ended = True
-        return draft.take(enqueues=enqueues)
+        return draft.take(enqueues=enqueues, clears=clears)
 
     @property
     def trace(self) -> Trace:
@@ -270,6 +285,9 @@ class Context(Struct, eq=False):
             if not keep_open:
                 self.draft.ended = True
             await self.landed()
+        if self.clears_ahead:
+            self.draft.ended = not keep_open
+            await self.clear_ahead()
         buffered = (self.draft.take() if keep_open else self.end()).ops
         if not buffered and not ops:
             return NOTHING
@@ -286,6 +304,11 @@ class Context(Struct, eq=False):
             self._ended = True
         else:
             self.end()
+
+    async def clear_ahead(self) -> None:
+        """Commit what is cleared beyond what the Txn of the outcome may hold."""
+        for ops in self.draft.ahead():
+            await self.commit_apart(ops)
 
     async def commit_apart(self, ops: Iterable[Op]) -> None:
         """Commit `ops` now, apart from what is buffered, provided the attempt still holds its lease."""

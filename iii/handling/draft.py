@@ -2,21 +2,24 @@
 
 Owns the buffered ops of one attempt. Reads are fresh snapshots with the own writes on top; `if_version`,
 limits and merges are checked at the call already, so that a handler can catch what is refused. Per key the
-buffer holds one write: what replaces a value drops what was to happen to it before.
+buffer holds one write: what replaces a value drops what was to happen to it before. What `clear` takes away
+is clearing.py's: it lies between the store and the writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from iii.errors import Conflict, HandlerEnded, InputError, TooLarge
 from iii.formats import codec
-from iii.formats.merge import encode_patch, evaluate, merged
+from iii.formats.merge import encode_patch, merged
+from iii.handling.clearing import CHUNK, CHUNK_BYTES, SCAN_PAGE, Cleared, Clears, all_but_last, chunks
+from iii.handling.writes import Key, Patched, Replaced, Write
 from iii.model import Checked, Delete, Enqueue, Entry, Merge, Op, Put, Txn
 from iii.store.contract import Store
 from iii.store.limits import check_op, check_value
@@ -26,9 +29,6 @@ __all__ = ["LIST_MAX", "Draft", "StateEntry"]
 LIST_MAX = 10_000
 ROOM_OPS = 16  # kept free in a Txn for the settlement and its records
 ROOM_BYTES = 64 << 10
-SCAN_PAGE = 256
-
-_Key: TypeAlias = tuple[str, str]
 
 
 class StateEntry(Struct, frozen=True):
@@ -41,55 +41,17 @@ class StateEntry(Struct, frozen=True):
     updated_at: datetime | None
 
 
-class _Replaced:
-    """One key's new value, or that it is deleted. `size`: of its ops, as the store counts it."""
-
-    __slots__ = ("ops", "size")
-
-    def __init__(self, op: Put | Delete, size: int) -> None:
-        self.ops, self.size = (op,), size
-
-    def over(self, entry: Entry | None) -> bytes | None:
-        """The value as the handler sees it, `entry` being what is committed."""
-        op = self.ops[0]
-        return op.value if type(op) is Put else None
-
-
-class _Patched:
-    """As _Replaced: patches upon whatever is there."""
-
-    __slots__ = ("_seen", "ops", "size")
-
-    def __init__(self) -> None:
-        self.ops: list[Merge] = []
-        self.size = 0
-        self._seen: tuple[int, bytes] | None = None  # (version of the base, value after the patches)
-
-    def over(self, entry: Entry | None) -> bytes | None:
-        version = entry.version if entry else 0
-        if self._seen is None or self._seen[0] != version:
-            value = entry.value if entry else None
-            for op in self.ops:
-                value = evaluate(value, op.patch)
-            assert value is not None
-            self._seen = version, value
-        return self._seen[1]
-
-    def add(self, op: Merge, size: int, entry: Entry | None, value: bytes) -> None:
-        """One patch more; `value` is what follows from it, upon `entry`."""
-        self.ops.append(op)
-        self.size += size
-        self._seen = entry.version if entry is not None else 0, value
-
-
 class Draft:
     """The buffered Txn of one attempt. `ended` is set when the attempt settles: later use raises."""
 
-    __slots__ = ("_bytes", "_enqueues", "_limits", "_ops", "_sent_bytes", "_store", "_writes", "ended")
+    __slots__ = (
+        "_bytes", "_clears", "_enqueues", "_limits", "_ops", "_sent_bytes", "_store", "_writes", "ended",
+    )  # fmt: skip
 
     def __init__(self, store: Store, *, ended: bool = False) -> None:
         self._store, self._limits = store, store.limits
-        self._writes: dict[_Key, _Replaced | _Patched] = {}
+        self._writes: dict[Key, Write] = {}
+        self._clears: Clears | None = None
         self._enqueues: list[Enqueue] = []
         self._ops = self._bytes = self._sent_bytes = 0  # _sent_bytes: the enqueues' part of _bytes
         self.ended = ended
@@ -115,7 +77,7 @@ class Draft:
             if space == namespace and key.startswith(prefix) and key > after
         }
         most = limit or LIST_MAX
-        found = self._store.scan(namespace, prefix=prefix, after=after, limit=most + len(own) + 1)
+        found = self._scan(namespace, prefix, after, most + len(own) + 1)
         rows: dict[str, Entry | None] = {entry.key: entry for entry in found}
         for key in own:  # those beyond what was found lie beyond the limit too
             rows.setdefault(key, None)
@@ -134,21 +96,6 @@ class Draft:
             entries.append(_shown(namespace, key, value, entry))
         return entries
 
-    def committed_keys(self, namespace: str, prefix: str, most: int) -> list[str]:
-        """Up to `most` keys of the store that nothing is buffered for, read in pages."""
-        self.check_open()
-        keys: list[str] = []
-        after, page = "", SCAN_PAGE
-        while len(keys) < most and page == SCAN_PAGE:
-            found = self._store.scan(namespace, prefix=prefix, after=after, limit=SCAN_PAGE)
-            keys += [entry.key for entry in found if (namespace, entry.key) not in self._writes]
-            page, after = len(found), found[-1].key if found else after
-        return keys[:most]
-
-    def own_keys(self, namespace: str, prefix: str) -> list[str]:
-        """The keys that something is buffered for."""
-        return [key for space, key in self._writes if space == namespace and key.startswith(prefix)]
-
     def namespaces(self) -> list[str]:
         self.check_open()
         counts = dict(self._store.namespaces())
@@ -156,16 +103,34 @@ class Draft:
             entry = self._store.get(namespace, key)
             created = (write.over(entry) is not None) - (entry is not None)
             counts[namespace] = counts.get(namespace, 0) + created
+        if self._clears is not None:
+            for namespace in self._clears.namespaces:
+                counts[namespace] = len(self.entries(namespace, "", "", 1))
         return sorted(name for name, count in counts.items() if count > 0)
 
     def _read(self, namespace: str, key: str) -> tuple[bytes | None, Entry | None]:
         if self.ended:
             self.check_open()
         entry = self._store.get(namespace, key)
+        if self._clears is not None:
+            entry = self._clears.shown(entry)
         write = self._writes.get((namespace, key)) if self._writes else None
         if write is not None:
             return write.over(entry), entry
         return (entry.value if entry is not None else None), entry
+
+    def _scan(self, namespace: str, prefix: str, after: str, most: int) -> list[Entry]:
+        """As the store's, without what is cleared."""
+        if self._clears is None:
+            return self._store.scan(namespace, prefix=prefix, after=after, limit=most)
+        found: list[Entry] = []
+        while len(found) < most:
+            page = self._store.scan(namespace, prefix=prefix, after=after, limit=SCAN_PAGE)
+            found += [entry for entry in page if not self._clears.hides(entry)]
+            if len(page) < SCAN_PAGE:
+                break
+            after = page[-1].key
+        return found[:most]
 
     # ------------------------------------------------------------------------------------- writing
 
@@ -187,19 +152,39 @@ class Draft:
         encoded = codec.encode(patch) if isinstance(patch, dict) else encode_patch(_plain(patch))
         op = Merge(namespace, key, encoded)
         size = self._check(op)
-        entry = self._store.get(namespace, key)
+        committed = self._store.get(namespace, key)
+        entry = committed if self._clears is None else self._clears.shown(committed)
         write = self._writes.get((namespace, key))
         before = write.over(entry) if write is not None else entry.value if entry is not None else None
         value, view = merged(before, encoded)
         check_value(value, self._limits)
-        if isinstance(write, _Replaced):
+        if isinstance(write, Replaced) or entry is not committed:
             self._replace(Put(namespace, key, value), size - len(encoded) + len(value))
             return view
         self._grow(1, size)
         if write is None:
-            write = self._writes[namespace, key] = _Patched()
+            write = self._writes[namespace, key] = Patched()
         write.add(op, size, entry, value)
         return view
+
+    def clear(self, namespace: str, prefix: str) -> Iterator[int]:
+        """Take all keys (of a prefix) away; how many the handler saw, part by part, to be read to the end.
+
+        From the first part on they are gone for the handler, and in the store when this is committed.
+        """
+        self.check_open()
+        self._check(Delete(namespace, "-"))
+        if self._clears is None:
+            self._clears = Clears()
+        cleared = Cleared(namespace, prefix, self._store.version(), {})
+        own = [at for at in self._writes if cleared.covers(at)]
+        taken = sum(self._read(*at)[0] is not None for at in own)
+        for at in own:
+            write = cleared.hidden[at] = self._writes.pop(at)
+            self._ops -= len(write.ops)
+            self._bytes -= write.size
+        yield taken
+        yield from self._clears.add(cleared, self._store)
 
     def enqueue(self, op: Enqueue) -> None:
         """InputError or TooLarge where the commit would refuse it."""
@@ -220,9 +205,12 @@ class Draft:
             self._grow(1, size)
         else:
             self._grow(1 - len(earlier.ops), size - earlier.size)
-            if op.if_version is None and type(earlier) is _Replaced:
-                op = replace(op, if_version=earlier.ops[0].if_version)
-        self._writes[at] = _Replaced(op, size)
+        if op.if_version is None:
+            if type(earlier) is Replaced:
+                op = _as_of(op, earlier.ops[0].if_version)
+            elif self._clears is not None:
+                op = _as_of(op, self._clears.if_version(at))
+        self._writes[at] = Replaced(op, size)
 
     def _check_version(self, namespace: str, key: str, if_version: int) -> None:
         entry = self._store.get(namespace, key)
@@ -254,15 +242,64 @@ class Draft:
 
     @property
     def buffered(self) -> bool:
-        return bool(self._writes or self._enqueues)
+        return bool(self._writes or self._enqueues or self._clears)
+
+    @property
+    def clears(self) -> bool:
+        """Whether something is cleared."""
+        return self._clears is not None
+
+    @property
+    def clears_ahead(self) -> bool:
+        """Whether more is cleared than a Txn with the rest may have room for."""
+        if self._clears is None:
+            return False
+        ops, size = self._room()
+        return self._clears.ops > ops or self._clears.size > size
 
     @property
     def enqueued(self) -> int:
         """How many enqueues are buffered."""
         return len(self._enqueues)
 
-    def take(self, *, enqueues: bool = True) -> Txn:
-        """What is buffered, with or without the enqueues; the buffer is empty then."""
+    def ahead(self, chunk: int = CHUNK) -> Iterator[list[Delete]]:
+        """What is to be committed ahead of `take`, chunk by chunk: all that is cleared but the last of it."""
+        clears = self._clears
+        if clears is None:
+            return
+        ops, size = self._room()
+        ops, size = min(chunk, ops), min(CHUNK_BYTES, size)
+        doomed = clears.doomed(self._store, {*self._writes, *clears.conditions()})
+        yield from chunks(all_but_last(doomed, ops, size), chunk)
+        clears.ops, clears.size = ops, size
+
+    def take(self, *, enqueues: bool = True, clears: bool = True) -> Txn:
+        """What is buffered, with or without the enqueues and what is cleared; the buffer is empty then."""
+        cleared, self._clears = self._clears, None
+        if cleared is not None:
+            self._writes = self._with(cleared) if clears else self._without(cleared)
+        txn = self._taken(enqueues)
+        return txn if cleared is None else Txn(txn.ops)  # which was not counted
+
+    def _with(self, clears: Clears) -> dict[Key, Write]:
+        """The writes, and a Delete for each key that is cleared."""
+        conditions = clears.conditions()
+        deletes = [Delete(*at, version) for at, version in conditions.items()]
+        deletes += [op for op, _ in clears.doomed(self._store, {*self._writes, *conditions})]
+        return {(op.namespace, op.key): Replaced(op, 0) for op in deletes} | self._writes
+
+    def _without(self, clears: Clears) -> dict[Key, Write]:
+        """The writes as if nothing had been cleared; those from before only where there is room."""
+        writes = clears.hidden() | self._writes
+        count = sum(len(write.ops) for write in writes.values()) + len(self._enqueues)
+        return writes if count <= self._limits.ops_max - ROOM_OPS else self._writes
+
+    def _room(self) -> tuple[int, int]:
+        """How many ops and bytes may be added."""
+        limits = self._limits
+        return limits.ops_max - ROOM_OPS - self._ops, limits.txn_bytes_max - ROOM_BYTES - self._bytes
+
+    def _taken(self, enqueues: bool) -> Txn:
         ops: list[Op] = []
         size = self._bytes
         if self._writes:
@@ -292,6 +329,10 @@ def _shown(namespace: str, key: str, value: bytes, entry: Entry | None) -> State
         return StateEntry(namespace, key, decoded, 0, None)
     updated = datetime.fromtimestamp(entry.updated_ms / 1000, UTC)
     return StateEntry(namespace, key, decoded, entry.version, updated)
+
+
+def _as_of(op: Put | Delete, if_version: int | None) -> Put | Delete:
+    return op if if_version is None else replace(op, if_version=if_version)
 
 
 def _plain(patch: object) -> object:

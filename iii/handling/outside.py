@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from iii.handling.clearing import chunks, doomed
 from iii.handling.draft import Draft, StateEntry
-from iii.handling.state import CLEAR_ATOMIC_MAX
-from iii.model import Txn
+from iii.model import Delete, Txn
 from iii.store.contract import Store
 from iii.trace import Sampler
 
@@ -54,10 +54,10 @@ class OutsideState:
         return Draft(self._store).namespaces()
 
     async def clear(self, namespace: str, *, prefix: str = "") -> int:
-        """Delete all keys (of a prefix), in chunks; how many."""
+        """Delete all keys (of a prefix) that are there now, in chunks that commit one by one; how many."""
         count = 0
-        while keys := Draft(self._store).committed_keys(namespace, prefix, CLEAR_ATOMIC_MAX):
-            count += await self._commit(partial(_delete_all, namespace, keys))
+        for ops in chunks(doomed(self._store, namespace, prefix, self._store.version())):
+            count += await self._commit(partial(_delete_all, ops))
         return count
 
     async def _commit(self, write: Callable[[Draft], T]) -> T:
@@ -68,5 +68,5 @@ class OutsideState:
         return result
 
 
-def _delete_all(namespace: str, keys: list[str], draft: Draft) -> int:
-    return sum(draft.delete(namespace, key, None) for key in keys)
+def _delete_all(ops: builtins.list[Delete], draft: Draft) -> int:
+    return sum(draft.delete(op.namespace, op.key, None) for op in ops)

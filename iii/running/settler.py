@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from time import perf_counter
+from typing import Any
 
 from iii.errors import (
     IIIError,
@@ -42,24 +43,32 @@ class Settler:
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """End the context and hand over what is left of it; the attempt hears from the store."""
-        attempt.outcome, message = outcome, attempt.message
+        attempt.outcome = outcome
         attempt.seconds = seconds = perf_counter() - attempt.began
         meter = attempt.binding.meter
         meter.run.add(seconds)
         meter.wait.add(attempt.wait_ms / 1000)
+        if attempt.ctx.clears_ahead and not isinstance(outcome, Failed):
+            attempt.ctx.draft.ended = True
+            self._begin(self._cleared(attempt), attempt)
+            return
+        attempt.txn = self._txn(attempt)
+        try:
+            self._store.post(attempt.txn, attempt)
+        except Exception as error:
+            self.refused(attempt, error)
+
+    def _txn(self, attempt: Attempt) -> Txn:
+        """What is left of its context and what settles it; the context has ended then."""
+        outcome, message = attempt.outcome, attempt.message
         effects = attempt.ctx.end() if outcome is DONE else self._kept(attempt)
         if outcome is DONE and not (self._recorder.keeps and is_sampled(message.headers)):
             settlement: tuple[Op, ...] = (Ack(message.lease),)
         else:
             settlement = self._settlement(attempt, effects.ops)
-        if effects.ops:
-            attempt.txn = Txn((*effects.ops, *settlement), attempt.ctx.trace_headers, effects.checked)
-        else:
-            attempt.txn = Txn(settlement)
-        try:
-            self._store.post(attempt.txn, attempt)
-        except Exception as error:
-            self.refused(attempt, error)
+        if not effects.ops:
+            return Txn(settlement)
+        return Txn((*effects.ops, *settlement), attempt.ctx.trace_headers, effects.checked)
 
     def landed(self, attempt: Attempt) -> None:
         """Its Txn is durable: count it, and log a dead letter, now that there is one."""
@@ -98,7 +107,10 @@ class Settler:
         if isinstance(error, LeaseLost):
             self._lost(attempt)
             return
-        struggle = asyncio.get_running_loop().create_task(self._struggle(attempt, error))
+        self._begin(self._land(attempt, error), attempt)
+
+    def _begin(self, work: Coroutine[Any, Any, None], attempt: Attempt) -> None:
+        struggle = asyncio.get_running_loop().create_task(self._struggle(work, attempt))
         self._struggles.add(struggle)
         struggle.add_done_callback(self._struggles.discard)
 
@@ -108,10 +120,10 @@ class Settler:
             struggle.cancel()
         return set(self._struggles)
 
-    async def _struggle(self, attempt: Attempt, error: Exception) -> None:
+    async def _struggle(self, work: Coroutine[Any, Any, None], attempt: Attempt) -> None:
         """Whatever it takes to settle it; where nothing helps, the message is given back."""
         try:
-            await self._land(attempt, error)
+            await work
         except (StoreClosed, StoreDamaged) as gone:
             log.debug("message %s not settled: %s", attempt.ctx.message_id, gone)
         except Exception:
@@ -119,8 +131,19 @@ class Settler:
         finally:
             attempt.end()
 
-    async def _land(self, attempt: Attempt, error: Exception) -> None:
-        if not isinstance(error, IIIError):
+    async def _cleared(self, attempt: Attempt) -> None:
+        """What is cleared beyond one Txn goes ahead, now that the handler has not failed."""
+        try:
+            await attempt.ctx.clear_ahead()
+        except LeaseLost:
+            attempt.ctx.drop()
+            self._lost(attempt)
+            return
+        attempt.txn = self._txn(attempt)
+        await self._land(attempt)
+
+    async def _land(self, attempt: Attempt, error: Exception | None = None) -> None:
+        if error is not None and not isinstance(error, IIIError):
             raise error
         if isinstance(error, StoreFull):
             attempt.txn = _without_record(attempt.txn)
@@ -187,15 +210,19 @@ class Settler:
     def _kept(self, attempt: Attempt) -> Txn:
         """The effects that commit although the handler did not just return."""
         ctx, outcome, on_error = attempt.ctx, attempt.outcome, attempt.binding.step.on_error
-        if not isinstance(outcome, Failed) or on_error == "keep_all":
+        if not isinstance(outcome, Failed):
             return ctx.end()
+        if ctx.clears:
+            ctx.logger.info("Nothing is cleared: the attempt failed")
+        if on_error == "keep_all":
+            return ctx.end(clears=False)
         attempt.dropped = ctx.enqueued
         if on_error == "discard":
             ctx.end()
             return NO_EFFECTS
         if dropped := attempt.dropped:
             ctx.logger.info("Enqueues of the failed attempt dropped", count=dropped)
-        return ctx.end(enqueues=False)
+        return ctx.end(enqueues=False, clears=False)
 
     def _settlement(self, attempt: Attempt, effects: Sequence[Op]) -> tuple[Op, ...]:
         """What settles it and, where it is kept, the record of the run; `effects` commit with them."""

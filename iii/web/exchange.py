@@ -86,7 +86,7 @@ class Exchange(Struct, eq=False):
             response = respond(value)
             if not ctx.has_effects:
                 return self._closed(self._encode(response))
-            if posts and ctx.flight is None and not is_stream(response.body):
+            if posts and ctx.flight is None and not ctx.clears_ahead and not is_stream(response.body):
                 return self._post(response)
             return self._rest(response)
         except BaseException as error:  # whatever a handler raises, SystemExit too, fails its request alone

@@ -11,9 +11,9 @@ from engine_kit import RecordingStore, running, step
 
 from iii import Context, QueueFull, queue
 from iii.errors import StoreFull
+from iii.handling.clearing import CHUNK
 from iii.handling.context import Runtime, StartedBy
 from iii.handling.outbox import Outbox
-from iii.handling.state import CLEAR_ATOMIC_MAX
 from iii.model import Committed, Put, Txn
 
 
@@ -107,7 +107,7 @@ async def test_a_read_waits_for_a_flush_that_started_meanwhile(store: OneByOne, 
 
 
 async def test_a_long_clear_and_a_flush_take_turns(store: OneByOne, ctx: Context) -> None:
-    keys = [str(n) for n in range(CLEAR_ATOMIC_MAX + 1)]
+    keys = [str(n) for n in range(CHUNK + 1)]
     await store.submit(Txn([Put("many", key, b"1") for key in keys]))
     await ctx.enqueue("out", 1)
     first = await begin(ctx.flush())

@@ -89,10 +89,12 @@ async def apply(ctx: Context, model: dict[tuple[str, str], Any], call: tuple[Any
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(CALLS, max_size=8), st.lists(CALLS, max_size=12))
+@given(st.lists(CALLS, max_size=8), st.lists(CALLS, max_size=12), st.integers(0, 3))
 def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
-    before: list[tuple[Any, ...]], during: list[tuple[Any, ...]]
+    before: list[tuple[Any, ...]], during: list[tuple[Any, ...]], chunk: int
 ) -> None:
+    """chunk: 0: what is cleared goes with the rest; else so many keys ahead of it at a time."""
+
     async def check() -> None:
         store = MemoryStore()
         await store.open()
@@ -102,6 +104,10 @@ def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
             ctx = Context(runtime, WORK, StartedBy("http"), 0)
             for call in calls:
                 await apply(ctx, model, call)
+                await check_view(ctx, model)
+            if chunk:
+                for ops in ctx.draft.ahead(chunk):
+                    await ctx.commit_apart(ops)
                 await check_view(ctx, model)
             await ctx.settle()
             reader = Context(runtime, WORK, StartedBy("http"), 0)
