@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
 from socket import socket
 from types import TracebackType
@@ -154,6 +155,8 @@ class Engine:
             await self._start_sources(stack)
             stack.callback(self.endpoint.shut)
             if sockets:
+                # Messages run meanwhile: an instance that takes another's place has some that wait.
+                await asyncio.to_thread(import_module, "iii.web.server")
                 self._start_server(stack, sockets)
             self._running = stack.pop_all()
             self.store.show("ready", self._requests)

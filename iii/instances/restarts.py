@@ -6,6 +6,9 @@
     shorter, ended    0.1 s, twice as much with each such end in a row, at most 1 s: somebody outside did it,
     from outside      and nothing is wrong with the instance; counted apart from its own deaths
 
+No pause where no other instance is ready: their messages wait for this one. But not after more than
+AT_ONCE_MAX deaths in a row, nor where it could not start by itself: it would only fail again.
+
 What is wrong for good (the configuration, a step) is tried once before anything ran.
 """
 
@@ -15,6 +18,7 @@ __all__ = ["Restarts"]
 
 PAUSE_S, PAUSE_MAX_S, ENDED_PAUSE_MAX_S = 0.1, 30.0, 1.0
 LIVED_S = 2.0
+AT_ONCE_MAX = 3
 STARTS_MAX = 3
 LATER_STARTS_MAX = 10  # once any instance ran, what is wrong may pass: a full disk, a file half deployed
 
@@ -41,6 +45,11 @@ class Restarts:
         if lived_s >= LIVED_S:
             self._short = self._ended = 0
         return self._pause(outside)
+
+    @property
+    def may_be_at_once(self) -> bool:
+        """Whether the next start need not wait for its pause where no other instance is ready."""
+        return not self._by_itself and self._short + self._ended <= AT_ONCE_MAX
 
     def hopeless(self, *, any_ran: bool) -> bool:
         """Whether to give it up, if all others are hopeless too. `any_ran`: whether any was ready once."""

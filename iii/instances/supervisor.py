@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from socket import socket
 from typing import Any
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._any_ran = self._shown = False
         self._slowest_start_s = 0.0
         self._stopping, self._hopeless = asyncio.Event(), asyncio.Event()
+        self._none_ready = asyncio.Event()
         self._roll_asked = asyncio.Event()
 
     async def run(self) -> int:
@@ -104,8 +106,18 @@ class Supervisor:
         if all(place.hopeless(self._any_ran) for place in self._places):
             self._hopeless.set()
 
+    async def pause(self, pause_s: float) -> None:
+        """Let so much time pass, but not where no instance is ready: nobody runs the messages then."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._none_ready.wait(), pause_s)
+
+    @property
+    def is_any_ready(self) -> bool:
+        return any(instance.ready for instance in self._alive)
+
     def _ready(self, instance: Instance) -> None:
         self._any_ran = True
+        self._none_ready.clear()
         self._slowest_start_s = max(self._slowest_start_s, instance.start_s)
         log.info("instance %d is ready, pid %d", instance.number, instance.pid)
         if not self._shown and all(place.ready for place in self._places):
@@ -133,6 +145,8 @@ class Supervisor:
             instance.reap()
             if instance.exit_code is not None:
                 self._alive.discard(instance)
+        if not self.is_any_ready:
+            self._none_ready.set()
 
     # -- duties
 
@@ -239,6 +253,8 @@ class _Place:
         else:
             when = f"after {lived_s:.1f} s"
             pause_s = self._restarts.died(lived_s, outside=outside)
+        if self._restarts.may_be_at_once and not self._supervisor.is_any_ready:
+            pause_s = 0.0
         log.error(
             "instance %d (pid %d) died %s, %s; next start in %.1f s",
             instance.number,
@@ -251,7 +267,10 @@ class _Place:
 
     async def _pause(self, pause_s: float) -> None:
         self._supervisor.look_if_hopeless()
-        await asyncio.sleep(pause_s)
+        if self._restarts.may_be_at_once:
+            await self._supervisor.pause(pause_s)
+        else:
+            await asyncio.sleep(pause_s)
 
 
 def _ended_well(instance: Instance) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iii.instances.restarts import (
+    AT_ONCE_MAX,
     ENDED_PAUSE_MAX_S,
     LATER_STARTS_MAX,
     LIVED_S,
@@ -72,3 +73,20 @@ def test_what_is_wrong_for_good_is_tried_once_before_anything_ran() -> None:
     restarts.died_at_start(for_good=True)
     assert restarts.hopeless(any_ran=False)
     assert not restarts.hopeless(any_ran=True)
+
+
+def test_the_last_one_starts_at_once_unless_it_dies_again_and_again_or_cannot_start() -> None:
+    restarts = Restarts()
+    for _ in range(AT_ONCE_MAX):
+        restarts.died(0.0, outside=True)
+        assert restarts.may_be_at_once
+    restarts.died(0.0)
+    assert not restarts.may_be_at_once, "it waits longer and longer, as any other"
+    restarts.died(LIVED_S)
+    assert restarts.may_be_at_once, "it lived"
+    restarts.died_at_start(outside=True)
+    assert restarts.may_be_at_once, "somebody ended it"
+    restarts.died_at_start()
+    assert not restarts.may_be_at_once, "it would fail again"
+    restarts.ready()
+    assert restarts.may_be_at_once

@@ -69,6 +69,28 @@ def test_one_that_is_asked_to_stop_from_outside_is_started_again_within_a_second
     assert max(pauses) <= 1.0
 
 
+def test_where_none_is_left_that_is_ready_the_next_starts_without_a_pause(project: Project) -> None:
+    engines = project.start("--instances", "2").until_ready()
+    engines.signal(signal.SIGSTOP)
+    victims = engines.children()
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(map(runs, victims)), "both dead")
+    engines.signal(signal.SIGCONT)
+    engines.until_logged("is ready", 4)
+    assert re.findall(r"killed by SIGKILL; next start in (\S+) s", engines.logged) == ["0.0", "0.0"]
+
+
+def test_one_that_waits_for_its_next_start_starts_at_once_when_the_last_other_dies(project: Project) -> None:
+    patient = "import iii.cli, iii.instances.restarts as r; r.PAUSE_S = 3600.0; iii.cli.main()"
+    patient = patient.replace("r.PAUSE_S", "r.PAUSE_MAX_S = r.ENDED_PAUSE_MAX_S = r.PAUSE_S")
+    engines = project.start("--instances", "2", python=("-c", patient)).until_ready()
+    os.kill(_pids_of(engines, 1)[0], signal.SIGKILL)
+    engines.until_logged("next start in 3600.0 s")
+    os.kill(_pids_of(engines, 2)[0], signal.SIGKILL)
+    engines.until_logged("is ready", 4)
+
+
 def _pids_of(engines: Started, number: int) -> list[int]:
     return [int(pid) for pid in re.findall(rf"instance {number} is ready, pid (\d+)", engines.logged)]
 
