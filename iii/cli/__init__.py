@@ -8,10 +8,12 @@ takes --json; every command takes -c. Exit code 0: done (and, where something wa
 from __future__ import annotations
 
 from iii.cli.group import command_line
+from iii.observe.streams import replace_closed
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """The console script `iii`."""
+    replace_closed()
     command_line(prog_name="iii")

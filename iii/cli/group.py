@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -101,9 +102,10 @@ class CommandGroup(click.Group):
         except IIIError as error:
             click.echo(f"error: {error}", err=True)
         except OSError as error:
-            if error.filename is None:
+            where = error.filename or ("the output" if error.errno in (errno.ENOSPC, errno.EIO) else None)
+            if where is None:
                 raise
-            click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            click.echo(f"error: {where}: {error.strerror}", err=True)
         ctx.exit(1)
 
 

@@ -29,6 +29,7 @@ from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals
 from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
+from iii.observe.streams import own
 
 __all__ = ["collect_rarely", "run"]
 
@@ -84,6 +85,7 @@ def run(
     config = reload()
     serves = config.http.enabled and not no_http
     _raise_file_limit()
+    own()
     if seat is not None:
         _run_seated(config, serves, Seat.decoded(seat))
     elif config.instances > 1:
@@ -185,7 +187,6 @@ def _nothing_to_roll() -> None:
 
 def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     configure(config.log.level, seat.format, config.log.redact, colour=seat.colour, file=_log_file(config))
     line = Line(seat)
     try:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, TextIO
 
 import msgspec
 from msgspec import Struct
@@ -74,8 +74,8 @@ class Instance:
                 raise
         self.pid = self._process.pid
         self._streams = [
-            (self._process.stdout, Numbered(number, _writer(sys.stdout.fileno()))),
-            (self._process.stderr, Numbered(number, _writer(sys.stderr.fileno()))),
+            (self._process.stdout, Numbered(number, _writer(sys.stdout))),
+            (self._process.stderr, Numbered(number, _writer(sys.stderr))),
         ]
         for pipe, numbered in self._streams:
             assert pipe is not None
@@ -205,14 +205,12 @@ def _spawn(command: Command, number: int, line: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _writer(fd: int) -> Callable[[bytes], None]:
+def _writer(stream: TextIO) -> Callable[[bytes], None]:
+    """The stream is one of `iii run`, which waits for no reader that has gone (observe/streams.py)."""
+
     def write(lines: bytes) -> None:
-        view = memoryview(lines)
-        try:
-            while view:
-                view = view[os.write(fd, view) :]
-        except OSError:  # nobody reads it any more: the instances go on
-            pass
+        stream.buffer.write(lines)
+        stream.buffer.flush()
 
     return write
 
