@@ -31,6 +31,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreFull",
+    "StoreGone",
     "StoreIncompatible",
     "TooLarge",
     "UndeclaredTopic",
@@ -103,8 +104,12 @@ class StoreBusy(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The store's file fails its checks, or was removed while in use. Nothing is written to it any more:
-    stop, put a backup in its place."""
+    """The store's file fails its checks, or it or its lock file was removed while in use. Nothing is written
+    to it any more: stop, put a backup in its place."""
+
+
+class StoreGone(StoreDamaged):
+    """The store that has to be there is not; none is made in its place."""
 
 
 class StoreIncompatible(StoreError):

@@ -29,9 +29,14 @@ def load_project_steps(config: Config) -> list[Step]:
 
 
 def has_store(config: Config) -> bool:
-    """Whether a store was made at its path (or a file stands there, so that opening says what is wrong)."""
+    """Whether a store was made at its path (or a file stands there, or its users run without it, so that
+    opening says what is wrong)."""
+    from iii.store.lmdb.holder import users
+
     path = config.store.path
-    return (path / STORE_FILE).exists() or (path.exists() and not path.is_dir())
+    if path.exists() and not path.is_dir():
+        return True
+    return (path / STORE_FILE).exists() or bool(users(path))
 
 
 def reading(config: Config, work: Callable[[Store], Awaitable[T]], *, thorough: bool = False) -> T:
@@ -71,4 +76,6 @@ def _store(config: Config, *, create: bool, thorough: bool = False) -> Store:
     from iii.store.lmdb.environment import CHECKED_BYTES_MAX
 
     kept, checked = config.store, sys.maxsize if thorough else CHECKED_BYTES_MAX
-    return LmdbStore(kept.path, fsync=kept.fsync, map_bytes=kept.map_bytes, checked_bytes_max=checked)
+    return LmdbStore(
+        kept.path, fsync=kept.fsync, map_bytes=kept.map_bytes, checked_bytes_max=checked, create=create
+    )

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -201,7 +202,7 @@ class Metering:
     def _fired(self) -> None:
         late_s = max(0.0, self._loop.time() - self._due_s)
         self._arm()
-        self.tick(late_s)
+        self._quietly(partial(self.tick, late_s))
 
     def _quietly(self, call: Callable[[], object]) -> None:
         """Whatever a disk or a store has against it: figures are not worth a failure."""

@@ -43,7 +43,7 @@ def compact(folder: Path, map_bytes: int) -> Compacted:
     """StoreBusy while anybody has the store open, StoreDamaged, StoreFull: nothing was changed then."""
     refuse_network_filesystem(folder)
     refuse_foreign(folder)
-    opened = environment.acquire(folder, "commit", map_bytes, checked_bytes_max=sys.maxsize)
+    opened = environment.acquire(folder, "commit", map_bytes, checked_bytes_max=sys.maxsize, create=False)
     try:
         holder = Holder(folder)
         try:
@@ -88,7 +88,7 @@ def _write(opened: Environment, copy: Path) -> None:
 
 def _require_alone(opened: Environment, holder: Holder) -> None:
     others = holder.others()
-    if others or opened.users > 1:
+    if others or opened.users > 1 or not opened.presence.is_alone():
         who = f"process {', '.join(map(str, others))}" if others else "this process"
         raise StoreBusy(f"{opened.path} is in use by {who}: stop it first")
 

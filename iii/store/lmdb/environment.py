@@ -30,6 +30,7 @@ from iii.store.lmdb.creation import sync
 from iii.store.lmdb.damage import damaged, explained, explaining, page_findings
 from iii.store.lmdb.keys import FORMAT, TABLES, u64
 from iii.store.lmdb.machine import Anchor, BootClock, anchor, boot_id
+from iii.store.lmdb.presence import Presence, gone
 
 Fsync = Literal["commit", "meta", "interval"]
 
@@ -75,13 +76,19 @@ class Environment:
     """An open store file. `acquire` and `release` count its users within this process."""
 
     def __init__(
-        self, path: Path, fsync: Fsync, map_bytes: int, writes: Callable[[], None], checked_bytes_max: int
+        self,
+        path: Path,
+        fsync: Fsync,
+        map_bytes: int,
+        writes: Callable[[], None],
+        checked_bytes_max: int,
+        create: bool,
     ) -> None:
         self.path, self.fsync = path, fsync
         self.users = 0
         self.file = path / FILE
         self.writing = threading.Lock()  # around transactions off the loop: the map stays where it is
-        self._identity = _made(self.file, map_bytes)
+        self.presence = _made(self.file, map_bytes, create)
         try:
             self.env = lmdb.open(
                 str(path),
@@ -97,13 +104,18 @@ class Environment:
         except lmdb.Error as error:
             raise _cannot_open(error, self.file) from error
         try:
+            self.presence.opened()
             self._page_bytes = self.env.stat()["psize"]
             self._require_whole_pages(checked_bytes_max)
             self._fit_map(map_bytes)
             self.tables = self._tables(writes)
         except BaseException:
-            self.env.close()
+            self.close()
             raise
+
+    def close(self) -> None:
+        self.env.close()
+        self.presence.close()  # last: while it is there, nobody else makes a lock.mdb
 
     def _fit_map(self, map_bytes: int) -> None:
         """A file that is larger than what is asked for still gets pages to settle its messages with."""
@@ -137,13 +149,16 @@ class Environment:
             writes()
             with self.env.begin(write=True) as txn:
                 self._require_no_other_file()
-                return _tables(self.env, txn)
+                tables = _tables(self.env, txn)
+                raw = txn.get(CREATED, db=tables.meta)
+                self.made_ms = u64.unpack(raw)[0] if raw else 0
+                return tables
         except lmdb.Error as error:
             raise _cannot_open(error, self.file) from error
 
     def _require_no_other_file(self) -> None:
         """`iii compact` puts another file in place while it holds the write lock."""
-        if self._identity != _identity(self.file):
+        if not self.presence.is_same_data():
             raise StoreBusy(f"{self.file} was compacted just now: try again")
 
     def _require_whole_pages(self, checked_bytes_max: int) -> None:
@@ -226,15 +241,6 @@ class Environment:
             "raise store.map_size"
         )
 
-    def require_same_file(self) -> None:
-        """StoreDamaged where it was removed or replaced: what is committed to it ends with this process."""
-        try:
-            identity = _identity(self.file)
-        except OSError as error:
-            raise damaged(self.file, f"it was removed while in use: {error.strerror}") from error
-        if identity != self._identity:
-            raise damaged(self.file, "it was replaced while in use")
-
     def used_bytes(self) -> int:
         """Bytes of all pages that hold something, those that a delete gave back left out."""
         with self.writing, self.env.begin() as txn:
@@ -275,22 +281,30 @@ def acquire(
     map_bytes: int,
     writes: Callable[[], None] = lambda: None,
     checked_bytes_max: int = CHECKED_BYTES_MAX,
+    *,
+    create: bool = True,
 ) -> Environment:
-    """The environment of this folder, opened if this process has not opened it yet.
+    """The environment of this folder, opened if this process has not opened it yet. StoreGone where there is
+    none and none may be made (`create`).
 
     The pages of a file of up to `checked_bytes_max` are looked at, each of them, before anything uses them.
     `writes` is called when the file has passed its checks, before the first write transaction is asked for.
     """
     with _lock:
         try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if create:
+                path.mkdir(parents=True, exist_ok=True, mode=0o700)
             stat = path.stat()
+        except FileNotFoundError as error:
+            raise gone(path / FILE) from error
         except OSError as error:
             raise no_access(path, error.strerror or str(error)) from error
         identity = (stat.st_dev, stat.st_ino)
         environment = _open.get(identity)
         if environment is None:
-            environment = _open[identity] = Environment(path, fsync, map_bytes, writes, checked_bytes_max)
+            environment = _open[identity] = Environment(
+                path, fsync, map_bytes, writes, checked_bytes_max, create
+            )
         environment.users += 1
         return environment
 
@@ -306,7 +320,7 @@ def release(environment: Environment) -> None:
         if environment.fsync != "commit":
             with suppress(lmdb.Error):
                 environment.env.sync(True)
-        environment.env.close()
+        environment.close()
 
 
 def _forget_after_fork() -> None:
@@ -319,25 +333,21 @@ def _forget_after_fork() -> None:
 os.register_at_fork(after_in_child=_forget_after_fork)
 
 
-def _identity(file: Path) -> tuple[int, int]:
-    stat = file.stat()
-    return stat.st_dev, stat.st_ino
-
-
-def _made(file: Path, map_bytes: int) -> tuple[int, int]:
-    """The identity of the file, which is made where there is none; its name is on disk from here on."""
+def _made(file: Path, map_bytes: int, create: bool) -> Presence:
+    """The file is made where there is none; its name is on disk from here on."""
     try:
         if not file.exists():
+            if not create:
+                raise gone(file)
             creation.make(file, map_bytes, len(TABLES), _fill)
-        stat = file.stat()
-        if stat.st_size < 2 * PAGE_BYTES_MIN:  # LMDB would make it anew
-            raise damaged(file, f"it is cut off at {stat.st_size} bytes")
+        if (size := file.stat().st_size) < 2 * PAGE_BYTES_MIN:  # LMDB would make it anew
+            raise damaged(file, f"it is cut off at {size} bytes")
         sync(file.parent)
+        return Presence(file, READERS_MAX)
     except lmdb.Error as error:
         raise _cannot_open(error, file) from error
     except OSError as error:
         raise no_access(Path(error.filename or file), error.strerror or str(error)) from error
-    return stat.st_dev, stat.st_ino
 
 
 def _fill(env: lmdb.Environment) -> None:

@@ -23,20 +23,23 @@ import fcntl
 import logging
 import os
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from iii.errors import StoreBusy, StoreIncompatible
+from iii.errors import StoreBusy, StoreDamaged, StoreIncompatible
 from iii.store.lmdb import machine
-from iii.store.lmdb.mapping import SharedWords, poison_after_fork, reserve
+from iii.store.lmdb.mapping import WORD_BYTES, SharedWords, poison_after_fork, reserve
+from iii.store.lmdb.witness import Witness
 
-__all__ = ["Holder", "Killed", "Published"]
+__all__ = ["Holder", "Killed", "Published", "users"]
 
 LOOK_BEATS, LOCK_BEATS = 4, 12
 SLOTS = 511
+FILE: Final = "holder"
 
 _log = logging.getLogger("iii.store")
 
@@ -80,11 +83,13 @@ class Holder:
         """StoreBusy where every slot is taken."""
         self._lock_beats = lock_beats
         self._is_stale: Callable[[int], bool] = _never
-        self._fd = os.open(folder / "holder", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = folder / FILE
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             with _opening(self._fd):
-                self._shared = _map(self._fd, folder / "holder")
+                self._shared = _map(self._fd, self._path)
                 self._at = _SLOT_WORDS * (1 + _take_slot(self._fd, folder))
+            self._witness = _only_one(self._path, self._fd, folder / "data.mdb")
         except BaseException:
             os.close(self._fd)
             raise
@@ -124,10 +129,24 @@ class Holder:
         """Give the slot back. Idempotent."""
         if self._fd < 0:
             return
+        if self._witness is not None:
+            self._witness.close()
         self._shared.words[self._at] = 0
         self._shared.close()
         os.close(self._fd)
         self._fd = -1
+
+    def require_same_file(self) -> None:
+        """StoreDamaged where `holder` was removed or replaced: newcomers do not see this process any more."""
+        try:
+            same = os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except OSError:
+            same = False
+        if not same:
+            raise StoreDamaged(
+                f"{self._path} was removed or replaced while in use, and without it processes do not see "
+                "each other: nothing acknowledged is lost, stop all that use the store and start again"
+            )
 
     def poison(self) -> None:
         if self._fd >= 0:
@@ -234,6 +253,35 @@ def _opening(fd: int) -> Iterator[None]:
         yield
     finally:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock_of(SLOTS, fcntl.F_UNLCK))
+
+
+def users(folder: Path) -> list[int]:
+    """The pids of the processes that have a slot; [] where there is no file."""
+    try:
+        fd = os.open(folder / FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        taken = [slot for slot in range(SLOTS) if _is_taken(fd, slot)]
+        at = (WORD_BYTES * _SLOT_WORDS * (1 + slot) for slot in taken)
+        return [int.from_bytes(os.pread(fd, WORD_BYTES, each), sys.byteorder) for each in at]
+    finally:
+        os.close(fd)
+
+
+def _only_one(path: Path, fd: int, data: Path) -> Witness | None:
+    """StoreBusy where the store is in use with another file than this one. None where there is no store."""
+    if not data.exists():
+        return None
+    stat = os.fstat(fd)
+    witness = Witness(data, FILE, (stat.st_dev, stat.st_ino))
+    if witness.is_contradicted():
+        witness.close()
+        raise StoreBusy(
+            f"{path} was removed while another process uses the store, and they would not see each other: "
+            "end that process (it stops by itself when it notices), then try again"
+        )
+    return witness
 
 
 def _map(fd: int, path: Path) -> SharedWords:

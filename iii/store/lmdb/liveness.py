@@ -88,7 +88,7 @@ class OwnSession:
     def __init__(self, folder: Path, session_id: int, *, slots: int = SLOTS, number: int = 0) -> None:
         """`number`: which of its supervisor's instances this process is; 0 = of none."""
         self.folder, self.session_id, self._number = folder, session_id, number
-        (folder / "sessions").mkdir(parents=True, exist_ok=True)
+        (folder / "sessions").mkdir(exist_ok=True)
         self._lock = session_lock.SessionLock(session_file(folder, session_id, "lock"))
         try:
             self._board = Board.create(session_file(folder, session_id, "board"), slots)

@@ -65,7 +65,7 @@ class Room:
 
     def look(self) -> None:
         self._looked_s = time.monotonic()
-        self._environment.require_same_file()
+        self._environment.presence.require()
         levels = [self._environment.left(*level) for level in LEVELS]
         self._left = [left for left, _ in levels]
         self._reasons = [reason for _, reason in levels]

@@ -40,6 +40,7 @@ from iii.store.lmdb.machine import refuse_network_filesystem
 from iii.store.lmdb.mapping import FORKED, poison_after_fork
 from iii.store.lmdb.membership import Membership
 from iii.store.lmdb.patience import Patience
+from iii.store.lmdb.presence import require_the_expected
 from iii.store.lmdb.verify import verify
 from iii.store.lmdb.waiting import Waiters
 from iii.store.lmdb.writer import Writer
@@ -52,6 +53,9 @@ class LmdbStore(Following):
     looked at page by page before it is used (100 MB a second).
 
     `patience`: with processes that stand still. `number`: which of its supervisor's instances this one is.
+
+    `create`: whether it is made where there is none; `made_ms`: when the store was made that has to be there
+    (0: any will do). StoreGone where it is not.
 
     `fsync`: "commit" survives a power cut, "meta" may lose the last commits in one, "interval" may corrupt
     the file in one. `probe(stage, commit number)` is called on the writer's thread before, inside ("applied")
@@ -69,6 +73,8 @@ class LmdbStore(Following):
         fsync: Fsync = "commit",
         map_bytes: int = MAP_BYTES,
         checked_bytes_max: int = CHECKED_BYTES_MAX,
+        create: bool = True,
+        made_ms: int = 0,
         patience: Patience | None = None,
         number: int = 0,
         probe: Probe | None = None,
@@ -77,6 +83,7 @@ class LmdbStore(Following):
         self.path, self.limits = Path(path).absolute(), limits or Limits()
         self._given_clock, self._fsync, self._map_bytes, self._probe = clock, fsync, map_bytes, probe
         self._checked_bytes_max = checked_bytes_max
+        self._create, self._expected_ms = create and not made_ms, made_ms
         self._closed: str | StoreDamaged | None = _NOT_OPEN
         self._damage_listeners: list[Callable[[StoreDamaged], object]] = []
         self._environment: Environment | None = None
@@ -93,8 +100,14 @@ class LmdbStore(Following):
             refuse_network_filesystem(self.path)
             refuse_foreign(self.path)
             opened = environment.acquire(
-                self.path, self._fsync, self._map_bytes, self._begin_rescue, self._checked_bytes_max
+                self.path,
+                self._fsync,
+                self._map_bytes,
+                self._begin_rescue,
+                self._checked_bytes_max,
+                create=self._create,
             )
+            require_the_expected(opened.file, opened.made_ms, self._expected_ms)
             self._begin_rescue()
             self.clock = self._given_clock or opened.anchored_clock()
         except BaseException as error:
@@ -117,6 +130,11 @@ class LmdbStore(Following):
         self._closed = None
         poison_after_fork(self)
         self._writer.start()
+
+    @property
+    def made_ms(self) -> int:
+        """When this store was made, by the wall clock; a backup of it says the same."""
+        return self._opened.made_ms
 
     def _begin_rescue(self) -> None:
         """From here on this process waits for transactions: one stopped inside its own must not stop it."""

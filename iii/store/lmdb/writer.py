@@ -139,6 +139,9 @@ class Writer:
             self._next_ms = NEVER_MS
             self._refuse(items, self._damaged)
             return self._stopping
+        if stirred and (gone := self._gone()) is not None:
+            self._fail(items, gone)
+            return False
         if not items and self._stopping:  # what is due waits for the next process
             self._sync(force=True)
             return True
@@ -163,6 +166,15 @@ class Writer:
             timeout_s = left_s if timeout_s < 0 else min(timeout_s, left_s)
         self._signal.acquire(timeout=timeout_s)
         self._sync(force=False)
+
+    def _gone(self) -> StoreDamaged | None:
+        """Whether the store's files are where they were; looked at once a second where there is a session."""
+        try:
+            self._environment.presence.require()
+            self._holder.require_same_file()
+        except StoreDamaged as error:
+            return error
+        return None
 
     def _is_due(self) -> bool:
         return self._next_ms <= self._clock.delay_ms()
@@ -217,6 +229,7 @@ class Writer:
             with self._environment.writing, self._environment.env.begin(write=True) as txn:
                 self._holder.enter()
                 locked_ns = time.perf_counter_ns()
+                self._environment.presence.require()
                 with self._precedence:
                     self._applying.apply(txn, items, group, self._next_ms)
                     if self.applier.wrote:
