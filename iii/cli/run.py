@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from socket import socket
 
 import click
 
@@ -25,11 +26,13 @@ from iii.config import Config, load
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
 from iii.errors import ConfigError, IIIError, LoopStuck
+from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals
 from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
 from iii.observe.streams import own
+from iii.web.port import PortTaken
 
 __all__ = ["collect_rarely", "run"]
 
@@ -96,7 +99,13 @@ def run(
         sys.exit(_supervise(config, serves, reload, options, environment))
     else:
         configure(config.log.level, config.log.format, config.log.redact, file=_log_file(config))
-        _serve(Engine(config, load_steps(config.steps), serve=serves, console=True), None)
+        _run_alone(config, serves)
+
+
+def _run_alone(config: Config, serves: bool) -> None:
+    steps = load_steps(config.steps)
+    sockets = http_sockets(config) if serves else ()
+    _serve(Engine(config, steps, serve=serves, sockets=sockets, console=_own_console(config)), None)
 
 
 def _serve(engine: Engine, line: Line | None) -> None:
@@ -147,6 +156,14 @@ async def _run(engine: Engine, line: Line | None) -> None:
     log.info("Stopped")
 
 
+def _own_console(config: Config) -> bool | Sequence[socket]:
+    """True: another instance serves it, or whoever has its port is told when the engine starts."""
+    try:
+        return console_sockets(config)
+    except PortTaken:
+        return True
+
+
 def _print(report: Sequence[str]) -> None:
     click.echo("\n".join(report))
 
@@ -189,6 +206,7 @@ def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
     configure(config.log.level, seat.format, config.log.redact, colour=seat.colour, file=_log_file(config))
     line = Line(seat)
+    line.guard()
     try:
         steps = load_steps(config.steps)
         engine = Engine(
@@ -209,7 +227,6 @@ def _supervise(
 ) -> int:
     from iii.instances.instance import Command
     from iii.instances.supervisor import Supervisor
-    from iii.web.port import listen
 
     if config.store.kind == "memory":
         raise ConfigError(
@@ -218,9 +235,8 @@ def _supervise(
             field="store.type",
         )
     configure(config.log.level, config.log.format, config.log.redact, file=_log_file(config))
-    file, http, at = str(config.file or ""), config.http, config.console
-    sockets = listen(http.host, http.port, file=file) if serves else []
-    console = listen(at.host, at.port, file=file, field="console.port") if at.enabled else []
+    sockets = http_sockets(config) if serves else []
+    console = console_sockets(config)
     command = Command(
         options=tuple(options),
         environment=environment,

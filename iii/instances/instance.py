@@ -44,7 +44,7 @@ class Command(Struct, frozen=True):
 
     def argv(self, number: int, line: int) -> list[str]:
         console = self.console if number == 1 else ()
-        seat = Seat(number, self.of, self.sockets, line, self.format, self.colour, console)
+        seat = Seat(number, self.of, self.sockets, line, self.format, self.colour, console, os.getpid())
         # `-m` puts the working folder first on the path, the console script does not: a queue.py there
         # must not hide the one of the standard library in the instances alone.
         safe = () if sys.path[:1] in ([""], [os.getcwd()]) else ("-P",)

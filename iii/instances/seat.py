@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -33,7 +34,7 @@ GRACE_S = 10.0
 
 class Seat(Struct, frozen=True):
     """`sockets`, `console`, `line`: file descriptors; only one of the instances has the console's. `format`,
-    `colour`: the log's, to fit the supervisor's output."""
+    `colour`: the log's, to fit the supervisor's output. `supervisor`: its pid."""
 
     number: int
     of: int
@@ -42,6 +43,7 @@ class Seat(Struct, frozen=True):
     format: Literal["text", "json"]
     colour: bool
     console: tuple[int, ...] = ()
+    supervisor: int = 0
 
     def encoded(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -67,6 +69,7 @@ class Line:
         self._socket = socket.socket(fileno=seat.line)
         self.sockets = [socket.socket(fileno=fd) for fd in seat.sockets]
         self.console = [socket.socket(fileno=fd) for fd in seat.console]
+        self._left: Callable[[], object] | None = None
 
     def ready(self, report: Sequence[str]) -> None:
         self._tell(Word(ready=list(report)))
@@ -74,20 +77,27 @@ class Line:
     def refuse(self, error: IIIError) -> None:
         self._tell(Word(refused=str(error), for_good=isinstance(error, _FOR_GOOD)))
 
+    def guard(self) -> None:
+        """From here on a thread sees to the end of this process when the supervisor is no more."""
+        threading.Thread(target=self._wait, name="iii-supervisor", daemon=True).start()
+
     def watch(self, config: Config, left: Callable[[], object]) -> None:
-        """Call `left`, in a thread, when the supervisor is no more; the thread then sees to the end."""
+        """Something runs here now: the thread calls `left` first, and lets it drain."""
+        self._data, self._drain_s = config.store.path, config.shutdown_timeout_ms / 1000
+        self._left = left
 
-        def wait() -> None:
+    def _wait(self) -> None:
+        with suppress(ConnectionResetError):  # it was killed before it read what it was told
             self._socket.recv(1)  # it never writes
-            try:
-                left()
-            except RuntimeError:  # the loop has ended already, and so will the process
-                pass
-            threading.Event().wait(config.shutdown_timeout_ms / 1000 + GRACE_S)
-            mark_supervised(config.store.path, os.getpid())
+        if self._left is None:  # nothing runs here yet
             os._exit(1)
-
-        threading.Thread(target=wait, name="iii-supervisor", daemon=True).start()
+        try:
+            self._left()
+        except RuntimeError:  # the loop has ended already, and so will the process
+            pass
+        threading.Event().wait(self._drain_s + GRACE_S)
+        mark_supervised(self._data, os.getpid())
+        os._exit(1)
 
     def close(self) -> None:
         self._socket.close()

@@ -11,10 +11,14 @@ from pathlib import Path
 
 from iii.errors import ConfigError
 
-__all__ = ["address_of", "listen", "owners", "who_has"]
+__all__ = ["PortTaken", "address_of", "listen", "owners", "who_has"]
 
 BACKLOG = 2048
 _LISTENING = "0A"  # TCP_LISTEN, as /proc/net/tcp writes it
+
+
+class PortTaken(ConfigError):
+    """Somebody else listens there."""
 
 
 def listen(host: str, port: int, *, file: str = "", field: str = "http.port") -> list[socket.socket]:
@@ -86,7 +90,8 @@ def _explained(error: OSError, host: str, port: int, file: str, field: str) -> C
     if error.errno == errno.EADDRINUSE:
         owner = who_has(port) or "another process"
         message = f"{host}:{port} is taken by {owner}; stop it or choose another port"
-    elif error.errno in (errno.EACCES, errno.EPERM):
+        return PortTaken(message, file=file, field=field)
+    if error.errno in (errno.EACCES, errno.EPERM):
         message = f"this user may not listen on port {port}; choose one above 1023"
     else:
         message, field = f"cannot listen on {host}:{port}: {error.strerror}", _host(field)

@@ -20,6 +20,7 @@ from iii.instances import seat
 
 seat.GRACE_S = 0.0
 told = seat.Line(seat.Seat.decoded({seat!r}))
+told.guard()
 told.watch(load(), lambda: print("left", flush=True))
 told.ready(["up"])
 threading.Event().wait()

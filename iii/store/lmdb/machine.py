@@ -47,10 +47,12 @@ def pid_namespace() -> int:
 
 
 class ProcessStat(NamedTuple):
-    """`state`: R, S, D (alive), T, t (stopped, traced) and so on; `start`: clock ticks since boot."""
+    """`state`: R, S, D (alive), T, t (stopped, traced) and so on; `start`: clock ticks since boot;
+    `parent`: its pid."""
 
     state: str
     start: int
+    parent: int
 
     @property
     def stopped(self) -> bool:
@@ -65,7 +67,7 @@ def process_stat(pid: int) -> ProcessStat | None:
         return None
     fields = stat.rpartition(b")")[2].split()  # the name before may hold blanks and parentheses
     state = fields[0].decode()
-    return None if state in "ZXx" else ProcessStat(state, int(fields[19]))
+    return None if state in "ZXx" else ProcessStat(state, int(fields[19]), int(fields[1]))
 
 
 def open_pidfd(pid: int) -> int | None:
