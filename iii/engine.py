@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from importlib import import_module
 from pathlib import Path
 from socket import socket
 from types import TracebackType
@@ -101,6 +100,7 @@ class Engine:
         self._serves, self._sockets = serve, sockets
         self._console = console if config.console.enabled else False
         self._served: Console | None = None
+        self._http: HttpServer | None = None
         self._address: tuple[str, int] | None = None
         self._running: AsyncExitStack | None = None
         self._stopping = asyncio.Event()
@@ -155,8 +155,6 @@ class Engine:
             await self._start_sources(stack)
             stack.callback(self.endpoint.shut)
             if sockets:
-                # Messages run meanwhile: an instance that takes another's place has some that wait.
-                await asyncio.to_thread(import_module, "iii.web.server")
                 self._start_server(stack, sockets)
             self._running = stack.pop_all()
             self.store.show("ready", self._requests)
@@ -171,6 +169,8 @@ class Engine:
         if running is None:
             return
         self._stopping.set()
+        if self._http is not None:
+            self._http.close()  # before anybody sees that this one drains
         self.store.show("draining", self._requests)
         self.endpoint.drain()
         if not self._serves:  # whoever serves it may go on sending requests
@@ -203,11 +203,9 @@ class Engine:
         self._measure(stack)
         runner = Runner(runtime, timers, invoker, recorder=recorder)
         self._changes = ChangeSource(
-            self.store, timers, self.steps, self._progress.set, on_failure=self.failed.set
+            self.store, timers, self.steps, self._progress.set, on_failure=self._fail
         )
-        self._cron = CronSource(
-            self.store, timers, self.steps, on_failure=self.failed.set, sampler=self._sampler
-        )
+        self._cron = CronSource(self.store, timers, self.steps, on_failure=self._fail, sampler=self._sampler)
         self._queues = QueueSource(self.store, runner, timers, self._bindings, self._progress.set)
         await self.store.open_session([*lanes, *kept])
         stack.push_async_callback(self.store.close_session)
@@ -334,7 +332,10 @@ class Engine:
     def _damaged(self, error: StoreDamaged) -> None:
         """Nothing can be settled any more: messages stay with the store as they were."""
         log.critical("%s", error)
-        self.failure = error
+        self._fail(error)
+
+    def _fail(self, reason: IIIError) -> None:
+        self.failure = self.failure or reason
         self.failed.set()
 
     def _stuck(self, stuck: Stuck) -> None:
@@ -360,9 +361,9 @@ class Engine:
         return sockets
 
     def _start_server(self, stack: AsyncExitStack, sockets: list[socket]) -> None:
-        drain_ms, failed = self.config.shutdown_timeout_ms, self.failed.set
-        server = HttpServer(self.endpoint, sockets, self._stopping, drain_ms=drain_ms, failed=failed)
-        stack.push_async_callback(server.end)
+        drain_ms = self.config.shutdown_timeout_ms
+        self._http = HttpServer(self.endpoint, sockets, self._stopping, drain_ms=drain_ms, failed=self._fail)
+        stack.push_async_callback(self._http.end)
 
     def _take_console(self, stack: AsyncExitStack) -> None:
         """Once our session is on record: who else wants the port then sees that we are one of them."""

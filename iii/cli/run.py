@@ -26,12 +26,13 @@ from iii.config import Config, load
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
 from iii.errors import ConfigError, IIIError, LoopStuck
+from iii.instances import loop
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals
 from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
-from iii.observe.streams import own
+from iii.observe.streams import Patient, own
 from iii.web.port import PortTaken
 
 __all__ = ["collect_rarely", "run"]
@@ -109,13 +110,11 @@ def _run_alone(config: Config, serves: bool) -> None:
 
 
 def _serve(engine: Engine, line: Line | None) -> None:
-    import uvloop
-
     if engine.spans is not None:
         engine.spans.own_process()
     collect_rarely()
     engine.end_process = _end_stuck
-    uvloop.run(_run_to_the_end(engine, line))
+    loop.run(_run_to_the_end(engine, line))
     _leave_running_threads()
 
 
@@ -136,21 +135,18 @@ async def _run_to_the_end(engine: Engine, line: Line | None) -> None:
 
 
 async def _run(engine: Engine, line: Line | None) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop, tell = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
     if line is None:
         Signals(stop=partial(_stop, stop), end=partial(_end_at_once, engine), reload=_nothing_to_roll)
     else:  # when to end at once is the supervisor's to say: a service manager may signal all of them
         Signals(stop=stop.set, end=lambda number: None, reload=lambda: None)
-        line.watch(engine.config, lambda: loop.call_soon_threadsafe(stop.set))
+        line.watch(engine.config, lambda: tell(stop.set))
     async with engine:
         if line is not None:
             line.ready(list(lines(engine, line.of)))
         else:
             _print(list(lines(engine)))
-        waits = [asyncio.create_task(event.wait()) for event in (stop, engine.failed)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        await loop.until(stop, engine.failed)
     if engine.failed.is_set():
         raise engine.failure or IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
@@ -191,7 +187,7 @@ def _end_at_once(engine: Engine, number: signal.Signals) -> None:
 def _end_stuck(error: LoopStuck) -> None:
     """Its loop stands still, so nothing can be stopped in order. The last word goes past the log: who holds
     the loop may be inside it."""
-    os.write(2, f"error: {error}; ended\n".encode())
+    Patient(2).write(f"error: {error}; ended\n".encode())
     os._exit(1)
 
 

@@ -18,6 +18,7 @@ from iii.console.state import change_type
 from iii.errors import StoreError
 from iii.observe.log_file import LogTail
 from iii.observe.runs import RunRow, decode
+from iii.threads import in_thread
 
 __all__ = ["ROUTES", "hub"]
 
@@ -82,10 +83,10 @@ async def _logs(means: Means) -> AsyncIterator[Event]:
     if folder is None:
         return
     tail = LogTail(folder)
-    await asyncio.to_thread(tail.last, 0)
+    await in_thread(lambda: tail.last(0))
     while True:
         await asyncio.sleep(LOGS_LOOK_S)
-        lines = await asyncio.to_thread(tail.read)
+        lines = await in_thread(tail.read)
         if len(lines) > LOGS_PER_LOOK:
             yield "log", {"skipped": len(lines) - LOGS_PER_LOOK}
         for line in lines[-LOGS_PER_LOOK:]:

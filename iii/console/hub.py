@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -88,8 +89,17 @@ class Hub:
         for topic in listener.topics:
             task = self._tasks.get(topic)
             if task is None or task.done():
-                self._tasks[topic] = asyncio.get_running_loop().create_task(self._produce(topic))
+                self._begin(topic)
         return listener
+
+    def _begin(self, topic: str) -> None:
+        task = self._tasks[topic] = asyncio.get_running_loop().create_task(self._produce(topic))
+        task.add_done_callback(partial(self._ended, topic))
+
+    def _ended(self, topic: str, task: asyncio.Task[None]) -> None:
+        """A handler that cancels all tasks cancels a producer, too: its listeners still wait."""
+        if task.cancelled() and task.cancelling() and self._tasks.get(topic) is task and not self._closed:
+            self._begin(topic)
 
     def leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ from msgspec import Struct
 from iii.console.asks import Ask
 from iii.console.means import Means
 from iii.observe.log_file import LEVELS, LogTail, TailedLine
+from iii.threads import in_thread
 
 __all__ = ["ROUTES", "LogView", "folder", "log_view"]
 
@@ -61,7 +61,7 @@ async def logs(ask: Ask) -> dict[str, Any]:
     if data is None:
         return {"lines": [], "next": None}
     tail = LogTail(data, step=ask.given("step"), level=level)
-    lines = await asyncio.to_thread(tail.last, SCAN_MAX)
+    lines = await in_thread(lambda: tail.last(SCAN_MAX))
     q, trace = ask.text("q").lower(), ask.text("trace")
     before = ask.whole("before", 0, 1, 1 << 62)
     wanted = (

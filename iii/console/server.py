@@ -6,18 +6,24 @@ thread once the engine is ready: start-up does not wait for it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from socket import socket
+from typing import TYPE_CHECKING
 
 from iii.config import Config, HttpConfig
 from iii.console.hub import Hub
 from iii.console.means import InstanceRow, Means
 from iii.errors import ConfigError
+from iii.running.duty import Duty, ignored
 from iii.sections import OPEN_CONSOLE
+from iii.threads import in_thread
 from iii.web.port import address_of, listen, owners
+
+if TYPE_CHECKING:
+    from iii.web.server import Server
 
 __all__ = ["Console", "take"]
 
@@ -64,38 +70,32 @@ class Console:
         self._sockets = list(sockets)
         host, port = address_of(self._sockets)
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        self._task: asyncio.Task[None] | None = None
+        self._duty: Duty | None = None
+        self._made: tuple[Server, Hub] | None = None
 
     def start(self, means: Means) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._serve(means))
+        self._duty = Duty(
+            "The console",
+            partial(self._serve, means),
+            lost="what runs here goes on without it",
+            failed=ignored,
+            until=means.stopping,
+        )
 
     async def stop(self) -> None:
         """After `means.stopping` was set, or where the engine did not start."""
-        if self._task is None:
-            for each in self._sockets:
-                each.close()
-        elif not self._task.done():
-            await asyncio.wait((self._task,))
+        if self._duty is not None:
+            await self._duty.ended()
+        for each in self._sockets:
+            each.close()
 
     async def _serve(self, means: Means) -> None:
-        try:
-            made = await asyncio.to_thread(import_module, "iii.console.app")
-            serve = (await asyncio.to_thread(import_module, "iii.web.server")).serve_app
-            application = made.app(means)
-            ending = asyncio.ensure_future(_close(means, application.hub))
-            http = HttpConfig(body_bytes_max=BODY_BYTES_MAX)
-            try:
-                await serve(application, http, self._sockets, means.stopping, drain_ms=DRAIN_MS)
-            finally:
-                ending.cancel()
-        except Exception:
-            log.exception("The console ended; what runs here goes on without it")
-        finally:
-            for each in self._sockets:
-                each.close()
-
-
-async def _close(means: Means, hub: Hub) -> None:
-    """Streams end as the drain begins."""
-    await means.stopping.wait()
-    hub.close()
+        if self._made is None:
+            made = await in_thread(partial(import_module, "iii.console.app"))
+            server = (await in_thread(partial(import_module, "iii.web.server"))).Server
+            application, http = made.app(means), HttpConfig(body_bytes_max=BODY_BYTES_MAX)
+            self._made = server.of_app(application, http, self._sockets), application.hub
+        server, hub = self._made
+        await means.stopping.wait()
+        hub.close()  # streams end as the drain begins
+        await server.drain(DRAIN_MS)

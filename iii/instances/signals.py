@@ -3,21 +3,27 @@
     SIGINT SIGTERM   the first: stop; the next: end at once
     SIGHUP           reload; but stop where it says that the terminal has gone (not under nohup)
 
+A handler that sets one of them anew, to nothing or to a function of its own, keeps it for LOOK_S at most.
+
 What these mean is their owner's: a single engine, or the supervisor of several.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
 
 __all__ = ["Signals"]
 
+LOOK_S = 1.0
 DOUBLED_S = 0.5
 """A wrapper often passes on a Ctrl-C that the terminal has sent to all of its group already: what comes
 within this time is still the first."""
+
+log = logging.getLogger("iii.instances")
 
 
 class Signals:
@@ -34,9 +40,24 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._doubled_until: float | None = None
         self._hung_up_on = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self._set: dict[signal.Signals, object] = {}
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._take(number)
+        self._loop.call_later(LOOK_S, self._look)
+
+    def _take(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            self._loop.add_signal_handler(number, self._hung_up)
+        else:
             self._loop.add_signal_handler(number, self._asked_to_stop, number)
-        self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        self._set[number] = signal.getsignal(number)
+
+    def _look(self) -> None:
+        self._loop.call_later(LOOK_S, self._look)
+        for number, ours in self._set.items():
+            if signal.getsignal(number) is not ours:
+                log.warning("%s was set anew by a handler: it is taken back", number.name)
+                self._take(number)
 
     def _asked_to_stop(self, number: signal.Signals) -> None:
         now = self._loop.time()

@@ -28,6 +28,7 @@ from iii.observe.hour import POINT_S, Hour, Point
 from iii.observe.meters import Figures, LaneKey
 from iii.observe.snapshots import Share, Snapshot, Times, snapshot
 from iii.store.contract import Store
+from iii.threads import in_thread
 
 __all__ = ["LaneTrouble", "Metering", "Overview"]
 
@@ -144,7 +145,7 @@ class Metering:
             return
         if self._job is None or self._job.done():  # a disk may be slow: not on the loop
             points = self._hour.take()
-            self._job = self._loop.run_in_executor(None, self._share_out, self._own(), is_point, points)
+            self._job = in_thread(partial(self._share_out, self._own(), is_point, points))
             self._job.add_done_callback(self._shared)
 
     def look(self) -> None:

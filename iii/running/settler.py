@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -40,6 +41,7 @@ class Settler:
         self._store, self._clock, self._timers = store, store.clock, timers
         self._recorder = recorder
         self._struggles: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """End the context and hand over what is left of it; the attempt hears from the store."""
@@ -50,7 +52,7 @@ class Settler:
         meter.wait.add(attempt.wait_ms / 1000)
         if attempt.ctx.clears_ahead and not isinstance(outcome, Failed):
             attempt.ctx.draft.ended = True
-            self._begin(self._cleared(attempt), attempt)
+            self._begin(partial(self._cleared, attempt), attempt)
             return
         attempt.txn = self._txn(attempt)
         try:
@@ -107,39 +109,51 @@ class Settler:
         if isinstance(error, LeaseLost):
             self._lost(attempt)
             return
-        self._begin(self._land(attempt, error), attempt)
+        self._begin(partial(self._land, attempt, error), attempt)
 
-    def _begin(self, work: Coroutine[Any, Any, None], attempt: Attempt) -> None:
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]], attempt: Attempt) -> None:
+        """`work` may begin anew wherever it was cancelled."""
         struggle = asyncio.get_running_loop().create_task(self._struggle(work, attempt))
         self._struggles.add(struggle)
-        struggle.add_done_callback(self._struggles.discard)
+        struggle.add_done_callback(partial(self._ended, work, attempt))
+
+    def _ended(
+        self, work: Callable[[], Coroutine[Any, Any, None]], attempt: Attempt, struggle: asyncio.Task[None]
+    ) -> None:
+        self._struggles.discard(struggle)
+        if (
+            struggle.cancelled() and struggle.cancelling() and not self._stopping
+        ):  # by a handler that cancels all tasks
+            self._begin(work, attempt)
+        else:
+            attempt.end()
 
     def stop(self) -> set[asyncio.Task[None]]:
         """Give up what still waits for the store; the tasks to wait for."""
+        self._stopping = True
         for struggle in self._struggles:
             struggle.cancel()
         return set(self._struggles)
 
-    async def _struggle(self, work: Coroutine[Any, Any, None], attempt: Attempt) -> None:
+    async def _struggle(self, work: Callable[[], Coroutine[Any, Any, None]], attempt: Attempt) -> None:
         """Whatever it takes to settle it; where nothing helps, the message is given back."""
         try:
-            await work
+            await work()
         except (StoreClosed, StoreDamaged) as gone:
             log.debug("message %s not settled: %s", attempt.ctx.message_id, gone)
         except Exception:
             await self.abandon(attempt)
-        finally:
-            attempt.end()
 
     async def _cleared(self, attempt: Attempt) -> None:
         """What is cleared beyond one Txn goes ahead, now that the handler has not failed."""
-        try:
-            await attempt.ctx.clear_ahead()
-        except LeaseLost:
-            attempt.ctx.drop()
-            self._lost(attempt)
-            return
-        attempt.txn = self._txn(attempt)
+        if attempt.txn is NO_EFFECTS:
+            try:
+                await attempt.ctx.clear_ahead()
+            except LeaseLost:
+                attempt.ctx.drop()
+                self._lost(attempt)
+                return
+            attempt.txn = self._txn(attempt)
         await self._land(attempt)
 
     async def _land(self, attempt: Attempt, error: Exception | None = None) -> None:

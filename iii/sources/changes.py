@@ -19,7 +19,6 @@ that nobody waits for: of a step that has other triggers by now, or more than FO
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -35,6 +34,7 @@ from iii.errors import (
     StoreFull,
 )
 from iii.model import TAIL, Change, Mark, Op, Txn
+from iii.running.duty import Duty, Failed, ignored
 from iii.running.timers import Timers
 from iii.sources.watches import MARKS, Copy, Watches
 from iii.step import Step
@@ -64,7 +64,7 @@ class ChangeSource:
         steps: Sequence[Step],
         moved: Callable[[], object],
         *,
-        on_failure: Callable[[], object] | None = None,
+        on_failure: Failed = ignored,
     ) -> None:
         self._store, self._timers, self._moved, self._on_failure = store, timers, moved, on_failure
         self._steps = {step.name for step in steps}
@@ -75,7 +75,7 @@ class ChangeSource:
         self._tails = False
         self._position = 0  # every trigger here has seen the changes up to it
         self._kept = 0  # where the marks and TAIL were last made to follow
-        self._task: asyncio.Task[None] | None = None
+        self._duty: Duty | None = None
 
     async def caught_up(self) -> bool:
         """Whether every change has been turned into messages."""
@@ -88,14 +88,14 @@ class ChangeSource:
             await self._load()
         self._kept = self._store.mark(TAIL) or 0
         self._warn_of_trimmed()
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        self._task.add_done_callback(self._ended)
+        self._duty = Duty(
+            "state triggers", self._run, lost="no change starts a step any more", failed=self._on_failure
+        )
 
     async def stop(self) -> None:
-        if self._task is None:
+        if self._duty is None:
             return
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        await self._duty.cancel()
         if self._watches.all and not self._tails:
             return  # the marks are kept by who tails
         try:
@@ -106,12 +106,6 @@ class ChangeSource:
             await self._move_tail(1)
         except StoreError as error:
             log.debug("the marks of state triggers stay where they are: %s", error)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("state triggers failed: no change starts a step any more", exc_info=error)
-            if self._on_failure is not None:
-                self._on_failure()
 
     # ---------------------------------------------------------------------------------------- tailing
 
@@ -158,7 +152,7 @@ class ChangeSource:
                     await self._timers.sleep(LOOK_AGAIN_MS)
                     await self._move_tail(LAG_MAX)
             except (StoreClosed, StoreDamaged):
-                return
+                raise
             except StoreError as error:
                 log.warning("state triggers wait for the store: %s", error)
                 await self._timers.sleep(AGAIN_MS)

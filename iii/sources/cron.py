@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from iii.formats.cron_expression import Schedule, parse
 from iii.handling.inputs import encode_tick
 from iii.model import Enqueue, Mark, Op, Txn
 from iii.running.bindings import TRIGGER_HEADER
+from iii.running.duty import Duty, Failed, ignored
 from iii.running.timers import Timers
 from iii.step import CronTrigger, Missed, Step
 from iii.store.contract import Store
@@ -95,7 +96,7 @@ class CronSource:
         timers: Timers,
         steps: Sequence[Step],
         *,
-        on_failure: Callable[[], object] | None = None,
+        on_failure: Failed = ignored,
         sampler: Sampler | None = None,
     ) -> None:
         self._store, self._timers, self._clock = store, timers, store.clock
@@ -105,7 +106,7 @@ class CronSource:
         self._since_ms = self._clock.wall_ms()
         self._wake = asyncio.Event()
         self._undo_jump = self._clock.on_jump(self._wake.set)
-        self._task: asyncio.Task[None] | None = None
+        self._duty: Duty | None = None
         self._looking = True
 
     async def start(self) -> None:
@@ -117,14 +118,14 @@ class CronSource:
                     await self._store.commit(Txn((Mark(job.mark, self._since_ms, None),)))
                 except Conflict:  # another instance starts too
                     log.debug("the mark of %s is set already", job.step)
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        self._task.add_done_callback(self._ended)
+        self._duty = Duty(
+            "cron", self._run, lost="no schedule starts a step any more", failed=self._on_failure
+        )
 
     async def stop(self) -> None:
         self._undo_jump()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        if self._duty is not None:
+            await self._duty.cancel()
 
     @property
     def waits(self) -> bool:
@@ -137,12 +138,6 @@ class CronSource:
         fires = (job.schedule.next_ms(max(after, self._store.mark(job.mark) or 0)) for job in self.jobs)
         return min((fire for fire in fires if fire is not None), default=None)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("cron failed: no schedule starts a step any more", exc_info=error)
-            if self._on_failure is not None:
-                self._on_failure()
-
     async def _run(self) -> None:
         while True:
             self._wake.clear()
@@ -152,7 +147,7 @@ class CronSource:
                 for job in self.jobs:
                     await self._fire(job, now_ms)
             except (StoreClosed, StoreDamaged):
-                return
+                raise
             except StoreError as error:
                 log.warning("cron waits for the store: %s", error)
                 await self._timers.sleep(AGAIN_MS)

@@ -101,6 +101,7 @@ class QueueSource:
         self._ready: deque[tuple[_Slots, Message]] = deque()  # they have a slot and wait for a worker
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
+        self._unbegun: set[asyncio.Task[None]] = set()
         self._roused = 0  # workers that will look at `_ready`
         self._claim: asyncio.Future[list[Message]] | None = None
         self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
@@ -256,7 +257,17 @@ class QueueSource:
                 continue
             worker = self._loop.create_task(self._work())
             self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._unbegun.add(worker)
+            worker.add_done_callback(self._worker_ended)
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        """One that a handler cancelled before its first step never began: what it was to go on with waits."""
+        self._workers.discard(worker)
+        if worker in self._unbegun:
+            self._unbegun.discard(worker)
+            self._roused -= 1
+            if not self._stopping:
+                self._rouse()
 
     def _idle_worker(self) -> asyncio.Future[None] | None:
         while self._idle:
@@ -271,6 +282,7 @@ class QueueSource:
         assert task is not None
         clock = time.perf_counter
         began = clock()
+        self._unbegun.discard(task)
         self._roused -= 1
         while True:
             try:

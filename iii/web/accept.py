@@ -36,7 +36,9 @@ class Acceptor:
             self._watch(each)
 
     def close(self) -> None:
-        for each in self._sockets:
+        """Idempotent."""
+        sockets, self._sockets = self._sockets, ()
+        for each in sockets:
             if (retry := self._retries.pop(each, None)) is not None:
                 retry.cancel()
             else:
@@ -73,6 +75,9 @@ class Acceptor:
             await self._loop.connect_accepted_socket(lambda: self._make(client), accepted)
         except OSError:  # it left again
             accepted.close()
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
         except Exception:
             _log.exception("A connection could not be served")
             accepted.close()

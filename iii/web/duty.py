@@ -1,21 +1,27 @@
-"""HTTP as a duty of the engine: serves until the engine stops, and says so where it fails before."""
+"""HTTP as a duty of the engine: serves from the engine's start until it stops."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from socket import socket
+from typing import TYPE_CHECKING
 
+from iii.running.duty import Duty, Failed
+from iii.threads import in_thread
 from iii.web.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from iii.web.server import Server
 
 __all__ = ["HttpServer"]
 
-log = logging.getLogger("iii.http")
-
 
 class HttpServer:
-    """Started on construction; ends when `stopping` is set. `failed` is called where it ends before."""
+    """Begun on construction; drains when `stopping` is set. What serves is imported in a thread, while
+    messages run already; connections wait in their socket."""
 
     def __init__(
         self,
@@ -24,24 +30,31 @@ class HttpServer:
         stopping: asyncio.Event,
         *,
         drain_ms: int,
-        failed: Callable[[], object],
+        failed: Failed,
     ) -> None:
-        from iii.web.server import serve
+        self._endpoint, self._sockets = endpoint, sockets
+        self._stopping, self._drain_ms = stopping, drain_ms
+        self._server: Server | None = None
+        self._duty = Duty("HTTP", self._serve, lost="nobody answers any more", failed=failed, until=stopping)
 
-        self._stopping, self._failed = stopping, failed
-        work = serve(endpoint, sockets, stopping, drain_ms=drain_ms)
-        self._task = asyncio.get_running_loop().create_task(work)
-        self._task.add_done_callback(self._ended)
+    def close(self) -> None:
+        """Accept nothing more."""
+        if self._server is not None:
+            self._server.close()
+        else:
+            for each in self._sockets:
+                each.close()
 
     async def end(self) -> None:
-        """Wait for its end, once it was told to stop; or stop it where the engine did not start."""
-        if not self._stopping.is_set():
-            self._task.cancel()
-        if not self._task.done():
-            await asyncio.wait((self._task,))
+        """Once the engine stops."""
+        await self._duty.ended()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A server ends when it is told to; one that fails takes the engine's owner with it."""
-        if not self._stopping.is_set() and not task.cancelled() and task.exception() is not None:
-            log.critical("HTTP failed: nobody answers any more", exc_info=task.exception())
-            self._failed()
+    async def _serve(self) -> None:
+        await in_thread(partial(import_module, "iii.web.server"))
+        if self._server is None and not self._stopping.is_set():
+            from iii.web.server import Server
+
+            self._server = Server.of(self._endpoint, self._sockets)
+        await self._stopping.wait()
+        if self._server is not None:
+            await self._server.drain(self._drain_ms)

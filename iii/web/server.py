@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from iii.config import HttpConfig
 from iii.web.accept import Acceptor
@@ -17,9 +17,55 @@ from iii.web.endpoint import Endpoint
 from iii.web.lane.lane import Lane
 from iii.web.tcp_server import Hypercorn
 
-__all__ = ["serve", "serve_app"]
+__all__ = ["Server", "serve"]
 
 IDLE_LAST_S = 1.0  # an idle connection's last second, for the request that is on its way
+
+
+class Server:
+    """Serves on listening sockets (port.listen) from construction to `close`, which closes them."""
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        protocol: Callable[[str], asyncio.BaseProtocol],
+        hypercorn: Hypercorn,
+        lane: Lane | None,
+    ) -> None:
+        self._hypercorn, self._lane = hypercorn, lane
+        self._acceptor = Acceptor(sockets, protocol)
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, sockets: Sequence[socket.socket]) -> Server:
+        """Of an Endpoint: the lane before Hypercorn."""
+        hypercorn = Hypercorn(app(endpoint), endpoint.config)
+        lane = Lane(endpoint, hypercorn.take_over)
+        return cls(sockets, lane.connection if endpoint.config.lane else hypercorn.protocol, hypercorn, lane)
+
+    @classmethod
+    def of_app(cls, app: AsgiApp, http: HttpConfig, sockets: Sequence[socket.socket]) -> Server:
+        """Of an ASGI application that is no Endpoint: Hypercorn alone. `http`: limits and timeouts; how large
+        a body may be is the application's to say."""
+        hypercorn = Hypercorn(app, http)
+        return cls(sockets, hypercorn.protocol, hypercorn, None)
+
+    def close(self) -> None:
+        """Accept nothing more. Idempotent."""
+        self._acceptor.close()
+
+    async def drain(self, drain_ms: int) -> None:
+        """Requests that run have `drain_ms` to end, and what is left is cut off."""
+        self.close()
+        await self._acceptor.settled()
+        if self._lane is not None:
+            await _drain(self._lane, self._hypercorn, drain_ms / 1000)
+            return
+        ended = asyncio.ensure_future(self._hypercorn.ended())
+        await self._hypercorn.close_idle()
+        await asyncio.wait((ended,), timeout=drain_ms / 1000)
+        ended.cancel()
+        await self._hypercorn.abort()
+        await asyncio.wait((ended,))
 
 
 async def serve(
@@ -29,44 +75,12 @@ async def serve(
     *,
     drain_ms: int = 10_000,
 ) -> None:
-    """Serve `endpoint` on listening sockets (port.listen) until `shutdown`; closes them.
-
-    Then nothing new is accepted, requests that run have `drain_ms` to end, and what is left is cut off.
-    """
-    hypercorn = Hypercorn(app(endpoint), endpoint.config)
-    lane = Lane(endpoint, hypercorn.take_over)
-    acceptor = Acceptor(sockets, lane.connection if endpoint.config.lane else hypercorn.protocol)
+    """Serve `endpoint` until `shutdown`, and drain."""
+    server = Server.of(endpoint, sockets)
     try:
         await shutdown.wait()
     finally:
-        acceptor.close()
-        await acceptor.settled()
-        await _drain(lane, hypercorn, drain_ms / 1000)
-
-
-async def serve_app(
-    app: AsgiApp,
-    http: HttpConfig,
-    sockets: Sequence[socket.socket],
-    shutdown: asyncio.Event,
-    *,
-    drain_ms: int = 10_000,
-) -> None:
-    """As `serve`, for an ASGI application that is no Endpoint: by Hypercorn alone. `http`: limits and
-    timeouts; how large a body may be is the application's to say."""
-    hypercorn = Hypercorn(app, http)
-    acceptor = Acceptor(sockets, hypercorn.protocol)
-    try:
-        await shutdown.wait()
-    finally:
-        acceptor.close()
-        await acceptor.settled()
-        ended = asyncio.ensure_future(hypercorn.ended())
-        await hypercorn.close_idle()
-        await asyncio.wait((ended,), timeout=drain_ms / 1000)
-        ended.cancel()
-        await hypercorn.abort()
-        await asyncio.wait((ended,))
+        await server.drain(drain_ms)
 
 
 async def _drain(lane: Lane, hypercorn: Hypercorn, drain_s: float) -> None:

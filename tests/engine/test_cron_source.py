@@ -213,12 +213,12 @@ async def test_a_cron_source_that_dies_says_so(caplog: pytest.LogCaptureFixture)
     store, died = BrokenStore(FakeClock()), asyncio.Event()
     await store.open()
     timers = Timers(store.clock)
-    source = CronSource(store, timers, [hourly([])], on_failure=died.set)
+    source = CronSource(store, timers, [hourly([])], on_failure=lambda _: died.set())
     await source.start()
     store.broken = True
     async with asyncio.timeout(10):
         await died.wait()
-    assert [r.levelname for r in caplog.records if r.name == "iii.cron"] == ["CRITICAL"]
+    assert [r.levelname for r in caplog.records if r.name == "iii.engine"] == ["CRITICAL"]
     await source.stop()
     timers.close()
     await store.close()

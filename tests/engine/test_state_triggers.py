@@ -322,11 +322,11 @@ async def test_a_source_that_dies_says_so(caplog: pytest.LogCaptureFixture) -> N
     store, died = BrokenStore(FakeClock()), asyncio.Event()
     await store.open()
     timers = Timers(store.clock)
-    source = ChangeSource(store, timers, [listener([])], lambda: None, on_failure=died.set)
+    source = ChangeSource(store, timers, [listener([])], lambda: None, on_failure=lambda _: died.set())
     await source.start()
     async with asyncio.timeout(10):
         await died.wait()
-    assert [r.levelname for r in caplog.records if r.name == "iii.changes"] == ["CRITICAL"]
+    assert [r.levelname for r in caplog.records if r.name == "iii.engine"] == ["CRITICAL"]
     with pytest.raises(RuntimeError):
         await source.caught_up()
     timers.close()

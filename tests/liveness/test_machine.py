@@ -135,7 +135,7 @@ def test_a_process_is_told_by_its_state_and_start(spawn) -> None:
     assert not running.stopped
     assert running.start >= me.start
     child.stop()
-    assert machine.process_stat(child.pid) == ("T", running.start)
+    assert machine.process_stat(child.pid) == ("T", running.start, os.getpid())
     child.kill()
     assert machine.process_stat(child.pid) is None  # a zombie
     child.exit_code()

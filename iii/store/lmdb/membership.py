@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -59,6 +60,7 @@ class Membership:
         self._health: Health = "starting"
         self._requests: Callable[[], int] = int
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
         self.worker: Worker | None = None
 
     async def enter(self, policies: Sequence[LanePolicy]) -> int:
@@ -116,6 +118,7 @@ class Membership:
 
     async def cancel(self) -> None:
         """End what still runs here; the store closes."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -131,13 +134,11 @@ class Membership:
         """Peers buried this session, which was stopped for long: its leases are gone, a new one goes on."""
         worker = self.worker
         if worker is not None and worker.session == session:
-            self._spawn(self._renew(worker))
+            self.worker = None
+            worker.close()
+            self._spawn(partial(self._renew, session))
 
-    async def _renew(self, worker: Worker) -> None:
-        if self.worker is not worker:
-            return
-        self.worker = None
-        worker.close()
+    async def _renew(self, buried: int) -> None:
         wait_s = RENEW_WAIT_S
         while True:
             try:
@@ -151,7 +152,7 @@ class Membership:
                 wait_s = min(2 * wait_s, RENEW_WAIT_MAX_S)
         _log.warning(
             "session %d was taken for dead while this process stood still: going on as session %d",
-            worker.session,
+            buried,
             session,
         )
 
@@ -177,7 +178,7 @@ class Membership:
             self._ringer.forget(session)
             return
         _log.warning("session %d is %s: its messages are taken back", session, verdict)
-        self._spawn(self._recover(session))
+        self._spawn(partial(self._recover, session))
 
     async def _recover(self, session: int) -> None:
         host = self._host
@@ -187,14 +188,19 @@ class Membership:
         self._ringer.forget(session)
         remove_files(host.path, session)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """`work` may begin anew wherever it was cancelled."""
+        task = asyncio.get_running_loop().create_task(work())
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, work))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, work: Callable[[], Coroutine[Any, Any, None]], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
+        if task.cancelled():
+            if task.cancelling() and not self._closing:  # a handler cancels all tasks
+                self._spawn(work)
+            return
+        if (error := task.exception()) is None:
             return
         if isinstance(error, StoreClosed | StoreDamaged):
             return

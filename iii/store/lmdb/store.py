@@ -44,6 +44,7 @@ from iii.store.lmdb.presence import require_the_expected
 from iii.store.lmdb.verify import verify
 from iii.store.lmdb.waiting import Waiters
 from iii.store.lmdb.writer import Writer
+from iii.threads import in_thread
 
 _NOT_OPEN = "the store is not open"
 
@@ -164,7 +165,7 @@ class LmdbStore(Following):
         await self._membership.cancel()
         self._readers.answer_all()
         self._make_room()  # for nobody: who waits for it hears that the store is closed
-        await asyncio.to_thread(self._writer.stop)
+        await in_thread(self._writer.stop)
         await asyncio.sleep(0)  # what the writer told the loop last
         self._ringer.close()
         self._end_rescue()
@@ -385,4 +386,4 @@ class LmdbStore(Following):
 
     async def backup(self, dest: Path) -> None:
         self._require_open()
-        await asyncio.to_thread(self._opened.copy, Path(dest))
+        await in_thread(lambda: self._opened.copy(Path(dest)))

@@ -34,6 +34,9 @@ class Eager(Generic[T]):
         goes on. It raises what they raise at once."""
         spare, loop = self._spare, self._loop
         task = spare.task
+        if task.done():  # a handler cancelled all tasks
+            spare = self._spare = _Spare(loop)
+            task = spare.task
         _enter_task(loop, task)
         try:
             work = call(*args)
