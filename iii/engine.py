@@ -269,7 +269,7 @@ class Engine:
         self._outbox.notice(op.topic)
         committed = await self.store.commit(Txn((op,)))
         self.figures.sent(op.topic)
-        return [str(id) for id in committed.ids[0]]
+        return [self.store.message_id(number) for number in committed.ids[0]]
 
     async def run_cron(self, step: str) -> str:
         """Run a step's cron trigger now; the id of its message."""
@@ -279,7 +279,7 @@ class Engine:
             known = ", ".join(sorted({job.step for job in self._cron.jobs})) or "none"
             raise InputError(f"no step {step!r} with a cron trigger; those with one: {known}")
         committed = await self.store.commit(Txn((tick,)))
-        return str(committed.ids[0][0])
+        return self.store.message_id(committed.ids[0][0])
 
     async def redrive(self, topic: str) -> int:
         """Send dead letters back to where they came from; see bulk.redrive."""

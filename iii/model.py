@@ -257,7 +257,8 @@ NO_EFFECTS = Txn(())
 
 
 class Committed(NamedTuple):
-    """`version`: the newest change version when the Txn landed. `ids`: per Enqueue op, its copies' ids."""
+    """`version`: the newest change version when the Txn landed. `ids`: per Enqueue op, its copies' numbers,
+    of which Store.message_id makes what they are called outside."""
 
     version: int
     ids: list[list[int]]

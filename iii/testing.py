@@ -182,7 +182,7 @@ class Harness:
         found = self.engine.store.waiting(topic, limit=EVENTS_MAX)
         return [
             WaitingMessage(
-                str(each.id),
+                self.engine.store.message_id(each.id),
                 each.step,
                 codec.decode(each.payload),
                 each.priority,
@@ -198,7 +198,7 @@ class Harness:
         """The dead letters of a dead-letter topic, like "orders.failed"."""
         return [
             DeadMessage(
-                str(each.id),
+                self.engine.store.message_id(each.id),
                 each.dead.topic,
                 each.dead.step,
                 codec.decode(each.payload),

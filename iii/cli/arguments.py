@@ -10,7 +10,22 @@ import orjson
 
 from iii.errors import InputError
 
-__all__ = ["json_value", "priority_value", "utf8"]
+__all__ = ["MESSAGE_ID", "json_value", "priority_value", "utf8"]
+
+
+class _MessageId(click.ParamType[str]):
+    name = "id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from iii.store.message_ids import SHAPE, is_message_id
+
+        if not is_message_id(value):
+            self.fail(f"{value!r} is no id of a message: expected one like {SHAPE}", param, ctx)
+        return value
+
+
+MESSAGE_ID = _MessageId()
+"""A message's id as it is typed; what it names the store says."""
 
 
 def utf8(ctx: click.Context, param: click.Parameter, text: str) -> str:

@@ -82,13 +82,14 @@ def run(step: str, as_json: bool, config_file: Path | None) -> None:
     config = load(config_file)
     steps = load_project_steps(config)
 
-    async def send(store: Store) -> list[int]:
+    async def send(store: Store) -> list[str]:
         tick = manual_tick(steps, step, store.clock.wall_ms())
         if tick is None:
             raise InputError(_no_cron(step, steps))
-        return (await store.commit(Txn((tick, command_line().did(store, "cron run", step=step))))).ids[0]
+        committed = await store.commit(Txn((tick, command_line().did(store, "cron run", step=step))))
+        return [store.message_id(number) for number in committed.ids[0]]
 
-    ids = [str(id) for id in writing(config, send)]
+    ids = writing(config, send)
     if as_json:
         print_json({"ids": ids})
     else:

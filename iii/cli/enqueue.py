@@ -53,7 +53,7 @@ def enqueue(
     """
     value, config = json_value(data), load(config_file)
 
-    async def send(store: Store) -> list[int]:
+    async def send(store: Store) -> list[str]:
         op = Outbox(_schemas(config)).op(
             topic,
             value,
@@ -64,9 +64,10 @@ def enqueue(
             unique=None if unique is None else (unique, unique_ttl),
         )
         told = command_line().did(store, "enqueue", topic=topic, bytes=len(op.payload))
-        return (await store.commit(Txn((op, told)))).ids[0]
+        committed = await store.commit(Txn((op, told)))
+        return [store.message_id(number) for number in committed.ids[0]]
 
-    ids = [str(id) for id in writing(config, send)]
+    ids = writing(config, send)
     if as_json:
         print_json({"ids": ids})
     else:

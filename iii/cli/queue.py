@@ -10,7 +10,7 @@ import click
 import orjson
 from msgspec import structs
 
-from iii.cli.arguments import json_value, priority_value
+from iii.cli.arguments import MESSAGE_ID, json_value, priority_value
 from iii.cli.group import config_option, json_option
 from iii.cli.output import compact, count, print_json, print_table, span
 from iii.cli.project import reading, writing
@@ -25,7 +25,7 @@ from iii.store.contract import Store
 from iii.store.letters import DeadGroup, dead_groups
 from iii.store.operations import MessageRow, QueueRow, message_rows, queue_rows
 from iii.store.reasons import why
-from iii.store.search import STATES, Wanted, known, letters_of, locate, places, search
+from iii.store.search import STATES, Wanted, known, letters_of, locate, named, places, search
 
 __all__ = ["queue"]
 
@@ -43,7 +43,7 @@ def queue(config_file: Path | None) -> None:
 def _which_options(command: F) -> F:
     """Which messages: taken as `ids`, `step`, `text`, `field`, `value`, `error`."""
     options = (
-        click.option("--id", "ids", type=int, multiple=True, help="This message; may be given again."),
+        click.option("--id", "ids", type=MESSAGE_ID, multiple=True, help="This message; may be given again."),
         click.option("--step", help="Only of this step; of dead letters, the one they died in."),
         click.option("--text", default="", help="Only with this text in payload, error, group or trace id."),
         click.option("--field", default="", help="Only with this field in the payload: user.id"),
@@ -95,7 +95,7 @@ def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | 
     async def read(store: Store) -> list[MessageRow]:
         known(store, topic, _configured(config))
         if which["ids"]:
-            located = [await locate(store, id) for id in which["ids"]]
+            located = [await named(store, id) for id in which["ids"]]
             found = [each for each in located if each is not None and each.topic == topic]
             rows = zip(message_rows(store, found), found, strict=True)
             return [structs.replace(row, why=await _why(store, message)) for row, message in rows]
@@ -209,14 +209,14 @@ def discard(topic: str, dry_run: bool, as_json: bool, config_file: Path | None, 
 
 
 @queue.command("resend")
-@click.argument("id", type=int)
+@click.argument("id", type=MESSAGE_ID)
 @click.argument("data", metavar="[JSON]", required=False)
 @click.option("--priority", help="low, normal, high or 0-255; as it was by default.")
 @click.option("--delay", default="0", help="Not before this has passed: 5s, 2m, 1h, or milliseconds.")
 @json_option
 @config_option
 def resend(
-    id: int, data: str | None, priority: str | None, delay: str, as_json: bool, config_file: Path | None
+    id: str, data: str | None, priority: str | None, delay: str, as_json: bool, config_file: Path | None
 ) -> None:
     """Replace message ID, which waits or died, by a new one with new attempts.
 
@@ -229,14 +229,16 @@ def resend(
     except ValueError as error:
         raise InputError(f"--delay: {error}") from None
 
-    async def send(store: Store) -> int:
-        message = await locate(store, id)
+    async def send(store: Store) -> str:
+        message = await named(store, id)
         if message is None:
             raise InputError(f"no message {id} in the store: done ones leave it")
         content = message.payload if payload is None else payload
-        return await bulk.resend(store, message, content, command_line(), priority=rank, delay_ms=delay_ms)
+        by = command_line()
+        new = await bulk.resend(store, message, content, by, priority=rank, delay_ms=delay_ms)
+        return store.message_id(new)
 
-    new = str(writing(load(config_file), send))
+    new = writing(load(config_file), send)
     if as_json:
         print_json({"id": new})
     else:
@@ -288,8 +290,8 @@ def _act(
 
 
 def _told(topic: str, which: dict[str, Any]) -> dict[str, Any]:
-    """For the audit log."""
-    given = {name: value for name, value in which.items() if value}
+    """For the audit log, which names the messages itself."""
+    given = {name: value for name, value in which.items() if value and name != "ids"}
     return {"topic": topic, **given}
 
 

@@ -70,7 +70,7 @@ async def run(ask: Ask) -> dict[str, list[str]]:
     tick = manual_tick(means.steps, step, means.store.clock.wall_ms())
     assert tick is not None, "it has a cron trigger"
     committed = await means.store.commit(Txn((tick, ask.by.did(means.store, "cron run", step=step))))
-    return {"ids": [str(id) for id in committed.ids[0]]}
+    return {"ids": [means.store.message_id(number) for number in committed.ids[0]]}
 
 
 async def pause(ask: Ask) -> dict[str, int]:

@@ -12,10 +12,12 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from iii.console.asks import Ask, BadField, Missing, json_of, preview, value_of
 from iii.console.runs import RunView, of_message
-from iii.formats.units import duration_ms
+from iii.formats.units import duration_ms, shown
 from iii.handling.outbox import priority_of
 from iii.model import ARCHIVE, Txn, Waiting
 from iii.store import bulk
+from iii.store.contract import Store
+from iii.store.message_ids import SHAPE, is_message_id
 from iii.store.reasons import Reason, why
 from iii.store.search import (
     STATES,
@@ -25,6 +27,7 @@ from iii.store.search import (
     error_of,
     letters_of,
     locate,
+    named,
     places,
     search,
     total,
@@ -70,12 +73,13 @@ class WholeMessage(MessageView, frozen=True, kw_only=True):
     why: Reason
 
 
-def message_view(message: Waiting, epoch_ms: int) -> MessageView:
-    """epoch_ms: what the wall clock is ahead of the delay clock."""
+def message_view(store: Store, message: Waiting) -> MessageView:
+    """As a row of a list."""
+    ahead_ms = store.clock.wall_ms() - store.clock.delay_ms()
     dead = message.dead if message.step == ARCHIVE else None
     parts = message.headers.get("traceparent", "").split("-")
     return MessageView(
-        id=str(message.id),
+        id=store.message_id(message.id),
         topic=message.topic,
         step="" if dead else message.step,
         state="dead" if dead else message.state,
@@ -84,17 +88,12 @@ def message_view(message: Waiting, epoch_ms: int) -> MessageView:
         group=message.group,
         error=error_of(message) or None,
         enqueued_ms=enqueued_of(message),
-        due_ms=None if message.due_ms is None else epoch_ms + message.due_ms,
+        due_ms=None if message.due_ms is None else ahead_ms + message.due_ms,
         size=len(message.payload),
         preview=preview(message.payload),
         trace_id=parts[1] if len(parts) == 4 else "",
         dead=Died(dead.topic, dead.step, dead.error, dead.attempts, dead.died_ms) if dead else UNSET,
     )
-
-
-def _epoch_ms(ask: Ask) -> int:
-    clock = ask.means.store.clock
-    return clock.wall_ms() - clock.delay_ms()
 
 
 async def messages(ask: Ask) -> dict[str, Any]:
@@ -107,9 +106,8 @@ async def messages(ask: Ask) -> dict[str, Any]:
         wanted = msgspec.structs.replace(wanted, origin=from_there.origin, origin_step=from_there.origin_step)
     limit = ask.whole("limit", 50, 1, BULK_LIMIT_MAX)
     found = await search(store, where, wanted, after=ask.given("after"), limit=limit)
-    epoch_ms = _epoch_ms(ask)
     return {
-        "messages": [message_view(each, epoch_ms) for each in found.messages],
+        "messages": [message_view(store, each) for each in found.messages],
         "next": found.next,
         "scanned": found.scanned,
         "total": total(store, where) if wanted.is_all else None,
@@ -125,17 +123,17 @@ async def message(ask: Ask) -> WholeMessage:
         if head is not None and (other := await locate(store, head)) is not None:
             near[head] = other
     return WholeMessage(
-        **msgspec.structs.asdict(message_view(found, _epoch_ms(ask))),
+        **msgspec.structs.asdict(message_view(store, found)),
         payload=value_of(found.payload),
         headers=found.headers,
-        runs=await of_message(store, str(found.id)),
+        runs=await of_message(store, found.id),
         why=why(store, found, ask.means.caps, near.get),
     )
 
 
 async def _located(ask: Ask) -> Waiting:
     id = ask.path["id"]
-    found = await locate(ask.means.store, int(id)) if id.isdecimal() and len(id) < 19 else None
+    found = await named(ask.means.store, id)
     if found is None:
         raise Missing(f"no message {id} in the store: done ones leave it, and so do expired dead letters")
     return found
@@ -152,15 +150,16 @@ async def resend(ask: Ask) -> dict[str, str]:
     payload = json_of(given.payload, "payload")
     if not 0 <= given.delay_ms <= DELAY_MS_MAX:
         raise BadField("delay_ms", f"expected 0 to {DELAY_MS_MAX} ms, got {given.delay_ms}")
-    id = await bulk.resend(
-        ask.means.store,
+    store = ask.means.store
+    number = await bulk.resend(
+        store,
         await _located(ask),
         payload,
         ask.by,
         priority=None if given.priority is None else priority_of(given.priority),
         delay_ms=given.delay_ms,
     )
-    return {"id": str(id)}
+    return {"id": store.message_id(number)}
 
 
 class _Enqueue(Struct, frozen=True):
@@ -190,7 +189,7 @@ async def enqueue(ask: Ask) -> dict[str, list[str]]:
     told = ask.by.did(means.store, "enqueue", topic=given.topic, bytes=len(payload))
     committed = await means.store.commit(Txn((op, told)))
     means.figures.sent(op.topic)
-    return {"ids": [str(id) for id in committed.ids[0]]}
+    return {"ids": [means.store.message_id(number) for number in committed.ids[0]]}
 
 
 # ------------------------------------------------------------------------------------------------ bulk
@@ -240,12 +239,11 @@ def _selection(ask: Ask, given: _Bulk, *, dead: bool) -> bulk.Selection:
     wanted = Wanted(
         q=given.filter.q, field=given.filter.field, value=given.filter.value, error=given.filter.error
     )
-    ids = None
     if given.ids is not None:
-        if not all(id.isdecimal() and len(id) < 19 for id in given.ids):
-            raise BadField("ids", "expected the ids of messages, as strings of digits")
-        ids, wanted = [int(id) for id in given.ids], Wanted()
-    what = bulk.select(ask.means.store, given.topic, step=given.step, dead=dead, wanted=wanted, ids=ids)
+        if bad := next((id for id in given.ids if not is_message_id(id)), None):
+            raise BadField("ids", f"expected ids of messages, like {SHAPE}; got {shown(bad)}")
+        wanted = Wanted()
+    what = bulk.select(ask.means.store, given.topic, step=given.step, dead=dead, wanted=wanted, ids=given.ids)
     if given.filter.state not in (None, "dead"):
         named = places(ask.means.store, given.topic, step=given.step, state=given.filter.state)
         where = [place for place in what.where if place in named]
@@ -258,7 +256,6 @@ def _told(given: _Bulk) -> dict[str, Any]:
     told = {
         "topic": given.topic,
         "step": given.step,
-        "ids": given.ids,
         "filter": {name: value for name, value in msgspec.structs.asdict(given.filter).items() if value},
     }
     return {name: value for name, value in told.items() if value}

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from iii.console.asks import Ask
-from iii.observe.runs import OUTCOMES, Run, RunRow, decode
+from iii.observe.runs import OUTCOMES, Run, RunRow, decode, names_of
 from iii.store.contract import Store
 
 __all__ = ["ROUTES", "RunView", "Trigger", "find_runs", "of_message", "run_view"]
@@ -117,9 +117,12 @@ async def find_runs(
     return found, None
 
 
-async def of_message(store: Store, id: str) -> list[RunView]:
+async def of_message(store: Store, number: int) -> list[RunView]:
     """The attempts at a message that are kept, the newest first."""
-    found, _ = await find_runs(store, (f'"{id}"',), lambda run: run.message_id == id, limit=OF_MESSAGE_MAX)
+    called = names_of(store, store.message_id(number))
+    found, _ = await find_runs(
+        store, (f'{number}"',), lambda run: run.message_id in called, limit=OF_MESSAGE_MAX
+    )
     return [run_view(row, whole=True) for row in found]
 
 

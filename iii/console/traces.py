@@ -210,7 +210,7 @@ async def _waiting(store: Store, trace_id: str, found: list[RunRow]) -> list[Wai
 
 
 def _waiting_span(message: Waiting, found: Iterable[RunRow], now_ms: int, store: Store) -> Span:
-    id = str(message.id)
+    id = store.message_id(message.id)
     ends = [row.run.started_ms + round(row.run.duration_ms) for row in found if row.run.message_id == id]
     since_ms = max([message.enqueued_ms, *ends])
     runs = message.state == "leased"

@@ -115,8 +115,11 @@ class Context(Struct, eq=False):
 
     @property
     def message_id(self) -> str:
-        """The same on every attempt, different for each subscriber's copy: the idempotency key."""
-        return str(self._message.lease.id) if self._message is not None else f"http-{self.trace.span_id}"
+        """The same on every attempt, different for each subscriber's copy, never given again: the idempotency
+        key."""
+        if self._message is None:
+            return f"http-{self.trace.span_id}"
+        return self._runtime.store.message_id(self._message.lease.id)
 
     @property
     def trace_id(self) -> str:

@@ -14,7 +14,7 @@ changed the value, so that the runs of a trace make a tree (traces.py). Knows no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -158,19 +158,31 @@ def runs(
     limit: int = 100,
     before: int | None = None,
 ) -> list[RunRow]:
-    """The newest first, of all or those that match everything given. Next page: before=the last row's id."""
-    wanted = {"step": step, "outcome": outcome, "trace_id": trace_id, "message_id": message_id}
-    given = {name: value for name, value in wanted.items() if value is not None}
+    """The newest first, of all or those that match everything given. Next page: before=the last row's id.
+
+    message_id: in full, or its number alone."""
+    wanted = {"step": step, "outcome": outcome, "trace_id": trace_id}
+    given: dict[str, tuple[str, ...]] = {
+        name: (value,) for name, value in wanted.items() if value is not None
+    }
+    if message_id is not None:
+        given["message_id"] = names_of(store, message_id)
     found: list[RunRow] = []
     for id, content in _rows(store, before, PAGE if given else limit):
         if not _may_match(content, given):
             continue
         run = _decoder.decode(content)
-        if all(getattr(run, name) == value for name, value in given.items()):
+        if all(getattr(run, name) in values for name, values in given.items()):
             found.append(RunRow(id, run))
             if len(found) == limit:
                 break
     return found
+
+
+def names_of(store: Store, message_id: str) -> tuple[str, ...]:
+    """What the runs of a message call it: an instance that knows no epochs records its number alone."""
+    number = store.number_of(message_id)
+    return (message_id,) if number is None else (store.message_id(number), str(number))
 
 
 def find_run(store: Store, id: int) -> RunRow | None:
@@ -186,6 +198,6 @@ def _rows(store: Store, before: int | None, page: int) -> Iterator[tuple[int, by
         before = rows[-1][0]
 
 
-def _may_match(content: bytes, given: dict[str, str]) -> bool:
+def _may_match(content: bytes, given: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether the bytes of a record hold what is asked for at all: quicker than to decode it."""
-    return all(_encoder.encode(value) in content for value in given.values())
+    return all(any(_encoder.encode(value) in content for value in values) for values in given.values())

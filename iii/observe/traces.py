@@ -115,13 +115,13 @@ def _waiting(store: Store, rows: Sequence[RunRow], trace_id: str) -> Iterator[Tr
         for message in store.waiting(topic, limit=WAITING_MAX):
             parts = message.headers.get("traceparent", "").split("-")
             if len(parts) > 2 and parts[1] == trace_id:
-                yield _shown(message, parts[2])
+                yield _shown(message, store.message_id(message.id), parts[2])
 
 
-def _shown(message: Waiting, parent_id: str) -> TraceMessage:
+def _shown(message: Waiting, id: str, parent_id: str) -> TraceMessage:
     is_dead = message.step == ARCHIVE and message.dead is not None
     return TraceMessage(
-        id=str(message.id),
+        id=id,
         topic=message.topic,
         step=message.dead.step if is_dead and message.dead else message.step,
         state="dead" if is_dead else message.state,

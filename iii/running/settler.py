@@ -204,7 +204,7 @@ class Settler:
     async def abandon(self, attempt: Attempt) -> None:
         """An error of ours, in an exception handler: the message is given back and tried again later."""
         message = attempt.message
-        log.exception("message %d could not be settled: given back", message.lease.id)
+        log.exception("message %s could not be settled: given back", attempt.ctx.message_id)
         await self.give_back(message, attempt.binding.rules.retry_delay_max_ms)
         attempt.end()
 
@@ -213,7 +213,7 @@ class Settler:
         try:
             await asyncio.shield(self._store.submit(Txn((Release(message.lease, delay_ms),))))
         except Exception as error:
-            log.debug("message %d not given back: %s", message.lease.id, error)
+            log.debug("message %s not given back: %s", self._store.message_id(message.lease.id), error)
 
     def _lost(self, attempt: Attempt) -> None:
         log.debug("lease of message %s lost: another attempt owns it", attempt.ctx.message_id)

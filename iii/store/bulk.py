@@ -26,22 +26,22 @@ ENGINE = Actor()
 
 
 class Selection(Struct, frozen=True):
-    """What an act is about: these ids, or all that lie in these places and match."""
+    """What an act is about: the messages with these numbers, or all that lie in these places and match."""
 
     where: list[Place]
     wanted: Wanted = Wanted()
-    ids: tuple[int, ...] | None = None
+    numbers: tuple[int, ...] | None = None
 
     async def pages(self, store: Store) -> AsyncIterator[list[Waiting]]:
-        if self.ids is None:
+        if self.numbers is None:
             async for page in messages(store, self.where, self.wanted):
                 yield page
             return
-        left = set(self.ids)
-        for id in self.ids:
-            message, _ = store.find(id, limit=0)
-            if message is not None and id in left:
-                left.discard(id)
+        left = set(self.numbers)
+        for number in self.numbers:
+            message, _ = store.find(number, limit=0)
+            if message is not None and number in left:
+                left.discard(number)
                 if Place(message.topic, message.step, message.state) in self.where:
                     yield [message]
         slow = [place for place in self.where if place.state in ("later", "behind")]
@@ -50,7 +50,7 @@ class Selection(Struct, frozen=True):
                 yield [message for message in page if message.id in left]
 
     async def count(self, store: Store) -> int:
-        if self.ids is None and self.wanted.is_all:
+        if self.numbers is None and self.wanted.is_all:
             return total(store, self.where)
         return sum([len(page) async for page in self.pages(store)])
 
@@ -73,14 +73,19 @@ def select(
     step: str | None = None,
     dead: bool = False,
     wanted: Wanted | None = None,
-    ids: Iterable[int] | None = None,
+    ids: Iterable[str] | None = None,
 ) -> Selection:
     """dead: the letters that `topic` holds or that came from it, `step` being where they died. Else what
-    waits in the lanes of `topic` (in a dead-letter topic: its letters)."""
-    given = None if ids is None else tuple(ids)
+    waits in the lanes of `topic` (in a dead-letter topic: its letters). ids: of messages, in either form."""
+    numbers = None if ids is None else tuple(numbers_of(store, ids))
     where, only = letters_of(store, topic, step) if dead else _waiting_in(store, topic, step)
     wanted = wanted or Wanted()
-    return Selection(where, _both(wanted, only), given)
+    return Selection(where, _both(wanted, only), numbers)
+
+
+def numbers_of(store: Store, ids: Iterable[str]) -> list[int]:
+    """Those that can be of this store."""
+    return [number for id in ids if (number := store.number_of(id)) is not None]
 
 
 def _waiting_in(store: Store, topic: str, step: str | None) -> tuple[list[Place], Wanted]:
@@ -124,6 +129,7 @@ async def redrive(store: Store, what: Selection, by: Actor = ENGINE, /, **told: 
             heads = store.head(letter.topic, ARCHIVE, group) == id  # it may have come to, since it was seen
             yield _back(structs.replace(letter, state="ready" if heads else "behind"))
 
+    told = _named(store, what, told)
     return await _act(store, parts(), lambda count: by.did(store, "redrive", **told, count=count))
 
 
@@ -145,18 +151,20 @@ async def discard(
                 if message.state != "leased":
                     yield _Part(_discard(message), None, 0)
 
+    told = _named(store, what, told)
     return await _act(store, parts(), lambda count: by.did(store, verb, **told, count=count), left)
 
 
 async def resend(
     store: Store, message: Waiting, payload: bytes, by: Actor, *, priority: int | None, delay_ms: int
 ) -> int:
-    """Put a message with this payload in the place of one that waits or died; the new one's id.
+    """Put a message with this payload in the place of one that waits or died; the new one's number.
 
     It goes to the step that the old one was for, in its trace and group. Conflict: the old one has moved.
     """
+    id = store.message_id(message.id)
     if message.state == "leased":
-        raise Conflict(f"message {message.id} is running; what it becomes is its step's to say")
+        raise Conflict(f"message {id} is running; what it becomes is its step's to say")
     lane = message.dead if message.step == ARCHIVE and message.dead else message
     rank = message.priority if priority is None else priority
     again = Enqueue(
@@ -168,7 +176,7 @@ async def resend(
         group=message.group,
         headers=anew(message.headers),
     )
-    told = by.did(store, "resend", topic=lane.topic, step=lane.step, id=str(message.id), bytes=len(payload))
+    told = by.did(store, "resend", topic=lane.topic, step=lane.step, id=id, bytes=len(payload))
     committed = await store.commit(Txn((_discard(message), again, told)))
     return committed.ids[-1][0]
 
@@ -192,6 +200,13 @@ async def set_paused(
     ops: list[Op] = [Pause(topic, each, paused) for each in steps]
     await store.commit(Txn([*ops, by.did(store, verb, topic=topic, steps=steps)]))
     return steps
+
+
+def _named(store: Store, what: Selection, told: dict[str, object]) -> dict[str, object]:
+    """And which messages, where they were named."""
+    if what.numbers is None:
+        return told
+    return {**told, "ids": [store.message_id(number) for number in what.numbers]}
 
 
 async def _act(

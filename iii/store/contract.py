@@ -26,6 +26,8 @@
 18. One change per (Txn, key) that really changed a value; namespaces that begin with "$" leave no changes.
 19. Counts are exact: `stats` equals a recount.
 20. Expired rows (retention of unclaimed lanes, 30 days of dead letters, unique keys) go by themselves.
+21. What a message is called outside (`message_id`) stays the same as long as it is there, and is given once:
+    neither this store nor one that a copy of it became (a restored backup) ever calls another one so.
 """
 
 from __future__ import annotations
@@ -205,6 +207,20 @@ class Store(Protocol):
 
     async def gone(self, session: int) -> None:
         """Returns once this session is on record no more: it left, or it died and was recovered."""
+
+    # -- what messages are called (numbers are Lease.id, Waiting.id, Committed.ids)
+
+    def message_id(self, number: int) -> str:
+        """The id of the message with this number outside of the store: see message_ids.py.
+
+        From memory, in any thread, for what this process was granted or has enqueued; the loop may ask for
+        any."""
+        ...
+
+    def number_of(self, message_id: str) -> int | None:
+        """The number of the message that is called so, in full or by its number alone; None where it was
+        given in an epoch that this number is not of, or looks like no id. Whether it is there `find` says."""
+        ...
 
     # -- reading (each a consistent snapshot of its own)
 

@@ -37,9 +37,9 @@ async def dead_groups(store: Store, topic: str = "") -> tuple[list[DeadGroup], i
                 continue
             count += 1
             at_ms, key = letter.dead.died_ms, (letter.topic, letter.dead.step, error_of(letter))
-            group = groups.setdefault(key, DeadGroup(*key, 0, at_ms, at_ms, str(letter.id)))
+            group = groups.setdefault(key, DeadGroup(*key, 0, at_ms, at_ms, store.message_id(letter.id)))
             group.count += 1
             group.first_ms = min(group.first_ms, at_ms)
             if at_ms >= group.last_ms:
-                group.last_ms, group.sample_id = at_ms, str(letter.id)
+                group.last_ms, group.sample_id = at_ms, store.message_id(letter.id)
     return sorted(groups.values(), key=lambda group: (-group.count, -group.last_ms)), count

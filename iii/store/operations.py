@@ -166,13 +166,13 @@ def peek(store: Store, topic: str, *, limit: int = 100) -> list[MessageRow]:
 def message_rows(store: Store, found: Iterable[Waiting]) -> list[MessageRow]:
     """Messages as they are shown."""
     wall_ms, delay_ms = store.clock.wall_ms(), store.clock.delay_ms()
-    return [_message_row(message, wall_ms - delay_ms) for message in found]
+    return [_message_row(message, store, wall_ms - delay_ms) for message in found]
 
 
-def _message_row(message: Waiting, epoch_ms: int) -> MessageRow:
+def _message_row(message: Waiting, store: Store, epoch_ms: int) -> MessageRow:
     dead = message.dead if message.step == ARCHIVE else None
     return MessageRow(
-        id=str(message.id),
+        id=store.message_id(message.id),
         topic=message.topic,
         step="" if dead else message.step,
         state="dead" if dead else _STATES[message.state],

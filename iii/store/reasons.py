@@ -76,8 +76,9 @@ def _behind(
     if id is None or head is None or head.state == "behind":
         return Reason("group", f'its group "{group}" runs one at a time, and another one is before it')
     reason = why(store, head, caps, find)
-    text = f'message {id} is before it in group "{group}"; that one: {reason.text}'
-    return Reason("group", text, reason.until_ms, str(id))
+    first = store.message_id(id)
+    text = f'message {first} is before it in group "{group}"; that one: {reason.text}'
+    return Reason("group", text, reason.until_ms, first)
 
 
 def _later(store: Store, message: Waiting) -> Reason:

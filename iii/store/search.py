@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import orjson
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from iii.errors import InputError
 from iii.formats.units import nearest
@@ -32,6 +32,7 @@ __all__ = [
     "letters_of",
     "locate",
     "messages",
+    "named",
     "places",
     "search",
     "total",
@@ -51,7 +52,8 @@ class Wanted(Struct, frozen=True):
 
     q: text anywhere in payload, error, group, trace or id, whatever its case. field, value: the payload's
     field at this dotted path has this value ("5" finds 5 and "5"); without a value: has that field. error:
-    exactly that one. origin, origin_step: dead letters that died there.
+    exactly that one. origin, origin_step: dead letters that died there. number: what `q` names where it is
+    a message's id, for `search` to say.
     """
 
     q: str = ""
@@ -60,10 +62,15 @@ class Wanted(Struct, frozen=True):
     error: str | None = None
     origin: str = ""
     origin_step: str | None = None
+    number: int | None = None
 
     @property
     def is_all(self) -> bool:
         return self == _ALL
+
+    def within(self, store: Store) -> Wanted:
+        """What it means in this store."""
+        return structs.replace(self, number=store.number_of(self.q)) if self.q else self
 
     def __call__(self, message: Waiting) -> bool:
         if self.origin and (message.dead is None or message.dead.topic != self.origin):
@@ -72,7 +79,7 @@ class Wanted(Struct, frozen=True):
             return False
         if self.error is not None and error_of(message) != self.error:
             return False
-        if self.q and not _has_text(message, self.q.lower()):
+        if self.q and message.id != self.number and not _has_text(message, self.q.lower()):
             return False
         return not self.field or _has_field(message.payload, self.field, self.value)
 
@@ -155,6 +162,7 @@ async def search(
     scan_max: int = SCAN_MAX,
 ) -> Found:
     """Up to `limit` messages, from the cursor `after` on; fewer where scan_max rows were read."""
+    wanted = wanted.within(store)
     at, cursor = _decoded(after, where) if after else (0, b"")
     found: list[Waiting] = []
     scanned = 0
@@ -180,6 +188,7 @@ async def messages(
     store: Store, where: Iterable[Place], wanted: Wanted = _ALL, *, scan_max: int | None = None
 ) -> AsyncIterator[list[Waiting]]:
     """Every match, page by page; the loop goes on in between. Ends where scan_max rows were read."""
+    wanted = wanted.within(store)
     left = scan_max
     for place in where:
         cursor: bytes | None = b""
@@ -191,13 +200,19 @@ async def messages(
             await asyncio.sleep(0)
 
 
-async def locate(store: Store, id: int) -> Waiting | None:
-    """The message with this id, wherever it lies. Among millions of delayed ones that takes a while."""
-    message, after = store.find(id)
+async def locate(store: Store, number: int) -> Waiting | None:
+    """The message with this number, wherever it lies. Among millions of delayed ones that takes a while."""
+    message, after = store.find(number)
     while message is None and after is not None:
         await asyncio.sleep(0)
-        message, after = store.find(id, after=after)
+        message, after = store.find(number, after=after)
     return message
+
+
+async def named(store: Store, message_id: str) -> Waiting | None:
+    """The message that is called so, in full or by its number alone."""
+    number = store.number_of(message_id)
+    return None if number is None else await locate(store, number)
 
 
 def _lanes(store: Store, topic: str) -> list[LaneStats]:
@@ -225,7 +240,7 @@ def _has_text(message: Waiting, text: str) -> bool:
     told = [error_of(message), message.group or ""]
     if len(text) >= TRACE_CHARS_MIN:
         told.append(message.headers.get("traceparent", ""))
-    if text == str(message.id) or any(text in each.lower() for each in told):
+    if any(text in each.lower() for each in told):
         return True
     payload = message.payload.lower()
     if text.isascii():

@@ -80,7 +80,12 @@ async def test_a_dead_letter_shows_in_both_rows_and_says_where_it_died(store: St
     archive = row(store, "mail.failed")
     assert (archive.dead, archive.ready, archive.oldest_ms) == (1, 0, None)
     (letter,) = peek(store, "mail.failed")
-    assert (letter.id, letter.step, letter.state, letter.attempts) == (str(id), "", "dead", 4)
+    assert (letter.id, letter.step, letter.state, letter.attempts) == (
+        store.message_id(id),
+        "",
+        "dead",
+        4,
+    )
     assert (letter.error, letter.payload) == ("no such host", {"to": "ann"})
     assert letter.origin and (letter.origin.topic, letter.origin.step) == ("mail", "SendMail")
     assert peek(store, "mail") == []

@@ -152,7 +152,7 @@ async def test_four_attempts_then_one_dead_letter_and_redrive_runs_it_again() ->
         (letter,) = app.letters("orders.failed")
         assert letter.dead is not None
         assert (letter.dead.error, letter.dead.attempts) == ("ValueError: try 4", 4)
-        assert (str(letter.id), letter.payload, letter.priority) == (id, b'{"n":1}', 192)
+        assert (app.store.message_id(letter.id), letter.payload, letter.priority) == (id, b'{"n":1}', 192)
         assert app.store.unsettled() == 0
 
         broken = False

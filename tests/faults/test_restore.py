@@ -49,7 +49,7 @@ async def test_an_engine_on_the_copy_goes_on_where_the_backup_was_taken(make_pro
     async with project.store() as store:
         running, later = Enqueue("gated", b'"running"'), Enqueue("gated", b'"later"', delay_ms=1_000)
         committed = await store.commit(Txn([running, later, Put("ns", "kept", b"1")]))
-        ids = [str(id) for (id,) in committed.ids if id]
+        ids = [store.message_id(number) for (number,) in committed.ids]
         await until((project.folder / "started-running").exists, "a handler that runs", lambda: killed.text)
         marks = store.marks("cron/")
         backup = await _iii(project, "backup", "copy")

@@ -81,6 +81,36 @@ def commit(folder: Path, pipe: Connection) -> None:
     asyncio.run(run())
 
 
+def enqueue_and_stay(folder: Path, pipe: Connection) -> None:
+    """Say what the message is called, and keep the store open until told."""
+
+    async def run() -> None:
+        store = LmdbStore(folder)
+        await store.open()
+        committed = await store.commit(Txn([Enqueue("jobs", b"x")]))
+        pipe.send(store.message_id(committed.ids[0][0]))
+        await asyncio.to_thread(pipe.recv)
+        await store.close()
+
+    asyncio.run(run())
+
+
+def die_at_first_commit(folder: Path, at: str) -> None:
+    """By SIGKILL, at this stage of the first commit."""
+
+    def probe(stage: str, number: int) -> None:
+        if stage == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+            threading.Event().wait()  # the signal may reach another thread first
+
+    async def run() -> None:
+        store = LmdbStore(folder, probe=probe)
+        await store.open()
+        await store.commit(Txn([Enqueue("jobs", b"x")]))
+
+    asyncio.run(run())
+
+
 def stop_inside_a_commit(folder: Path, pipe: Connection) -> None:
     """Stand still (SIGSTOP) with the write transaction open, between apply and fsync."""
 

@@ -12,6 +12,7 @@ import lmdb
 import pytest
 
 from iii import Engine
+from iii.model import Enqueue, Txn
 from iii.store import bulk
 from iii.store.contract import Store
 from iii.store.lmdb import LmdbStore
@@ -75,6 +76,23 @@ async def test_what_waits_in_a_store_of_format_1_runs(project: Path) -> None:
         assert stats["frail/Work"].dead == 0
         assert stats["nobody/"].ready == COUNTS["nobody/"][0]
         assert store.verify() == []
+
+
+async def test_messages_of_a_store_of_format_1_keep_their_ids_and_new_ones_name_an_epoch(
+    project: Path,
+) -> None:
+    store = LmdbStore(project / "data", map_bytes=64 << 20)
+    await store.open()
+    try:
+        old = [each for row in store.stats() for each in store.waiting(row.topic, step=row.step, limit=1_000)]
+        assert old and all(store.message_id(each.id) == str(each.id) for each in old)
+        committed = await store.commit(Txn([Enqueue("new", b"1")]))
+        epoch = store.message_id(committed.ids[0][0]).split("-")[0]
+        assert len(epoch) == 12 and store.number_of(f"{epoch}-{old[0].id}") is None
+        assert all(store.number_of(str(each.id)) == each.id for each in old)
+        assert all(store.message_id(each.id) == str(each.id) for each in old) and store.verify() == []
+    finally:
+        await store.close()
 
 
 def _done(store: Store) -> set[str]:

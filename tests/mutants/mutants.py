@@ -63,6 +63,7 @@ CLAIMS = "tests/store/test_conformance_claims.py::test_"
 COMMITS = "tests/store/test_conformance_commits.py::test_"
 MESSAGES = "tests/store/test_conformance_messages.py::test_"
 SESSIONS = "tests/store/test_conformance_sessions.py::test_"
+EPOCHS = "tests/lmdb/test_epochs.py::test_"
 OUTCOMES = "tests/engine/test_outcomes.py::test_"
 POWER_CUT = "tests/crash/test_power_cut.py::test_what_was_acknowledged_survives_a_power_cut"
 
@@ -342,6 +343,22 @@ ALL: dict[str, Mutant] = {
         "run[-1].end != version or ",
         "",
         "tests/lmdb/test_recent_changes.py::test_a_change_of_another_process_in_between_is_not_missed",
+    ),
+    # -- what messages are called
+    "a_copy_goes_on_in_its_epoch": _mutant(
+        "whoever finds an epoch gives ids in it: a restored backup gives them again",
+        f"{LMDB}.epochs:Epochs.settle",
+        "if self._holder.is_shared(self._shared(newest.epoch)) or self._holder.beside_older():",
+        "if newest.epoch:",
+        f"{EPOCHS}a_backup_that_is_restored_in_place_gives_no_id_again",
+        f"{EPOCHS}a_backup_that_is_used_while_the_original_runs_gives_no_id_again",
+    ),
+    "who_only_looks_counts": _mutant(
+        "a command that lists queues keeps the epoch of a restored backup from beginning",
+        f"{LMDB}.holder:Holder.beside_older",
+        "and not _is_taken(fd, KNOWING + slot)",
+        "",
+        f"{EPOCHS}who_only_looks_at_a_restored_store_hides_nothing_from_the_one_that_writes",
     ),
     # -- the proof itself
     "verify_sees_nothing": _mutant(

@@ -46,7 +46,12 @@ async def test_a_run_says_what_it_was_and_what_it_did() -> None:
 
     run, app = await run_once(handler)
     assert (run.step, run.trigger, run.source, run.topic) == ("Work", "queue", "in", "in")
-    assert (run.message_id, run.attempt, run.outcome, run.error) == ("1", 1, "done", "")
+    assert (run.message_id, run.attempt, run.outcome, run.error) == (
+        "000000000000-1",
+        1,
+        "done",
+        "",
+    )
     assert [(each.op, each.namespace, each.key) for each in run.changes] == [
         ("set", "orders", "a"),
         ("update", "orders", "b"),
@@ -266,7 +271,9 @@ async def test_runs_are_found_by_step_outcome_trace_and_message_page_by_page() -
             await app.send("in", n)
             await app.settle()
         (dead,) = runs(app.store, outcome="dead")
-        assert dead.run.message_id == "4" and runs(app.store, message_id="4") == [dead]
+        assert dead.run.message_id == "000000000000-4"
+        assert [runs(app.store, message_id=id) for id in ("000000000000-4", "4")] == [[dead], [dead]]
+        assert runs(app.store, message_id="0123456789ab-4") == []
         assert runs(app.store, trace_id=dead.run.trace_id, step="Work") == [dead]
         assert runs(app.store, step="Other") == []
         pages: list[RunRow] = []

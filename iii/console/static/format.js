@@ -120,8 +120,11 @@ export const sentence = (text) => {
   return told && `${told[0].toUpperCase()}${told.slice(1)}${/[.!?…]$/.test(told) ? "" : "."}`;
 };
 
+/** A trace's id: its ends; a message's: its number whole, which tells it from the others. */
 export const shortId = (id) => {
   const text = String(id ?? "");
+  const message = /^([0-9a-f]{4})[0-9a-f]{8}(-\d+)$/.exec(text);
+  if (message) return `${message[1]}…${message[2]}`;
   return text.length > 14 ? `${text.slice(0, 8)}…${text.slice(-4)}` : text;
 };
 

@@ -16,6 +16,7 @@ from iii.store.contract import Limits
 from iii.store.lmdb import sessions, sweep
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.environment import Environment
+from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.grant import Granting
 from iii.store.lmdb.group import Call, Claim, Group, Item, Meter
 from iii.store.lmdb.keys import LEASE
@@ -36,8 +37,12 @@ class Applying:
         limits: Limits,
         room: Room,
         meter: Meter,
+        epochs: Epochs,
     ) -> None:
         self.parked = Parked()
+        self._epochs = epochs
+        self._generation = -1  # of the catalog, when the epochs were seen last
+        self._settled = False  # in which epoch this process writes
         self._applier, self._tables, self._clock = applier, environment.tables, clock
         self._limits, self._room, self._meter = limits, room, meter
         self._stale = True  # the leases in memory are to be read again
@@ -60,6 +65,9 @@ class Applying:
     def flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:
         """Write what was gathered in memory."""
         applier, tables = self._applier, self._tables
+        if not self._settled:
+            self._epochs.settle(txn, applier.catalog.counters)
+            self._settled = True
         self._delete_settled(group)
         for lane in applier.catalog.dirty:
             if lane.fresh:
@@ -80,12 +88,15 @@ class Applying:
         """Nothing of the group is in the file; `parked` is as it was before."""
         self.parked = parked
         self._applier.catalog.forget()
-        self._stale = True
+        self._stale, self._settled = True, False
 
     def _see_others(self, txn: lmdb.Transaction[bytes], group: Group, due_ms: int) -> None:
         """What other processes wrote since the last group, and what has become due."""
         applier = self._applier
         foreign = applier.catalog.begin(txn)
+        if foreign and applier.catalog.counters.catalog != self._generation:
+            self._generation = applier.catalog.counters.catalog
+            self._epochs.load(txn)
         if foreign and applier.session and applier.session not in applier.catalog.sessions:
             group.session_lost = applier.session
             applier.live.clear()

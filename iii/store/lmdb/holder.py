@@ -14,7 +14,13 @@ Nothing is killed but what is in the way, after comparing pid, start time and th
     words of a slot: pid, start time, PID namespace, session (0 = none), state, since_ms, number
 
 A slot belongs to whoever holds the OFD lock on its byte: given up with the last descriptor, however a
-process ends, and several stores of one process do not drop each other's.
+process ends, and several stores of one process do not drop each other's. More bytes, none of which the file
+needs to have, say by their locks what must not outlive a process either:
+
+    slot                   whose slot it is
+    SLOTS                  one process at a time takes a slot
+    KNOWING + slot         that this one knows epochs (epochs.py); those of the first edition do not
+    SHARED + number        held by everybody who called `share(number)`
 """
 
 from __future__ import annotations
@@ -42,6 +48,9 @@ SLOTS = 511
 FILE: Final = "holder"
 
 _log = logging.getLogger("iii.store")
+
+KNOWING, SHARED = 1 << 16, 1 << 62
+SHARED_BITS = 56
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, len, pid
 _MAGIC = int.from_bytes(b"iiihold1", "little")
@@ -216,6 +225,27 @@ class Holder:
             if slot != own and _is_taken(self._fd, slot)
         ]
 
+    # ---------------------------------------------------------------------------------- who shares what
+
+    def share(self, number: int) -> None:
+        """Say so until this process ends. `number` is below 1 << SHARED_BITS."""
+        _lock(self._fd, SHARED + number, fcntl.F_RDLCK)
+
+    def is_shared(self, number: int) -> bool:
+        """Whether a process beside this one shares it."""
+        return _is_taken(self._fd, SHARED + number)
+
+    def beside_older(self) -> bool:
+        """Whether a process of the first edition has the store open, which shares nothing."""
+        fd, own = self._fd, self._at // _SLOT_WORDS - 1
+        return any(
+            _is_taken(fd, slot)
+            and not _is_taken(fd, KNOWING + slot)
+            and _is_taken(fd, slot)  # it may have ended meanwhile
+            for slot in range(SLOTS)
+            if slot != own
+        )
+
     # ------------------------------------------------------------------------------------------ the slots
 
     def _sign(self) -> None:
@@ -301,17 +331,26 @@ def _map(fd: int, path: Path) -> SharedWords:
 
 
 def _take_slot(fd: int, folder: Path) -> int:
+    """What it knows comes first: nobody sees the slot taken without it."""
     for slot in range(SLOTS):
-        try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock_of(slot))
-        except (BlockingIOError, PermissionError):
-            continue
-        return slot
+        if _lock(fd, KNOWING + slot):
+            if _lock(fd, slot):
+                return slot
+            _lock(fd, KNOWING + slot, fcntl.F_UNLCK)
     raise StoreBusy(f"{folder}: {SLOTS} processes have the store open, and no more can")
 
 
-def _is_taken(fd: int, slot: int) -> bool:
-    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock_of(slot)))[0]
+def _lock(fd: int, byte: int, kind: int = fcntl.F_WRLCK) -> bool:
+    """False where another descriptor holds what is in the way."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock_of(byte, kind))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _is_taken(fd: int, byte: int) -> bool:
+    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock_of(byte)))[0]
     return kind != fcntl.F_UNLCK
 
 

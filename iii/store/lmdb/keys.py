@@ -5,6 +5,8 @@ claim order. hash16 = blake2b-128 of a group or unique key.
 
     table    key                                  value
     meta     name                                 format number, time of creation, anchor of the delay clock
+             "epoch/", u64 id, u64 version        u64 epoch, u32 how many before it (epochs.py); id and
+                                                  version: the first ones given in it
     counter  "*"                                  COUNTERS: what the next commit, id, version ... will be
              "l" u32 lane                         LANE_COUNTS: exact counts, written once per group
              "n" namespace                        u64 number of keys
@@ -52,6 +54,10 @@ TABLES = (
 COUNTERS_KEY = b"*"
 COUNTERS = struct.Struct(">8Q")  # commit, catalog, id, version, lane, session, run, audit
 LANE_COUNTS = struct.Struct(">7Q")  # ready, later, behind, leased, dead, done, failed
+
+EPOCHS_KEY = b"epoch/"
+EPOCH = struct.Struct(">6sQQ")
+EPOCH_VALUE = struct.Struct(">QI")
 
 u64 = struct.Struct(">Q")
 u32 = struct.Struct(">I")

@@ -19,6 +19,7 @@ from iii.errors import StoreDamaged
 from iii.model import Change, Entry, Lane, LaneStats, MessageState, SessionRow, Waiting
 from iii.store.lmdb.damage import explained
 from iii.store.lmdb.environment import Environment, Tables
+from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.keys import (
     BEHIND,
     BEHIND_HEAD,
@@ -39,6 +40,7 @@ from iii.store.lmdb.keys import (
     u64,
 )
 from iii.store.lmdb.rows import LaneRow, decode_change, decode_lane, decode_row, decode_session
+from iii.store.message_ids import number_of
 
 STATES: tuple[MessageState, ...] = get_args(MessageState)
 OLDEST_ROWS_MAX = 64
@@ -73,6 +75,7 @@ class Reads(ABC):
     clock: Clock
     _opened: Environment
     _tables: Tables
+    _epochs: Epochs
 
     @abstractmethod
     def _require_open(self) -> None:
@@ -148,6 +151,21 @@ class Reads(ABC):
                 found.append((u64.unpack(cursor.key())[0], cursor.value()))
                 placed = cursor.prev()
         return found
+
+    # -- what messages are called
+
+    def message_id(self, number: int) -> str:
+        known = self._epochs.known
+        if known.newest <= number <= known.to:  # as most are that are asked for
+            return f"{known.prefix}{number}"
+        if number > known.to:  # another process gave it since
+            with self._read() as txn:
+                self._epochs.load(txn)
+            known = self._epochs.known
+        return f"{known.prefix_of(number)}{number}"
+
+    def number_of(self, message_id: str) -> int | None:
+        return number_of(message_id, self.message_id)
 
     # -- queues
 

@@ -32,6 +32,7 @@ from iii.store.lmdb.claims import Claims
 from iii.store.lmdb.damage import explaining
 from iii.store.lmdb.doorbell import Ringer
 from iii.store.lmdb.environment import CHECKED_BYTES_MAX, MAP_BYTES, Environment, Fsync, no_access
+from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.following import Following
 from iii.store.lmdb.group import OP_BYTES, Call, Group, Meter, Probe
 from iii.store.lmdb.holder import Holder
@@ -126,7 +127,10 @@ class LmdbStore(Following):
         self._membership = Membership(self, self._holder, self._ringer)
         self._claims = Claims(self.clock, lambda claim: self._writer.submit(claim, 0), self._give_back)
         self._readers = Waiters(self.clock)
-        self._writer = Writer(opened, self, self._holder, self._loop, self.clock, self.limits, self._probe)
+        self._epochs = Epochs(opened, self._holder)
+        self._writer = Writer(
+            opened, self, self._holder, self._loop, self.clock, self.limits, self._probe, self._epochs
+        )
         self._undo_jump = self.clock.on_jump(self._jumped)
         self._closed = None
         poison_after_fork(self)

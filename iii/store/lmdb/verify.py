@@ -2,7 +2,8 @@
 
     pages     each is reachable once or free, of its kind, its keys in order (LMDB's own structure)
     every     each row can be decoded; no table is there but those of keys.TABLES
-    meta      a format number that is known, a time of creation, an anchor of the delay clock
+    meta      a format number that is known, a time of creation, an anchor of the delay clock; an epoch begins
+              no later than at the next message and the next change
     counter   the numbers given last are not below any that is in use; each lane's and namespace's count is
               what there is; no other row
     mark      a name and a number
@@ -40,6 +41,9 @@ from iii.store.lmdb.keys import (
     BODY_BYTES_MIN,
     COUNTERS,
     COUNTERS_KEY,
+    EPOCH,
+    EPOCH_VALUE,
+    EPOCHS_KEY,
     EXPIRES_READY,
     EXPIRES_RUNS,
     EXPIRES_UNIQUE,
@@ -101,24 +105,31 @@ def _numbers(rows: Rows) -> _Numbers | None:
     raw = rows.get("meta", FORMAT_KEY)
     if raw is None or len(raw) != u64.size or not 0 < u64.unpack(raw)[0] <= FORMAT:
         rows.say(f"meta: the format is {raw!r}, known are 1 to {FORMAT}")
-    for _ in rows.of("meta", _meta_row):
-        pass
+    epochs = [each for each in rows.of("meta", _meta_row) if each is not None]
     raw = rows.get("counter", COUNTERS_KEY)
-    if raw is None:
-        return _Numbers(*[0] * 8)
-    if len(raw) != COUNTERS.size:
+    if raw is not None and len(raw) != COUNTERS.size:
         rows.say(f"counter: the numbers given last have {len(raw)} bytes, {COUNTERS.size} are needed")
         return None
-    return _Numbers(*COUNTERS.unpack(raw))
+    numbers = _Numbers(*COUNTERS.unpack(raw) if raw else [0] * 8)
+    for id, version in epochs:
+        if id > numbers.id + 1 or version > numbers.version + 1:
+            rows.say(f"an epoch begins at message {id} and change {version}, which have not happened")
+    return numbers
 
 
-def _meta_row(key: bytes, value: bytes) -> None:
+def _meta_row(key: bytes, value: bytes) -> tuple[int, int] | None:
+    """Of an epoch: the first message and the first change of it."""
     if key == CLOCK:
         decode_anchor(value)
     elif key in (FORMAT_KEY, CREATED):
         u64.unpack(value)
+    elif key.startswith(EPOCHS_KEY):
+        EPOCH_VALUE.unpack(value)
+        _, id, version = EPOCH.unpack(key)
+        return id, version
     else:
         raise ValueError("nothing of that name is known")
+    return None
 
 
 class _Counts:

@@ -29,6 +29,7 @@ from iii.store.lmdb.applying import Applying
 from iii.store.lmdb.catalog import Catalog
 from iii.store.lmdb.damage import explained
 from iii.store.lmdb.environment import Environment
+from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.group import Group, Item, Meter, Owner, Probe, answer_of
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.keys import NEVER_MS
@@ -54,19 +55,20 @@ class Writer:
         clock: Clock,
         limits: Limits,
         probe: Probe | None,
+        epochs: Epochs,
     ) -> None:
         self.pending: Batch[Item] = Batch(PENDING_BYTES_MAX)
         self.meter = Meter()
         self.applier = Applier(environment.tables, Catalog(environment.tables), limits)
         self._environment, self._owner, self._holder, self._loop = environment, owner, holder, loop
-        self._clock, self._limits, self._probe = clock, limits, probe
+        self._clock, self._limits, self._probe, self._epochs = clock, limits, probe, epochs
         self._precedence = Precedence()
         self._signal = threading.Lock()
         self._signal.acquire()
         self._stopping = self._killed = self._stirred = False
         self._commits = 0
         self._room = Room(environment, limits)
-        self._applying = Applying(self.applier, environment, clock, limits, self._room, self.meter)
+        self._applying = Applying(self.applier, environment, clock, limits, self._room, self.meter, epochs)
         self._damaged: StoreDamaged | None = None
         self._next_ms = 0
         self._unsynced_since: float | None = None
@@ -248,6 +250,7 @@ class Writer:
             self._holder.leave()
         self._commits, group.committed = number, True
         self.applier.state.committed()
+        self._epochs.landed(self.applier.catalog.counters)
         meter = self.meter
         meter.groups += 1
         meter.items += len(items)

@@ -10,6 +10,7 @@ import orjson
 
 from iii.model import Entry, Lane, LaneStats, MessageState, Page, SessionRow, Waiting
 from iii.store.memory.tables import MemoryTables, Row
+from iii.store.message_ids import number_of, prefix_of
 
 __all__ = ["MemoryReads"]
 
@@ -46,6 +47,12 @@ class MemoryReads(ABC):
 
     def version(self) -> int:
         return self._tables.last("version")
+
+    def message_id(self, number: int) -> str:
+        return f"{prefix_of(0)}{number}"
+
+    def number_of(self, message_id: str) -> int | None:
+        return number_of(message_id, self.message_id)
 
     def mark(self, name: str) -> int | None:
         return self._tables.mark.get(name)

@@ -124,7 +124,7 @@ function matches(text, known) {
   if (!text) return found;
   const asId = [];
   if (/^[0-9a-f]{32}$/i.test(text)) asId.push({ kind: "trace", name: text, address: href(["traces", wanted]) });
-  if (/^\d+$/.test(text)) asId.push({ kind: "message", name: text, address: href(["messages", text]) });
+  if (/^([0-9a-f]{12}-)?\d+$/.test(text)) asId.push({ kind: "message", name: text, address: href(["messages", text]) });
   const inRuns = { kind: "runs", name: `that hold “${text}”`, address: href(["runs"], { q: text }) };
   const inLogs = { kind: "logs", name: `that hold “${text}”`, address: href(["logs"], { q: text }) };
   return [...asId, ...found, inRuns, inLogs];

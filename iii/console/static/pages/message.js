@@ -27,9 +27,10 @@ export default function MessagePage({ route, read_only }) {
   const id = route.parts[1];
   const answer = useApi(apiPath(["messages", id]), { every_ms: 4_000 });
   const [editing, setEditing] = useState(false);
+  const whole = answer.data?.id ?? id; // the address may name it by its number alone
   useEffect(
-    () => onLive("run", (runs) => runs.some((run) => run.message_id === id) && answer.reload()),
-    [id, answer.reload],
+    () => onLive("run", (runs) => runs.some((run) => run.message_id === whole) && answer.reload()),
+    [whole, answer.reload],
   );
   if (!id) return html`<${Empty} title="No message is named" icon="message">Open one from a queue.<//>`;
   if (answer.error?.status === 404) {
