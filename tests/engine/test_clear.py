@@ -19,6 +19,7 @@ from iii.handling.context import Runtime, StartedBy
 from iii.handling.outbox import Outbox
 from iii.model import Delete, Put, Txn
 from iii.store.contract import Limits
+from iii.web.stream import Stream
 
 WORK = step(lambda: None, queue("idle"))
 SMALL = Limits(ops_max=CHUNK + 100)
@@ -125,6 +126,28 @@ async def test_a_request_clears_what_it_is_answered_for_alone(
             app.clock.advance(30_000)
         assert (await asked).status == status
         assert keys(app) == (1 if status == 200 else count)
+
+
+async def test_what_a_streamed_body_clears_needs_a_flush_and_what_came_before_it_does_not() -> None:
+    async def handler(request: Request, ctx: Context) -> Any:
+        await ctx.state.clear("before")
+
+        async def body() -> AsyncIterator[str]:
+            yield str(await ctx.state.clear("during"))
+            await ctx.flush()
+            yield str(await ctx.state.clear("unflushed"))
+
+        return {"status": 200, "body": body()}
+
+    async with small(step(handler, http("GET", "/"))) as app:
+        for namespace in ("before", "during", "unflushed"):
+            await fill(app, 2_500, namespace)
+        answer = await app.engine.endpoint.answer(Request("GET", "/", b"", [], b""))
+        assert (keys(app, "before"), keys(app, "during")) == (0, 2_500)
+        assert isinstance(answer.body, Stream)
+        assert [part async for part in answer.body] == [b"2500", b"2500"]
+        await answer.body.aclose()
+        assert (keys(app, "during"), keys(app, "unflushed")) == (0, 2_500)
 
 
 async def test_a_timeout_leaves_everything() -> None:
