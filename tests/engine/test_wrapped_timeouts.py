@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from engine_kit import one_thread, running, step, turns
-from wrapper_kit import Held, plain
+from wrapper_kit import Held, plain, waits_and_forgets_to_await
 
 from iii import http, queue
 from iii.config import HttpConfig
-from iii.running.invoke import Late
+from iii.running.invoke import GRACE_MS, Late
 from iii.web.request import Request
 
 
@@ -60,6 +60,33 @@ async def test_the_timeout_covers_wrapper_and_coroutine_together() -> None:
         (letter,) = app.letters("in.failed")
         assert letter.dead is not None and letter.dead.error == "timeout: not done within 30s"
         assert await app.value("jobs", "1") == "began"
+
+
+@pytest.mark.parametrize("wrapped", [plain, waits_and_forgets_to_await])
+async def test_a_coroutine_that_ignores_its_cancellation_is_ended_whoever_returned_it(wrapped: Any) -> None:
+    entered: list[Any] = []
+    inside = asyncio.Event()
+
+    async def stubborn(data: Any, ctx: Any) -> None:
+        entered.append(data)
+        inside.set()
+        while data == "stubborn":
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with running(step(wrapped(stubborn), queue("in", config=KNOBS))) as app:
+        await app.send("in", "stubborn")
+        await app.send("in", "next")
+        async with asyncio.timeout(10):
+            await inside.wait()
+        app.clock.advance(30_000)
+        await turns()
+        assert entered == ["stubborn"], "it may clean up for a while"
+        app.clock.advance(GRACE_MS)
+        await app.settle()
+        assert entered == ["stubborn", "next"] and len(app.letters("in.failed")) == 1
 
 
 async def test_a_wrapper_that_timed_out_keeps_its_slot_and_its_coroutine_never_runs() -> None:

@@ -10,6 +10,7 @@ import pytest
 from deadline import DEADLINE_S
 from engine.engine_kit import running, step
 from watchdog_kit import Told
+from wrapper_kit import forgets_to_await, plain
 
 from iii.running.watchdog import Watchdog
 
@@ -32,6 +33,22 @@ async def test_the_step_that_blocks_is_named_with_the_line_where_it_stands(
         assert warning.startswith("step Blocker blocks the event loop for over 1.0 s")
         assert "# here it stands" in warning and "iii/running" not in warning
         assert told.records[0].context == {"step": "Blocker"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("waits_first", [False, True])
+async def test_the_step_is_named_where_a_wrapped_handler_blocks(told: Told, waits_first: bool) -> None:
+    async def handler(data: Any, ctx: Any) -> None:
+        if waits_first:
+            await asyncio.sleep(0)
+        assert told.blocked.wait(DEADLINE_S)  # here it stands
+
+    for wrapped in (plain(handler), forgets_to_await(handler)):
+        told.blocked.clear()
+        async with running(step(wrapped, QUEUE, name="Blocker")) as app:
+            await app.send("in")
+            await app.settle()
+        assert told.warnings[-1].startswith("step Blocker blocks the event loop")
+        assert "# here it stands" in told.warnings[-1]
 
 
 async def test_one_block_is_one_warning_however_long_and_its_end_is_told(told: Told) -> None:

@@ -106,6 +106,32 @@ async def test_a_span_of_a_middleware_lies_around_what_it_calls(collector: Colle
     assert f"{outer.parent.span_id:016x}" == run.span_id
 
 
+async def test_spans_of_a_wrapper_and_of_the_coroutine_it_returns_lie_in_the_run(
+    collector: Collector, tracer: Any
+) -> None:
+    async def inner(data: Any, ctx: Any) -> None:
+        await asyncio.sleep(0)
+        with tracer.start_as_current_span("coroutine"):
+            pass
+
+    def wrapper(data: Any, ctx: Any) -> Any:
+        with tracer.start_as_current_span("wrapper"):
+            return inner(data, ctx)
+
+    async def guard(request: Any, ctx: Any, next: Any) -> Any:
+        with tracer.start_as_current_span("guard"):
+            return await next()
+
+    middleware = [lambda request, ctx, next: guard(request, ctx, next)]
+    async with traced(collector, step(wrapper, http("GET", "/", middleware=middleware))) as app:
+        await ask(app, "GET", "/")
+    (run,) = collector.spans
+    *within, outer = tracer.exported.get_finished_spans()
+    assert [span.name for span in within] == ["wrapper", "coroutine"] and outer.name == "guard"
+    assert all(span.parent.span_id == outer.context.span_id for span in within)
+    assert f"{outer.parent.span_id:016x}" == run.span_id
+
+
 async def test_a_handler_adds_to_its_span_until_it_is_exported(collector: Collector) -> None:
     kept: list[otel.Span] = []
 
