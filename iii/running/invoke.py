@@ -267,8 +267,10 @@ def _first_part(
     try:
         work = function(*args)
         returned, value = first_step(work)
+        if returned and (value is None or type(value) is dict):  # most
+            return value
         is_last = function is awaiting
-        if returned and value is not None and type(value) is not dict and not is_last and unfinished(value):
+        if returned and not is_last and unfinished(value):
             work, is_last = awaiting(value), True
             returned, value = first_step(work)
         return value if returned else Waiting(work, value, variables, is_last)
