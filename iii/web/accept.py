@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ class Acceptor:
     """Accepts until `close`, which closes the sockets. `make`: a connection's protocol, from its address."""
 
     def __init__(self, sockets: Sequence[socket.socket], make: Callable[[str], asyncio.BaseProtocol]) -> None:
-        self._sockets, self._make = tuple(sockets), make
+        self._sockets, self._make = {each: _inode(each) for each in sockets}, make
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[Any]] = set()
         self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -35,10 +36,18 @@ class Acceptor:
         for each in self._sockets:
             self._watch(each)
 
+    @property
+    def listens(self) -> bool:
+        """False where other code closed a socket of ours, whose number may be another file's by now."""
+        return all(_inode(each) == inode for each, inode in self._sockets.items())
+
     def close(self) -> None:
         """Idempotent."""
-        sockets, self._sockets = self._sockets, ()
-        for each in sockets:
+        sockets, self._sockets = self._sockets, {}
+        for each, inode in sockets.items():
+            if _inode(each) != inode:
+                each.detach()
+                continue
             if (retry := self._retries.pop(each, None)) is not None:
                 retry.cancel()
             else:
@@ -90,3 +99,10 @@ class Acceptor:
         if not self._exhausted:
             self._exhausted = True
             _log.error("Connections wait to be accepted: %s (see `ulimit -n`)", error.strerror)
+
+
+def _inode(listener: socket.socket) -> int | None:
+    try:
+        return os.fstat(listener.fileno()).st_ino
+    except OSError:
+        return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from socket import socket
 from typing import TYPE_CHECKING
 
+from iii.errors import IIIError
 from iii.running.duty import Duty, Failed
 from iii.threads import in_thread
 from iii.web.endpoint import Endpoint
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from iii.web.server import Server
 
 __all__ = ["HttpServer"]
+
+LOOK_S = 1.0
 
 
 class HttpServer:
@@ -55,6 +59,10 @@ class HttpServer:
             from iii.web.server import Server
 
             self._server = Server.of(self._endpoint, self._sockets)
-        await self._stopping.wait()
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), LOOK_S)
+            if self._server is not None and not self._server.listens:
+                raise IIIError("a handler closed its listening socket")
         if self._server is not None:
             await self._server.drain(self._drain_ms)

@@ -49,6 +49,10 @@ class Server:
         hypercorn = Hypercorn(app, http)
         return cls(sockets, hypercorn.protocol, hypercorn, None)
 
+    @property
+    def listens(self) -> bool:
+        return self._acceptor.listens
+
     def close(self) -> None:
         """Accept nothing more. Idempotent."""
         self._acceptor.close()

@@ -13,7 +13,7 @@ from iii.model import Enqueue, Txn
 MakeProject = Callable[[str], Project]
 
 STEP = """
-import asyncio, os, signal, sys, threading
+import asyncio, os, signal, socket, sys, threading
 from pathlib import Path
 from iii import cron, http, queue, state
 
@@ -119,3 +119,27 @@ async def test_every_duty_goes_on_whatever_a_handler_does(make_project: MakeProj
     async with project.store() as store:
         assert store.sessions() == [] and store.verify() == []
     assert "Traceback" not in engine.text.partition("Stopping")[2]
+
+
+CLOSES = """for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if {which}:
+                os.close(fd)
+        except OSError:
+            pass"""
+LISTENS = "socket.socket(fileno=os.dup(fd)).getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)"
+
+
+async def test_one_whose_listening_socket_a_handler_closes_ends_and_says_so(
+    make_project: MakeProject,
+) -> None:
+    project = make_project(STEP.format(act="    " + CLOSES.format(which=LISTENS)))
+    engine = project.start()
+    async with httpx.AsyncClient(base_url=await engine.address(), timeout=60, trust_env=False) as client:
+        assert (await client.get("/health")).status_code == 200
+    await meddled(project, engine)
+    assert await engine.ended() == 1
+    said = "error: HTTP failed: nobody answers any more (IIIError: a handler closed its listening socket)"
+    assert said in engine.text
+    async with project.store() as store:
+        assert store.sessions() == [] and store.verify() == []
