@@ -278,6 +278,7 @@ def _store(top: Fields, root: Path) -> StoreConfig:
             map_bytes=store.size("map_size", 64 * GIB, MIB, 16 << 40),
             lock_after_ms=store.duration("lock_after", 3 * SECOND, SECOND, MINUTE),
             stale_after_ms=store.duration("stale_after", 10 * SECOND, 5 * SECOND, 5 * MINUTE),
+            changes_bytes_max=store.size("max_changes", 64 * MIB, 64 * KIB, 1 << 40),
         )
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 __all__ = [
     "BadMerge",
+    "ChangesHeld",
     "ConfigError",
     "Conflict",
     "Detail",
@@ -138,6 +139,10 @@ class TooLarge(Refusal):
 
 class StoreFull(Refusal):
     """The map or the disk is full. Settlements still land; new work is refused until there is room."""
+
+
+class ChangesHeld(StoreFull):
+    """A state trigger holds so much of the change log that only what leaves no changes still lands."""
 
 
 class LeaseLost(Refusal):

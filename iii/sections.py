@@ -83,6 +83,7 @@ class StoreConfig(Struct, frozen=True):
     kind: StoreKind = "lmdb"
     lock_after_ms: int = 3 * SECOND
     stale_after_ms: int = 10 * SECOND
+    changes_bytes_max: int = 64 * MIB  # of the change log; at most a sixteenth of the map
 
 
 class QueueConfig(Struct, frozen=True):

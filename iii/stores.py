@@ -20,7 +20,10 @@ def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Sto
     """Not opened yet. `number`: which of its supervisor's instances asks; 0 = of none."""
     history = config.history
     limits = Limits(
-        runs_max=history.keep, runs_age_ms_max=history.max_age_ms, runs_bytes_max=history.max_bytes
+        runs_max=history.keep,
+        runs_age_ms_max=history.max_age_ms,
+        runs_bytes_max=history.max_bytes,
+        changes_bytes_max=config.store.changes_bytes_max,
     )
     if config.store.kind == "memory":
         from iii.store.memory import MemoryStore

@@ -15,6 +15,7 @@ from iii.definitions.loader import conflicts, each_step
 from iii.errors import ConfigError, IIIError
 from iii.step import Step
 from iii.store.contract import Store
+from iii.store.reasons import forgotten_steps
 
 __all__ = ["check"]
 
@@ -40,10 +41,13 @@ def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
         if _is_sound("store", errors):
             findings.store(config)
     if as_json:
-        print_json({"ok": not findings.problems, "problems": findings.problems})
+        warned = {"warnings": findings.warnings} if findings.warnings else {}
+        print_json({"ok": not findings.problems, "problems": findings.problems} | warned)
     else:
         for problem in findings.problems:
             click.echo(f"error: {problem}", err=True)
+        for warning in findings.warnings:
+            click.echo(f"warning: {warning}", err=True)
         if not findings.problems:
             click.echo(f"ok: {', '.join(findings.fine)}")
     ctx.exit(1 if findings.problems else 0)
@@ -54,11 +58,18 @@ def _is_sound(section: str, errors: Sequence[ConfigError]) -> bool:
     return not any(error.field.partition(".")[0] == section for error in errors)
 
 
+FORGOTTEN = (
+    "the state trigger of step {step} misses changes: no instance serves it, and the change log had no room "
+    "for more (store.max_changes)"
+)
+
+
 class _Findings:
     """What was found wrong, part by part: one part's failure does not hide another's."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.warnings: list[str] = []
         self.fine: list[str] = []
 
     def traces(self, config: Config) -> None:
@@ -84,12 +95,13 @@ class _Findings:
         else:
             self.fine.append(f"the store at {config.store.path}")
             try:
-                broken = reading(config, _verify, thorough=True)
+                broken, forgotten = reading(config, _verify, thorough=True)
             except (IIIError, OSError) as error:
                 self.problems.append(str(error))
             else:
                 self.problems += [f"{config.store.path}: {sentence}" for sentence in broken]
+                self.warnings += [FORGOTTEN.format(step=step) for step in forgotten]
 
 
-async def _verify(store: Store) -> list[str]:
-    return store.verify()
+async def _verify(store: Store) -> tuple[list[str], list[str]]:
+    return store.verify(), forgotten_steps(store)

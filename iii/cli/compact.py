@@ -19,8 +19,9 @@ __all__ = ["compact"]
 def compact(config_file: Path | None) -> None:
     """Make the store's file as small as what it holds, while no engine runs.
 
-    The file only ever grows by itself; room within it is used again. Needs as much free disk space as the
-    store holds; whatever goes wrong, the file stays as it was.
+    The file only ever grows by itself; room within it is used again. The change log is shortened to
+    store.max_changes first. Needs as much free disk space as the store holds; whatever goes wrong, the file
+    stays as it was.
     """
     config = load(config_file)
     if config.store.kind == "memory":
@@ -29,7 +30,7 @@ def compact(config_file: Path | None) -> None:
         raise InputError("there is no store yet, so nothing to compact")
     from iii.store.lmdb.compact import compact as compacted
 
-    before, after = compacted(config.store.path, config.store.map_bytes)
+    before, after = compacted(config.store.path, config.store.map_bytes, config.store.changes_bytes_max)
     click.echo(f"{config.store.path}: {_mib(before)} before, {_mib(after)} now")
 
 

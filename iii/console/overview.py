@@ -15,6 +15,7 @@ from iii.formats.units import rough_text
 from iii.model import ARCHIVE, LaneStats
 from iii.observe.hour import POINT_S, Point
 from iii.observe.metering import LaneTrouble
+from iii.store.reasons import forgotten_steps
 
 __all__ = ["ROUTES", "Now", "now"]
 
@@ -179,7 +180,7 @@ def _free_bytes(means: Means) -> int | None:
 
 def problems(means: Means) -> list[Problem]:
     """The worst first."""
-    found = [*_room(means), *_health(means)]
+    found = [*_room(means), *_forgotten(means), *_health(means)]
     shown = {(lane.topic, lane.step) for lane in shown_lanes(means)}
     for trouble in means.metering.overview().troubles:
         if (trouble.topic, trouble.step) in shown:
@@ -224,6 +225,12 @@ def _room(means: Means) -> list[Problem]:
         detail = f"{free >> 20} MiB are free where the store lies; new work is refused when it is full."
         found.append(Problem("error", "disk", "The disk is nearly full", detail, "#/"))
     return found
+
+
+def _forgotten(means: Means) -> list[Problem]:
+    detail = "No instance serves it, and the change log had no room for more: see store.max_changes."
+    titles = [f"The state trigger of {step} misses changes" for step in forgotten_steps(means.store)]
+    return [Problem("error", "forgotten_trigger", title, detail, "#/steps") for title in titles]
 
 
 def _health(means: Means) -> list[Problem]:

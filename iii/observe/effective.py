@@ -21,6 +21,7 @@ SIZES = {
     "body_bytes_max": "max_body",
     "head_bytes_max": "max_head",
     "map_bytes": "map_size",
+    "changes_bytes_max": "max_changes",
     "max_bytes": "max_bytes",
     "file_bytes_max": "max_file",
 }

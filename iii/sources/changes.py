@@ -13,8 +13,9 @@ until that session has gone, then the first of them takes over where the marks s
 more: two that tail at once, as during a deploy that changes triggers, meet at the marks.
 
 Owns the mark TAIL too, below which the store trims the log. It is the least of all triggers' marks but those
-that nobody waits for: of a step that has other triggers by now, or more than FORGOTTEN_LAG versions behind
-(their step is gone). Such a trigger that comes back sees what is left of the log.
+that nobody waits for: of a step that has other triggers by now, or forgotten by the store, which bounds the
+log by bytes and moves TAIL past what no instance serves (store/keeping.py). Such a trigger that comes back
+sees what is left of the log, and holds that again.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ from iii.errors import (
 from iii.model import TAIL, Change, Mark, Op, Txn
 from iii.running.duty import Duty, Failed, ignored
 from iii.running.timers import Timers
-from iii.sources.watches import MARKS, Copy, Watches
+from iii.sources.watches import Copy, Watches
 from iii.step import Step
+from iii.store import keeping
 from iii.store.contract import Store
+from iii.store.keeping import MARKS
 
-__all__ = ["FORGOTTEN_LAG", "ChangeSource"]
+__all__ = ["ChangeSource"]
 
 PAGE = 256
 LAG_MAX = 1_000
-FORGOTTEN_LAG = 1_000_000
+LAG_SHARE = 8
+"""The marks follow once the changes behind them take a share of what the log may hold."""
 TXN_COPIES_MAX = 1_000
 TXN_BYTES_MAX = 4 << 20
 LOOK_AGAIN_MS = 60_000
@@ -76,6 +80,8 @@ class ChangeSource:
         self._position = 0  # every trigger here has seen the changes up to it
         self._kept = 0  # where the marks and TAIL were last made to follow
         self._duty: Duty | None = None
+        self._unkept_bytes = 0  # of the changes since
+        self._unkept_bytes_max = store.limits.changes_bytes_max // LAG_SHARE
 
     async def caught_up(self) -> bool:
         """Whether every change has been turned into messages."""
@@ -87,7 +93,6 @@ class ChangeSource:
         if not self._watches.all or not await self._takes_tail():
             await self._load()
         self._kept = self._store.mark(TAIL) or 0
-        self._warn_of_trimmed()
         self._duty = Duty(
             "state triggers", self._run, lost="no change starts a step any more", failed=self._on_failure
         )
@@ -103,7 +108,7 @@ class ChangeSource:
             if await self.caught_up():
                 self._position = max(self._position, newest)
             await self._keep_marks()
-            await self._move_tail(1)
+            await self._move_tail()
         except StoreError as error:
             log.debug("the marks of state triggers stay where they are: %s", error)
 
@@ -150,7 +155,7 @@ class ChangeSource:
                     await self._follow()
                 else:
                     await self._timers.sleep(LOOK_AGAIN_MS)
-                    await self._move_tail(LAG_MAX)
+                    await self._move_tail()
             except (StoreClosed, StoreDamaged):
                 raise
             except StoreError as error:
@@ -165,10 +170,11 @@ class ChangeSource:
             await self._enqueue(changes)
             # A short page ends the log: what is left up to `newest` left no change there.
             self._position = max(self._position, newest if len(changes) < PAGE else 0)
-            if self._position - self._kept >= LAG_MAX:
+            self._unkept_bytes += sum(len(each.old or b"") + len(each.new or b"") for each in changes)
+            if self._position - self._kept >= LAG_MAX or self._unkept_bytes > self._unkept_bytes_max:
                 await self._keep_marks()
-                await self._move_tail(LAG_MAX)
-                self._kept = self._position
+                await self._move_tail()
+                self._kept, self._unkept_bytes = self._position, 0
         except Conflict:  # another instance went on
             await self._load()
         self._moved()
@@ -190,13 +196,23 @@ class ChangeSource:
             self._position = max(self._position, changes[-1].version)
 
     async def _commit(self, copies: Sequence[Copy]) -> None:
-        """Enqueue together, or one by one where that is refused; one that is refused alone is skipped."""
+        """Enqueue together, or one by one where that is refused; one that is refused alone is skipped.
+
+        A full lane has room again when its step has worked; until then as many go in as fit.
+        """
         reached = {copy.mark: copy.version for copy in copies}
         messages = [copy.message for copy in copies]
         try:
             await self._store.commit(Txn([*self._mark_ops(reached), *messages]))
-        except (Conflict, QueueFull, StoreFull):  # a full lane has room again when its step has worked
+        except (Conflict, StoreFull):
             raise
+        except QueueFull:
+            if len(copies) == 1:
+                raise
+            half = len(copies) // 2
+            await self._commit(copies[:half])
+            await self._commit(copies[half:])
+            return
         except (Refusal, InputError) as error:
             if len(copies) > 1:
                 for copy in copies:
@@ -217,18 +233,38 @@ class ChangeSource:
         names = {watch.mark for watch in self._watches.all}
         while names:
             now = self._store.version()
-            marks = self._store.marks(MARKS)
-            missing: list[Op] = [Mark(name, now, None) for name in sorted(names - marks.keys())]
-            if self._store.mark(TAIL) is None:
-                missing.append(Mark(TAIL, min(marks.values(), default=now), None))
+            marks, tail = self._store.marks(MARKS), self._store.mark(TAIL)
+            own = {name: marks.get(name, now) for name in names}
+            least = min(own.values())
+            ops: list[Op] = [Mark(name, now, None) for name in sorted(names - marks.keys())]
+            ops += self._come_back(own, tail or 0)
+            if tail is None:
+                ops.append(Mark(TAIL, min(marks.values(), default=now), None))
+            elif ops or least < tail:
+                ops.append(Mark(TAIL, min(least, tail), tail))
             try:
-                if missing:
-                    await self._store.commit(Txn(missing))
+                if ops:
+                    await self._store.commit(Txn(ops))
             except Conflict:  # another instance starts too
                 continue
-            self._marks = {name: marks.get(name, now) for name in names}
-            self._position = max(self._position, min(self._marks.values()))
+            self._marks = own
+            self._position = max(self._position, least)
             return
+
+    def _come_back(self, own: Mapping[str, int], tail: int) -> list[Op]:
+        """Those of the triggers here that were not waited for are from now on."""
+        forgotten = self._store.marks(keeping.FORGOTTEN)
+        found: list[Op] = []
+        for name, at in own.items():
+            record = keeping.forgotten_mark(name)
+            if forgotten.get(record):
+                found.append(Mark(record, 0, forgotten[record]))
+            elif at >= tail:
+                continue
+            log.warning(
+                "%s was away for long: it may miss changes after %d of the state", keeping.step_of(name), at
+            )
+        return found
 
     async def _keep_marks(self) -> None:
         """Let the marks of all triggers here follow."""
@@ -238,30 +274,21 @@ class ChangeSource:
             await self._store.commit(Txn(tuple(Mark(name, at, marks[name]) for name, at in reached.items())))
         self._marks.update(reached)
 
-    async def _move_tail(self, least: int) -> None:
-        """Let TAIL follow the triggers that are waited for, by `least` versions or not at all."""
+    async def _move_tail(self) -> None:
+        """Let TAIL follow the triggers that are waited for."""
         newest, tail = self._store.version(), self._store.mark(TAIL)
-        waited_for = [
-            mark for name, mark in self._store.marks(MARKS).items() if self._waits(name, newest - mark)
-        ]
-        reached = min(waited_for, default=newest)
-        if tail is None or reached - tail < least:
+        if tail is None:
+            return
+        marks = {name: at for name, at in self._store.marks(MARKS).items() if not self._is_superseded(name)}
+        waited = keeping.waited_for(marks, self._store.marks(keeping.FORGOTTEN), tail)
+        reached = waited[0][0] if waited else newest
+        if reached <= tail:
             return
         try:
             await self._store.commit(Txn((Mark(TAIL, reached, tail),)))
         except Conflict:
             log.debug("another instance moved the tail")
 
-    def _waits(self, mark: str, lag: int) -> bool:
-        """Whether the log is kept for the trigger of `mark`."""
-        step = mark.removeprefix(MARKS).rpartition("/")[0]
-        superseded = step in self._steps and mark not in self._marks
-        return not superseded and lag <= FORGOTTEN_LAG
-
-    def _warn_of_trimmed(self) -> None:
-        tail = min(self._store.mark(TAIL) or 0, self._store.version() - self._store.limits.changes_max)
-        for watch in self._watches.all:
-            if self._marks[watch.mark] < tail:
-                log.warning(
-                    "%s was away for long: it misses changes before %d of the state", watch.step, tail
-                )
+    def _is_superseded(self, mark: str) -> bool:
+        """Whether its step has other triggers by now."""
+        return keeping.step_of(mark) in self._steps and mark not in self._marks

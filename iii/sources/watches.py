@@ -21,11 +21,10 @@ from iii.handling.inputs import encode_change
 from iii.model import Change, Enqueue
 from iii.running.bindings import TRIGGER_HEADER
 from iii.step import StateTrigger, Step
+from iii.store.keeping import CHANGES, MARKS
 from iii.trace import hopped
 
-__all__ = ["MARKS", "Copy", "Watch", "Watches"]
-
-MARKS = "trigger/"
+__all__ = ["Copy", "Watch", "Watches"]
 
 log = logging.getLogger("iii.changes")
 
@@ -136,4 +135,4 @@ def _watches(step: Step) -> Iterator[Watch]:
             alike[meaning] += 1
             mark = f"{MARKS}{step.name}/{blake2b(meaning + nth, digest_size=8).hexdigest()}"
             fires = None if trigger.filter is None else firing(trigger.filter, trigger.fire)
-            yield Watch(step.name, f"$state/{step.name}", str(index), trigger.namespace, fires, mark)
+            yield Watch(step.name, CHANGES + step.name, str(index), trigger.namespace, fires, mark)

@@ -28,6 +28,10 @@
 20. Expired rows (retention of unclaimed lanes, 30 days of dead letters, unique keys) go by themselves.
 21. What a message is called outside (`message_id`) stays the same as long as it is there, and is given once:
     neither this store nor one that a copy of it became (a restored backup) ever calls another one so.
+22. The change log takes about `changes_bytes_max`: what lies below TAIL goes, the oldest first; above it, a
+    trigger that no session serves is forgotten. One that is served holds it: beyond 4 times as much, a Txn
+    that leaves changes is refused (ChangesHeld) unless it settles a message (8 times then). What deletes or
+    settles alone always lands.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from iii.clock import Clock
 from iii.errors import StoreDamaged
@@ -58,6 +63,7 @@ from iii.model import (
 )
 
 __all__ = [
+    "CHANGES_BYTES_MAX",
     "DEAD_RETENTION_MS",
     "HEALTHS",
     "RETENTION_MS",
@@ -70,6 +76,7 @@ __all__ = [
 
 RETENTION_MS = 7 * 24 * 3600 * 1000
 DEAD_RETENTION_MS = 30 * 24 * 3600 * 1000
+CHANGES_BYTES_MAX = 64 << 20
 
 Health: TypeAlias = Literal["starting", "ready", "draining"]
 """What a process says of itself."""
@@ -91,6 +98,11 @@ class Limits(Struct, frozen=True):
     runs_bytes_max: int = 256 << 20
     audits_max: int = 10_000
     changes_max: int = 10_000  # versions kept below the newest although nobody needs them any more
+    changes_bytes_max: int = CHANGES_BYTES_MAX  # of them, and of what triggers wait for that nobody serves
+
+    def within(self, map_bytes: int) -> Limits:
+        """The same for a store that may become so large: the change log takes a sixteenth of it at most."""
+        return replace(self, changes_bytes_max=max(1, min(self.changes_bytes_max, map_bytes // 16)))
 
     def run_until_ms(self, now_ms: int) -> int:
         """When a run record of now goes: runs_age_ms_max later, or up to a 64th of it more."""

@@ -18,8 +18,11 @@ from msgspec import Struct
 from iii.formats.units import rough_text
 from iii.model import ARCHIVE, LaneStats, Waiting
 from iii.store.contract import Store
+from iii.store.keeping import FORGOTTEN, step_of
 
-__all__ = ["Caps", "Reason", "why"]
+__all__ = ["Caps", "Reason", "forgotten_steps", "why"]
+
+FORGOTTEN_SHOWN_MS = 7 * 24 * 3600 * 1000
 
 Code: TypeAlias = Literal[
     "paused", "group", "retry", "delay", "limit", "no_step", "busy", "running", "dead", "ready"
@@ -62,6 +65,12 @@ def why(
             return _later(store, message)
     lane = _lane(store, message)
     return _ready(store, message, lane, caps(message.topic, message.step)) if lane else _free()
+
+
+def forgotten_steps(store: Store) -> list[str]:
+    """The steps whose state triggers miss changes, for want of room in the log; nobody serves them yet."""
+    since_ms = store.clock.wall_ms() - FORGOTTEN_SHOWN_MS
+    return sorted({step_of(mark) for mark, at_ms in store.marks(FORGOTTEN).items() if at_ms > since_ms})
 
 
 def _behind(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iii.errors import Conflict, QueueFull, StoreClosed, StoreDamaged, StoreFull
+from iii.errors import ChangesHeld, Conflict, QueueFull, StoreClosed, StoreDamaged, StoreFull
 from iii.handling.context import Context
 from iii.running.invoke import Late
 from iii.running.settler import describe
@@ -30,7 +30,8 @@ def told(error: BaseException, ctx: Context, trace: Trace) -> Answer:
         return failure(409, "what this request builds on has changed; read it again and retry")
     if isinstance(error, StoreFull | QueueFull | StoreClosed | StoreDamaged):
         ctx.logger.warning("Request refused", error=str(error))
-        return failure(503, "no room for more work now; try again", headers=(RETRY_AFTER,), trace=trace)
+        why = str(error) if isinstance(error, ChangesHeld) else "no room for more work now; try again"
+        return failure(503, why, headers=(RETRY_AFTER,), trace=trace)
     ctx.logger.error(f"Request failed: {describe(error)}", exc_info=without_engine_frames(error))
     return failure(500, "internal error", trace=trace)
 

@@ -11,7 +11,7 @@ from console_kit import Console, send_message, serving, step, until
 
 from iii import Context, cron, http, queue, state
 from iii.config import ConsoleConfig, LogConfig, QueueConfig, TracesConfig
-from iii.model import Txn
+from iii.model import Mark, Txn
 from iii.observe.log_file import LogFile
 from iii.observe.logs import JsonFormatter, log
 from iii.observe.runs import Run, record
@@ -121,6 +121,17 @@ async def test_a_trace_whose_runs_lie_far_apart_is_one_row(tmp_path: Path) -> No
                 break
             page = await console.get("/api/traces", limit=2, before=page["next"])
         assert len(seen) == len(set(seen)) == 6
+
+
+async def test_the_overview_says_which_state_triggers_were_forgotten(tmp_path: Path) -> None:
+    async def work(mail: object) -> None: ...
+
+    async with serving(tmp_path, step(work, queue("mail"), name="Mail")) as console:
+        store = console.engine.store
+        marks = {"forgotten/Audit/0": store.clock.wall_ms(), "forgotten/Back/0": 0, "forgotten/Old/0": 1}
+        await store.commit(Txn([Mark(name, at, None) for name, at in marks.items()]))
+        problems = (await console.get("/api/overview"))["problems"]
+        assert [each["title"] for each in problems] == ["The state trigger of Audit misses changes"]
 
 
 async def test_the_overview_says_how_it_is_and_what_is_wrong(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from engine_kit import RecordingStore, Running, config, running, step
 
 from iii import Context, StateChange, queue, state
 from iii.clock import FakeClock
+from iii.config import QueueConfig
 from iii.engine import Engine
-from iii.model import TAIL, Change, Mark, Put, Txn
+from iii.errors import ChangesHeld
+from iii.model import TAIL, Change, Delete, Mark, Pause, Put, Txn
 from iii.running.timers import Timers
-from iii.sources.changes import FORGOTTEN_LAG, ChangeSource
+from iii.sources.changes import ChangeSource
 from iii.store.contract import Limits
-from iii.store.memory import MemoryTables
+from iii.store.memory import MemoryStore, MemoryTables
 
 
 def listener(seen: list[Any], name: str = "Listener", **trigger: Any) -> Any:
@@ -259,18 +261,18 @@ async def test_the_log_is_not_kept_for_a_trigger_that_was_edited_nor_for_one_lon
         await app.engine.state.set("b", "k", 1)
         await app.settle()
     assert tables.mark.get(TAIL) == 1
-    outside = RecordingStore(FakeClock(), tables=tables)
+    outside: MemoryStore = RecordingStore(FakeClock(), tables=tables)
     await outside.open()
     await outside.commit(Txn((Mark("trigger/Gone/0", 1, None),)))
     await outside.close()
     async with running(tables=tables) as app:
         await app.engine.state.set("b", "k", 2)
     assert tables.mark.get(TAIL) == 1
-    with tables.atomic():
-        tables.counter.put("version", FORGOTTEN_LAG + 2)
-    async with running(listener([], namespace="b"), tables=tables) as app:
-        await app.settle()
-    assert tables.mark.get(TAIL) == FORGOTTEN_LAG + 2
+    outside = MemoryStore(FakeClock(), Limits(changes_bytes_max=1_000), tables=tables)
+    await outside.open()
+    await outside.commit(Txn((Put("b", "k", b"1" * 2_000),)))
+    await outside.close()
+    assert tables.mark.get(TAIL) == 3 and tables.mark.get("forgotten/Gone/0")
 
 
 async def test_instances_that_share_some_triggers_fire_each_change_once_for_each() -> None:
@@ -331,3 +333,66 @@ async def test_a_source_that_dies_says_so(caplog: pytest.LogCaptureFixture) -> N
         await source.caught_up()
     timers.close()
     await store.close()
+
+
+async def test_a_trigger_whose_queue_holds_less_than_a_page_of_changes_takes_what_fits() -> None:
+    seen: list[Any] = []
+    async with shallow(seen, MemoryStore(), depth=6) as engine:
+        await engine.store.commit(Txn([Put("a", str(n), b"%d" % n) for n in range(20)]))
+        await engine.idle(20)
+    assert sorted(value for *_, value in seen) == list(range(20))
+
+
+def shallow(seen: list[Any], store: MemoryStore, depth: int) -> Engine:
+    """An engine whose trigger's queue holds so many messages."""
+    queues = {"$state/Listener": QueueConfig(max_depth=depth)}
+    return Engine(config(queues=queues), [listener(seen, namespace="a")], store=store)
+
+
+async def count_up(engine: Engine, counted: list[int]) -> None:
+    """Overwrite a key until that is refused."""
+    while True:
+        await engine.state.set("a", "k", [len(counted), "x" * 200])
+        counted.append(len(counted))
+
+
+async def test_a_trigger_that_is_behind_holds_the_log_then_catches_up_and_missed_nothing() -> None:
+    seen, written = list[Any](), list[int]()
+    store = MemoryStore(limits=Limits(changes_bytes_max=4_000))
+    async with shallow(seen, store, depth=20) as engine:
+        await store.commit(Txn([Pause("$state/Listener", "Listener", True)]))
+        with pytest.raises(ChangesHeld, match="step Listener"):
+            await count_up(engine, written)
+        await engine.store.commit(Txn([Delete("a", "k"), Pause("$state/Listener", "Listener", False)]))
+        await engine.idle(20)
+        await engine.state.set("a", "k", "on")
+        await engine.idle(20)
+    assert [value and value[0] for *_, value in seen] == [*written, None, "o"]
+
+
+async def test_large_values_move_the_marks_of_a_trigger_that_keeps_up() -> None:
+    """Else the log would be held by a trigger that has seen all of it."""
+    tables, seen = MemoryTables(), list[Any]()
+    limits = Limits(changes_bytes_max=40_000)
+    async with limited(limits, tables, listener(seen, namespace="a", filter={"never": 1})) as app:
+        for n in range(300):
+            await app.engine.state.set("a", "k", [n, "x" * 1_000])
+            await app.settle()
+    assert len(tables.change) < 45 and not tables.mark.get("forgotten/Listener/0")
+
+
+async def test_a_forgotten_trigger_that_is_served_again_sees_what_is_left_and_holds_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tables, seen, limits = MemoryTables(), list[Any](), Limits(changes_bytes_max=4_000)
+    async with limited(limits, tables, listener([], namespace="a")):
+        pass
+    async with limited(limits, tables, listener([], "Other", namespace="b")) as app:
+        for n in range(100):
+            await app.engine.state.set("a", "k", [n, "x" * 200])
+    assert [name for name, _ in tables.mark.scan() if name.startswith("forgotten/Listener/")]
+    async with limited(limits, tables, listener(seen, namespace="a")) as app:
+        await app.settle()
+    assert [value[0] for *_, value in seen] == list(range(100 - len(seen), 100)) and 3 < len(seen) < 20
+    assert "Listener was away for long" in caplog.text and "is waited for no more" in caplog.text
+    assert not any(at for name, at in tables.mark.scan() if name.startswith("forgotten/Listener/"))

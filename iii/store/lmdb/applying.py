@@ -11,19 +11,28 @@ import time
 import lmdb
 
 from iii.clock import Clock
-from iii.errors import StoreFull
+from iii.errors import LeaseLost, StoreFull
+from iii.model import Txn
+from iii.store import keeping
 from iii.store.contract import Limits
+from iii.store.limits import check
 from iii.store.lmdb import sessions, sweep
 from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.changelog import ChangeLog
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.grant import Granting
 from iii.store.lmdb.group import Call, Claim, Group, Item, Meter
 from iii.store.lmdb.keys import LEASE
 from iii.store.lmdb.parked import Parked
-from iii.store.lmdb.room import Room
+from iii.store.lmdb.room import Room, ShortOfRoom
+from iii.store.lmdb.worker import is_dead
 
 __all__ = ["Applying"]
+
+
+CHANGE_TIMES = 2
+"""A value lies in the change log as a new one, and as an old one later."""
 
 
 class Applying:
@@ -40,6 +49,9 @@ class Applying:
         epochs: Epochs,
     ) -> None:
         self.parked = Parked()
+        self.log = ChangeLog(
+            environment.tables, limits, lambda session: not is_dead(environment.path, session)
+        )
         self._epochs = epochs
         self._generation = -1  # of the catalog, when the epochs were seen last
         self._settled = False  # in which epoch this process writes
@@ -60,6 +72,8 @@ class Applying:
             self._meter.grant_ns += time.perf_counter_ns() - granting_ns
         if applier.catalog.sessions is not self._sessions_told:
             self._sessions_told = applier.catalog.sessions
+            if applier.wrote:
+                self.log.note_sessions(txn)
             group.sessions = list(self._sessions_told)
 
     def flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:
@@ -73,15 +87,15 @@ class Applying:
             if lane.fresh:
                 applier.spill(lane)
         applier.state.flush()
-        gathered = (
-            (tables.change, applier.state.changes), (tables.run, applier.runs), (tables.audit, applier.audits)
-        )  # fmt: skip
-        for table, rows in gathered:
+        for table, rows in ((tables.run, applier.runs), (tables.audit, applier.audits)):
             if rows:
                 txn.cursor(table).putmulti(rows, append=True)
-        group.changed = bool(applier.state.changes)
+        changed = applier.state.changed
+        group.changed = changed > 0
         group.concerns_others = group.changed or applier.catalog.concerns_others()
         sweep.trim(applier, self._limits)
+        if changed or self.log.over:
+            self.log.grown(txn, applier.catalog.counters.version, changed, applier.wall_ms)
         applier.catalog.flush(txn)
 
     def forget(self, parked: Parked) -> None:
@@ -105,17 +119,19 @@ class Applying:
         self._stale = False
         if foreign or due_ms <= applier.now_ms:
             sweep.sweep(applier)
+        if (foreign or self.log.over) and self.log.look(txn, applier.wall_ms):
+            applier.wrote = True
 
     def _run(self, items: list[Item], group: Group) -> list[Claim]:
         """The Txns and calls; the claims that do not wait."""
         applier = self._applier
         once: list[Claim] = []
         answers, run, room = group.answers, applier.run, self._room
-        tight = room.tight
+        weighed = room.tight or self.log.over
         for item in items:
             if type(item) is tuple:
-                if tight and (refusal := room.refusal(item[0])) is not None:
-                    answers.append((item[1], StoreFull(refusal)))
+                if weighed and (refusal := self._refusal(item[0])) is not None:
+                    answers.append((item[1], refusal))
                 else:
                     answers.append((item[1], run(item[0])))
             elif type(item) is Claim:
@@ -131,6 +147,28 @@ class Applying:
                 self._delete_settled(group)  # it may read the rows of leases
                 answers.append((item.future, item.apply(applier)))
         return once
+
+    def _refusal(self, txn: Txn) -> StoreFull | None:
+        """Why this Txn is refused, there being little room. ShortOfRoom where some can be made first."""
+        if self._room.tight and (reason := self._room.refusal(txn)) is not None:
+            if self.log.spare:
+                raise ShortOfRoom(reason)
+            return StoreFull(reason)
+        log, most = self.log, self._limits.changes_bytes_max
+        if log.holder is None or not keeping.leaves_changes(txn):
+            return None
+        if log.size < keeping.refused_from(txn, most) or self._settles_a_change(txn):
+            log.size += CHANGE_TIMES * check(txn, self._limits)
+            return None
+        return keeping.held_reason(log.holder, log.size, most)
+
+    def _settles_a_change(self, txn: Txn) -> bool:
+        """Whether the message of a state trigger ends with it: while these do not end, the log is held."""
+        try:
+            lanes = [self._applier.find_lease(op.lease)[1] for op in keeping.settlements(txn)]
+        except LeaseLost:
+            return True  # refused for that
+        return any(lane.topic.startswith(keeping.CHANGES) for lane in lanes)
 
     def _grant(self, once: list[Claim], group: Group) -> None:
         """Answer the parked claim if there is something for it, and those that do not wait in any case."""

@@ -1,7 +1,7 @@
 """Gives back the file that a drained backlog left large: a compact copy takes its place, or nothing changes.
 
-    nobody else has it open -> take the write lock -> still nobody -> copy, fsync -> look at the copy's pages
-    -> rename over the old file -> fsync the folder
+    nobody else has it open -> shorten the change log -> take the write lock -> still nobody -> copy, fsync
+    -> look at the copy's pages -> rename over the old file -> fsync the folder
 
 Whoever opens the store meanwhile waits for the write lock, and finds then that the file is another one
 (Environment refuses it). A copy that was left behind by a kill is in nobody's way, and the next one takes its
@@ -17,12 +17,17 @@ from typing import NamedTuple
 
 import lmdb
 
+from iii.clock import SystemClock
 from iii.errors import StoreBusy, StoreError, StoreFull
+from iii.store.contract import CHANGES_BYTES_MAX, Limits
 from iii.store.lmdb import environment
+from iii.store.lmdb.catalog import Counters
+from iii.store.lmdb.changelog import ROWS_MAX, ChangeLog
 from iii.store.lmdb.creation import sync
 from iii.store.lmdb.damage import damaged, explaining, page_findings
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.holder import Holder
+from iii.store.lmdb.keys import COUNTERS_KEY
 from iii.store.lmdb.liveness import refuse_foreign
 from iii.store.lmdb.machine import refuse_network_filesystem
 
@@ -39,7 +44,7 @@ class Compacted(NamedTuple):
     after: int
 
 
-def compact(folder: Path, map_bytes: int) -> Compacted:
+def compact(folder: Path, map_bytes: int, changes_bytes_max: int = CHANGES_BYTES_MAX) -> Compacted:
     """StoreBusy while anybody has the store open, StoreDamaged, StoreFull: nothing was changed then."""
     refuse_network_filesystem(folder)
     refuse_foreign(folder)
@@ -48,15 +53,27 @@ def compact(folder: Path, map_bytes: int) -> Compacted:
         holder = Holder(folder)
         try:
             _require_alone(opened, holder)
-            return _compact(opened, holder)
+            before = opened.file.stat().st_size
+            _shorten(opened, Limits(changes_bytes_max=changes_bytes_max).within(map_bytes))
+            return Compacted(before, _compact(opened, holder))
         finally:
             holder.close()
     finally:
         environment.release(opened)
 
 
-def _compact(opened: Environment, holder: Holder) -> Compacted:
-    before = opened.file.stat().st_size
+def _shorten(opened: Environment, limits: Limits) -> None:
+    """What of the change log is beyond its bound goes: nobody is there who could serve a trigger."""
+    log = ChangeLog(opened.tables, limits, lambda session: False)
+    while True:
+        with explaining(opened.file), opened.env.begin(write=True) as txn:
+            version = Counters(txn.get(COUNTERS_KEY, db=opened.tables.counter)).version
+            log.grown(txn, version, ROWS_MAX, SystemClock().wall_ms())
+        if not log.more:
+            return
+
+
+def _compact(opened: Environment, holder: Holder) -> int:
     copy = opened.path / COPY
     copy.unlink(missing_ok=True)
     _require_room(opened)
@@ -72,7 +89,7 @@ def _compact(opened: Environment, holder: Holder) -> Compacted:
             raise
         sync(opened.path)
         txn.abort()
-    return Compacted(before, opened.file.stat().st_size)
+    return opened.file.stat().st_size
 
 
 def _write(opened: Environment, copy: Path) -> None:

@@ -5,8 +5,8 @@
 
 Kept is a run of this process's own groups with no version of anybody else's in between: versions are given
 one by one, so a group goes on with the run exactly if it begins where the last one ended. While the store's
-version is the run's end, the run is all that the log holds above the run's beginning. Trimming takes none of
-it: only a group with changes trims, the log keeps the newest `changes_max` versions, the run is no longer.
+version is the run's end, the run is all that came after the run's beginning. The log may hold less of it,
+where what was read had to give way; the run is no longer than `changes_max` versions.
 
 The loop reads one tuple, which the writer alone replaces: no lock. What was read before goes with the next
 group; where BYTES_MAX have gathered nobody seems to follow, and nothing is kept until somebody asks again.

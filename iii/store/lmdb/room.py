@@ -22,7 +22,7 @@ from iii.store.limits import check
 from iii.store.lmdb.environment import TIGHT_BYTES, Environment
 from iii.store.lmdb.group import OP_BYTES
 
-__all__ = ["LEVELS", "NEW_WORK", "Room", "is_no_room", "rank"]
+__all__ = ["LEVELS", "NEW_WORK", "Room", "ShortOfRoom", "is_no_room", "rank"]
 
 LOOK_GROUPS, LOOK_S = 32, 1.0
 LEVELS: Final = ((0.95, 64 << 20), (0.98, 24 << 20))
@@ -36,6 +36,10 @@ _NEUTRAL = frozenset({Ack, Retry, Release, Hold, Discard, Delete, Pause, Mark})
 _ENDING = frozenset({Ack, Retry, Release, Discard})
 _CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """EIO is what LMDB says where the disk took only the first part of a write, as a full one does."""
+
+
+class ShortOfRoom(Exception):
+    """Something of a group would be refused, and the change log may give room: nothing of it was done."""
 
 
 def rank(txn: Txn) -> int:

@@ -20,6 +20,9 @@ Stored = tuple[bytes | None, int, int]
 
 _ABSENT: Stored = (None, 0, 0)
 
+GATHERED_BYTES_MAX = 8 << 20
+"""Of a group's changes: a patch of a few bytes leaves the whole value, before and after it."""
+
 _text = str.__str__  # of a str Enum, say, the text that the log will tell
 
 
@@ -38,17 +41,21 @@ class StateWrites:
     def __init__(self, moves: Moves, limits: Limits) -> None:
         self._moves, self._limits = moves, limits
         self.written: dict[tuple[str, str], Written] = {}
-        self.changes: list[tuple[bytes, bytes]] = []  # rows of the group, to be appended before its commit
+        self.changes: list[tuple[bytes, bytes]] = []  # rows of the group that its table does not hold yet
+        self.changed = 0  # rows of the group
+        self._gathered = 0  # bytes in them that are in memory
         self._landed: dict[
             bytes, Stored
         ] = {}  # by row key: what the group's Txns left, to be written with them
         self.recent = Recent(limits.changes_max)
         self._begun = 0  # the version before the group, once it has landed something
         self._noted: list[Change] | None = None  # the group's, where somebody follows
+        self._noted_bytes = 0
 
     def begin(self) -> None:
         self.written.clear()  # of a Txn in whose midst the group before failed
         self.changes.clear()
+        self.changed = self._gathered = 0
         self._landed.clear()
         self._noted = [] if self.recent.followed else None
 
@@ -114,13 +121,28 @@ class StateWrites:
             if old is None or new is None:
                 catalog.count_key(moves.txn, namespace, 1 if old is None else -1)
             if namespace[0] != "$":
-                self.changes.append((u64.pack(version), encode((namespace, key, old, new, headers))))
+                row = encode((namespace, key, old, new, headers))
+                self.changes.append((u64.pack(version), row))
+                self.changed += 1
+                self._gathered += len(row)
                 if noted is not None:
                     noted.append(Change(version, _text(namespace), _text(key), old, new, headers))
         self.written.clear()
+        if self._gathered > GATHERED_BYTES_MAX:
+            self._append_changes()
+            self._noted = None  # who follows reads them there
+
+    def _append_changes(self) -> None:
+        if self.changes:
+            self._moves.txn.cursor(self._moves.tables.change).putmulti(self.changes, append=True)
+        self._gathered = 0
+        self.changes.clear()
 
     def flush(self) -> None:
-        """Write what the group's Txns left of each key."""
+        """Write what the group's Txns left of each key, and the changes."""
+        if self._noted is not None:
+            self._noted_bytes = self._gathered
+        self._append_changes()
         txn, table, pack = self._moves.txn, self._moves.tables.state, STATE_HEAD.pack
         rows = []
         for row_key, (value, version, updated_ms) in sorted(self._landed.items()):
@@ -134,8 +156,8 @@ class StateWrites:
     def committed(self) -> None:
         """The group is durable."""
         if self._landed and self._noted is not None:
-            size = sum(len(row) for _, row in self.changes)
-            self.recent.add(self._begun, self._moves.catalog.counters.version, self._noted, size)
+            version = self._moves.catalog.counters.version
+            self.recent.add(self._begun, version, self._noted, self._noted_bytes)
 
     def drop(self) -> None:
         """The Txn was refused."""

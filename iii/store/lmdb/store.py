@@ -82,7 +82,7 @@ class LmdbStore(Following):
         probe: Probe | None = None,
     ) -> None:
         self.patience, self.number = patience or Patience(), number
-        self.path, self.limits = Path(path).absolute(), limits or Limits()
+        self.path, self.limits = Path(path).absolute(), (limits or Limits()).within(map_bytes)
         self._given_clock, self._fsync, self._map_bytes, self._probe = clock, fsync, map_bytes, probe
         self._checked_bytes_max = checked_bytes_max
         self._create, self._expected_ms = create and not made_ms, made_ms

@@ -1,4 +1,4 @@
-"""What happens by itself: later rows come due, expired rows go, histories and the change log are trimmed.
+"""What happens by itself: rows come due, expired rows go, histories are trimmed (changes: changelog.py).
 
 Each is bounded per group, so that no backlog of it delays a commit; `next_ms` says when to come back.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import lmdb
 
-from iii.model import TAIL
 from iii.store.contract import Limits
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.environment import Tables
@@ -21,6 +20,7 @@ from iii.store.lmdb.keys import (
     UNIQUE_VALUE,
     u64,
 )
+from iii.store.lmdb.trimming import remove_oldest, size_of
 
 ROWS_MAX = 1_000
 """Rows of one kind moved or removed in one group."""
@@ -99,41 +99,22 @@ def _due_keys(applier: Applier, table: lmdb._Database) -> list[bytes]:
 def trim(applier: Applier, limits: Limits) -> None:
     """Shorten what this group made longer: twice as much as it added, so that an excess goes away."""
     tables, counters = applier.tables, applier.catalog.counters
-    if applier.state.changes:
-        raw = applier.txn.get(TAIL.encode(), db=tables.mark)
-        tail = u64.unpack(raw)[0] if raw else counters.version
-        last = min(tail, counters.version - limits.changes_max) - 1
-        _trim(applier, tables.change, last, 2 * len(applier.state.changes) + 16)
     if applier.runs:
         until = EXPIRY_HEAD.pack(limits.run_until_ms(applier.now_ms), EXPIRES_RUNS)
         applier.put(tables.expiry, until, u64.pack(counters.run))
         rows_max = 2 * len(applier.runs) + 16
         _trim(applier, tables.run, counters.run - limits.runs_max, rows_max)
-        if _bytes(applier.txn, tables.run) > limits.runs_bytes_max:
+        if size_of(applier.txn, tables.run).bytes > limits.runs_bytes_max:
             _trim(applier, tables.run, counters.run - 1, rows_max)
     if applier.audits:
         _trim(applier, tables.audit, counters.audit - limits.audits_max, 2 * len(applier.audits) + 16)
 
 
-def _bytes(txn: lmdb.Transaction[bytes], table: lmdb._Database) -> int:
-    """What a table takes in the file."""
-    stat = txn.stat(table)
-    return int((stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"]) * stat["psize"])
-
-
 def _trim(applier: Applier, table: lmdb._Database, last: int, rows_max: int) -> int:
     """Remove rows numbered up to `last`, the oldest first; how many went."""
-    if last <= 0:
-        return 0
-    left = rows_max
-    cursor = applier.txn.cursor(table)
-    end = u64.pack(last)
-    found = cursor.first()
-    while found and left and cursor.key() <= end:
-        found = cursor.delete() and bool(cursor.key())
-        left -= 1
-    applier.wrote = applier.wrote or left < rows_max
-    return rows_max - left
+    gone = remove_oldest(applier.txn, table, last, rows_max)
+    applier.wrote = applier.wrote or gone > 0
+    return gone
 
 
 __all__ = ["ROWS_MAX", "next_ms", "sweep", "trim"]

@@ -4,8 +4,8 @@
     -> tell the loop
 
 The thread blocks without polling: a submitted item, a claim, the doorbell, a turned clock or the next due row
-wake it. Where the map or the disk is full the group is aborted; settlements go first then, the rest one by
-one, and the losers get StoreFull.
+wake it. Where there is no room the group is aborted, and the change log gives what nobody needs of it; where
+that is not enough, settlements go first, the rest one by one, and the losers get StoreFull.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from iii.store.lmdb import sweep
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.applying import Applying
 from iii.store.lmdb.catalog import Catalog
+from iii.store.lmdb.changelog import ROWS_MAX
 from iii.store.lmdb.damage import explained
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.epochs import Epochs
@@ -35,12 +36,13 @@ from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.keys import NEVER_MS
 from iii.store.lmdb.parked import Parked
 from iii.store.lmdb.precedence import Precedence
-from iii.store.lmdb.room import NEW_WORK, Room, is_no_room, rank
+from iii.store.lmdb.room import NEW_WORK, Room, ShortOfRoom, is_no_room, rank
 
 PENDING_BYTES_MAX = 64 << 20
 PEER_PAUSE_S = 0.0002
 SYNC_S = 1.0
 FAILURE_PAUSE_MS = 1_000
+SMALL_TRIMS = (16, 1)
 
 _log = logging.getLogger("iii.store")
 
@@ -211,12 +213,41 @@ class Writer:
                 self._environment.follow_map(self._loop)
                 group = self._attempt(items)
         except Exception as error:
-            if is_no_room(error):
-                self._commit_in_parts(items)
-            else:
+            short = isinstance(error, ShortOfRoom)
+            if not short and not is_no_room(error):
                 self._fail(items, error)
+            elif self._make_room() or short:
+                self._commit_group(items)
+            else:
+                self._commit_in_parts(items)
             return
         self._tell(group)
+
+    def _make_room(self) -> bool:
+        """Let what nobody needs of the change log go: its pages serve the next group. Whether there was any.
+
+        Removing rows takes pages too, so few of them go at once where many are too much."""
+        log, made = self._applying.log, False
+        for rows_max in (ROWS_MAX, *SMALL_TRIMS):
+            try:
+                while self._trim(rows_max):
+                    made = True
+                return made
+            except lmdb.Error as error:
+                if not is_no_room(error):
+                    break  # the group will meet it too, and says so
+        log.spare = False
+        return made
+
+    def _trim(self, rows_max: int) -> bool:
+        """A transaction of its own, whose rows are none that a catalog counts."""
+        self._holder.want()
+        try:
+            with self._environment.writing, self._environment.env.begin(write=True) as txn:
+                self._holder.enter()
+                return self._applying.log.give_way(txn, rows_max, self._clock.wall_ms())
+        finally:
+            self._holder.leave()
 
     def _attempt(self, items: list[Item]) -> Group:
         """All of the items in one transaction."""
@@ -237,6 +268,8 @@ class Writer:
                     if self.applier.wrote:
                         self._applying.flush(txn, group)
                     self._next_ms = sweep.next_ms(txn, self._environment.tables)
+                    if self._applying.log.more:
+                        self._next_ms = 0
                 if not self.applier.wrote:
                     txn.abort()
                     return group
@@ -295,6 +328,7 @@ class Writer:
     def _attempt_part(self, items: list[Item]) -> None:
         try:
             self._room.look()
+            self._applying.log.spare = False  # it has given what it had
             self._tell(self._attempt(items))
         except Exception as error:
             if is_no_room(error):

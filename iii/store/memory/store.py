@@ -18,7 +18,7 @@ from iii.errors import LeaseLost, Refusal, StoreClosed, StoreDamaged, StoreError
 from iii.model import Change, Committed, Lane, LanePolicy, Lease, Message, Txn
 from iii.store.contract import Answer, Health, Limits, StoreFigures
 from iii.store.limits import check, check_demand, check_policies
-from iii.store.memory import moves, sessions
+from iii.store.memory import changelog, moves, sessions
 from iii.store.memory.reads import MemoryReads
 from iii.store.memory.tables import MemoryTables, Now
 from iii.store.memory.transaction import Transaction, leased
@@ -282,9 +282,16 @@ class MemoryStore(MemoryReads):
         self._tidy()
         try:
             with self._tables.atomic():
-                return work(self._tables, self._now())
+                present = self._present()
+                done = work(self._tables, self._now())
+                if self._present() != present:
+                    changelog.note_sessions(self._tables, self.limits)
+                return done
         finally:
             self._ring()
+
+    def _present(self) -> list[int]:
+        return [id for id, _ in self._tables.session.scan()]
 
     def _tidy(self) -> bool:
         """Promote what is due and expire what is over; True when the latter has more to do."""

@@ -13,7 +13,6 @@ from iii.errors import Conflict, LeaseLost, QueueFull, TooLarge
 from iii.formats.merge import evaluate
 from iii.model import (
     ARCHIVE,
-    TAIL,
     Ack,
     Change,
     Committed,
@@ -36,7 +35,7 @@ from iii.model import (
     Txn,
 )
 from iii.store.contract import Limits
-from iii.store.memory import moves
+from iii.store.memory import changelog, moves
 from iii.store.memory.tables import Known, MemoryTables, Now, Row
 
 __all__ = ["Transaction", "leased"]
@@ -61,11 +60,18 @@ class Transaction:
 
     def run(self, txn: Txn) -> Committed:
         self._tables.next("commit")
+        self._shorten_changes()
+        if (held := changelog.refusal(self._tables, self._limits, txn)) is not None:
+            raise held
         for op in txn.ops:
             self._apply(op)
         self._write_changes(txn.headers)
-        self._trim_changes()
+        if self._written:
+            self._shorten_changes()
         return Committed(self._tables.last("version"), self._ids)
+
+    def _shorten_changes(self) -> None:
+        changelog.shorten(self._tables, self._limits, self._now.wall_ms)
 
     def _apply(self, op: Op) -> None:
         match op:
@@ -125,14 +131,7 @@ class Transaction:
                     (namespace, key), Entry(namespace, key, new, version, self._now.wall_ms)
                 )
             if not namespace.startswith("$"):
-                self._tables.change.put(version, Change(version, namespace, key, old, new, headers))
-
-    def _trim_changes(self) -> None:
-        newest = self._tables.last("version")
-        tail = self._tables.mark.get(TAIL)
-        needed = min(newest if tail is None else tail, newest - self._limits.changes_max)
-        while (oldest := next(self._tables.change.scan(), None)) and oldest[0] < needed:
-            self._tables.change.pop(oldest[0])
+                changelog.add(self._tables, Change(version, namespace, key, old, new, headers))
 
     # -- messages
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from iii.model import ARCHIVE, Lane, MessageState
+from iii.store.memory import changelog
 from iii.store.memory.tables import MemoryTables, Row
 
 __all__ = ["verify"]
@@ -112,6 +113,9 @@ def _state(tables: MemoryTables) -> Iterator[str]:
             yield f"change {version} of {change.namespace}/{change.key} changes nothing, or is no change yet"
         if change.namespace.startswith("$"):
             yield f"change {version} is of {change.namespace}, which leaves none"
+    size = sum(changelog.size_of(change) for _, change in tables.change.scan())
+    if tables.last(changelog.BYTES) != size:
+        yield f"the change log counts {tables.last(changelog.BYTES)} bytes, there are {size}"
 
 
 def _served(tables: MemoryTables) -> Iterator[str]:
