@@ -1,9 +1,11 @@
 """Runs an engine's event loop to the end of its main task, whatever handlers do to the loop.
 
-a handler stops the loop                          it goes on
-a callback or a task that a handler left behind   told, and it goes on: as where the handler itself raises
-raises SystemExit or KeyboardInterrupt            them
-a handler cancels all tasks                       `until` waits on
+    a handler                                                                   the engine
+    stops the loop                                                              goes on, with a warning
+    leaves a callback or task behind that raises SystemExit, KeyboardInterrupt  goes on, with an error
+    cancels all tasks                                                           `until` waits on
+
+Closing a loop that runs raises in whoever tries.
 """
 
 from __future__ import annotations
