@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from iii.clock import Clock
 from iii.config import Config, load
 from iii.definitions.loader import check_steps, load_steps
-from iii.errors import IIIError, InputError, LoopStuck, StoreDamaged
+from iii.errors import IIIError, InputError, StoreDamaged
 from iii.handling.context import Runtime
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.outside import OutsideState
@@ -29,6 +29,7 @@ from iii.observe.metering import Metering
 from iii.observe.meters import Figures
 from iii.report import Report, next_due_ms, report
 from iii.running.bindings import bind, inputs, policies, unserved
+from iii.running.last_resort import LastResort
 from iii.running.recording import Recorder
 from iii.running.runner import Runner
 from iii.running.threads import Threads
@@ -106,7 +107,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self.failed = asyncio.Event()  # set when what was started has died: stop the engine
         self.failure: IIIError | None = None  # why, where the log alone does not say it
-        self.end_process: Callable[[LoopStuck], object] | None = None  # where it is the engine's alone
+        self.last_resort: LastResort | None = None  # in a process that is the engine's alone
 
     @classmethod
     def from_config(
@@ -142,7 +143,6 @@ class Engine:
         """Everything up, or nothing: what had started is stopped again where something cannot."""
         if self._running is not None or self._stopping.is_set():
             raise IIIError("an engine runs once: it is started already, or was stopped; make a new one")
-        self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             if self.spans is not None:
                 self.spans.start()
@@ -158,7 +158,6 @@ class Engine:
                 self._start_server(stack, sockets)
             self._running = stack.pop_all()
             self.store.show("ready", self._requests)
-            self._watchdog.arm(self.config.health.stuck_after_ms, self._stuck)
             if self._served is not None:
                 self._served.start(self._means())
 
@@ -218,6 +217,9 @@ class Engine:
         for route in self.endpoint.router.routes:
             trigger = route.trigger
             self.figures.routes[trigger.method, trigger.path, route.step.name] = route.meter
+        self._watchdog.arm(self.config.health.stuck_after_ms, self._stuck)
+        if self.last_resort is not None:
+            self.last_resort.arm()
         self._queues.start()
 
     def _measure(self, stack: AsyncExitStack) -> None:
@@ -341,12 +343,10 @@ class Engine:
     def _stuck(self, stuck: Stuck) -> None:
         """In the watchdog's thread. A host that embeds the engine is told, and never ended."""
         self.failure = stuck.error
-        if self.end_process is None:
-            self._loop.call_soon_threadsafe(self.failed.set)
+        if self.last_resort is None:
+            self._watchdog.loop.call_soon_threadsafe(self.failed.set)
         else:
-            if stuck.message_ids is not None:
-                self.store.blame(stuck.message_ids)
-            self.end_process(stuck.error)
+            self.last_resort.end(stuck, self.store.blame)
 
     # ----------------------------------------------------------------------------------------- HTTP
 

@@ -25,14 +25,15 @@ from iii.cli.report import lines
 from iii.config import Config, load
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
-from iii.errors import ConfigError, IIIError, LoopStuck
+from iii.errors import ConfigError, IIIError
 from iii.instances import loop
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals
 from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
-from iii.observe.streams import Patient, own
+from iii.observe.streams import own
+from iii.running.last_resort import LastResort
 from iii.web.port import PortTaken
 
 __all__ = ["collect_rarely", "run"]
@@ -113,7 +114,6 @@ def _serve(engine: Engine, line: Line | None) -> None:
     if engine.spans is not None:
         engine.spans.own_process()
     collect_rarely()
-    engine.end_process = _end_stuck
     loop.run(_run_to_the_end(engine, line))
     _leave_running_threads()
 
@@ -141,12 +141,13 @@ async def _run(engine: Engine, line: Line | None) -> None:
     else:  # when to end at once is the supervisor's to say: a service manager may signal all of them
         Signals(stop=stop.set, end=lambda number: None, reload=lambda: None)
         line.watch(engine.config, lambda: tell(stop.set))
-    async with engine:
-        if line is not None:
-            line.ready(list(lines(engine, line.of)))
-        else:
-            _print(list(lines(engine)))
-        await loop.until(stop, engine.failed)
+    with LastResort(engine.config.health.stuck_after_ms) as engine.last_resort:
+        async with engine:
+            if line is not None:
+                line.ready(list(lines(engine, line.of)))
+            else:
+                _print(list(lines(engine)))
+            await loop.until(stop, engine.failed)
     if engine.failed.is_set():
         raise engine.failure or IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
@@ -182,13 +183,6 @@ def _end_at_once(engine: Engine, number: signal.Signals) -> None:
 
     mark_supervised(engine.config.store.path, os.getpid())
     os._exit(128 + number)
-
-
-def _end_stuck(error: LoopStuck) -> None:
-    """Its loop stands still, so nothing can be stopped in order. The last word goes past the log: who holds
-    the loop may be inside it."""
-    Patient(2).write(f"error: {error}; ended\n".encode())
-    os._exit(1)
 
 
 def _nothing_to_roll() -> None:

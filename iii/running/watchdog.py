@@ -51,7 +51,7 @@ class Watchdog:
     """Made on the loop that it watches; `stop` ends its thread."""
 
     def __init__(self, *, beat_s: float = BEAT_S) -> None:
-        self._loop, self._thread_id = asyncio.get_running_loop(), threading.get_ident()
+        self.loop, self._thread_id = asyncio.get_running_loop(), threading.get_ident()
         self._beat_s = beat_s
         self._stuck_beats = 0
         self._on_stuck: Callable[[Stuck], object] = _ignore
@@ -73,7 +73,7 @@ class Watchdog:
         while not self._stopping.wait(self._beat_s):
             self._alive.clear()
             try:
-                self._loop.call_soon_threadsafe(self._alive.set)
+                self.loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:  # the loop is closed
                 return
             self._await_sign()
@@ -118,7 +118,7 @@ class Watchdog:
         """Of the handler that holds the loop. Where no frame of ours calls it, it has a task of its own."""
         if at >= 0:
             return _context_in(frames[at])
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task(self.loop)
         frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
         if frame is None or _name(frame).startswith("iii."):
             return None

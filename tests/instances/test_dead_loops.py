@@ -34,7 +34,7 @@ def test_a_message_that_always_blocks_ends_as_a_dead_letter_and_the_others_are_d
     blocked = [pid for name, pid in project.starts() if name == "blocks"]
     assert len(set(blocked)) == len(blocked) == 3
     for pid in blocked:
-        assert f"(pid {pid}) died after" in engines.logged
+        assert f"(pid {pid}) died " in engines.logged
     assert (
         engines.logged.count("step Gated holds the event loop: it has not turned for 1 s. All threads:") == 3
     )
@@ -44,6 +44,29 @@ def test_a_message_that_always_blocks_ends_as_a_dead_letter_and_the_others_are_d
     assert before - engines.children(), "who was blocked was replaced"
     engines.signal(signal.SIGTERM)
     assert engines.ended() == 0, engines.told
+
+
+KEEPS = """
+import ctypes
+config = {"name": "Keeps", "triggers": [{"type": "queue", "topic": "keeps"}]}
+def handler():
+    ctypes.PyDLL(None).sleep(100_000)  # C code with the interpreter's lock: not one thread goes on
+"""
+
+
+def test_c_code_that_keeps_the_interpreters_lock_ends_its_instance_and_not_for_ever(project: Project) -> None:
+    configure(project, "1s")
+    project.write_step(KEEPS, "keeps")
+    engines = project.start("--instances", "2").until_ready()
+    assert project.iii("enqueue", "keeps", "1").returncode == 0
+    until(lambda: project.iii_json("queue", "dead", "keeps.failed"), "a dead letter")
+    (group,) = project.iii_json("queue", "dead", "keeps.failed")
+    assert group["error"] == "worker died: 3 times while this message ran"
+    assert engines.logged.count('keeps_step.py", line 5 in handler') == 3
+    assert engines.logged.count("exit code 1: error: a thread that waits keeps the interpreter's lock") == 3
+    project.open_gate("all")
+    engines.post("a")
+    until(lambda: project.effects() == {"a": 1}, "work done")
 
 
 def test_one_that_stands_still_is_shown_while_the_others_answer(project: Project) -> None:
