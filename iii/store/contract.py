@@ -97,6 +97,7 @@ class Limits(Struct, frozen=True):
     runs_age_ms_max: int = 7 * 24 * 3600 * 1000
     runs_bytes_max: int = 256 << 20
     audits_max: int = 10_000
+    audits_bytes_max: int = 64 << 20
     changes_max: int = 10_000  # versions kept below the newest although nobody needs them any more
     changes_bytes_max: int = CHANGES_BYTES_MAX  # of them, and of what triggers wait for that nobody serves
 

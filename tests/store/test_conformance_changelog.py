@@ -161,6 +161,16 @@ async def test_22_a_session_whose_process_died_unnoticed_holds_no_more_than_that
     assert store.marks(FORGOTTEN) and await held_bytes(store) <= MOST
 
 
+async def test_22_processes_that_come_and_go_without_a_session_serve_nothing(kit: StoreKit) -> None:
+    store = await kit.make(LIMITS)
+    await commit(store, Mark(MARK, 0, None), Mark(TAIL, 0, None))
+    for _ in range(12):
+        once = await kit.make(LIMITS)
+        await overwrite(once, 1)
+        await kit.close(once)
+    assert store.marks(FORGOTTEN) and await held_bytes(store) <= MOST
+
+
 async def test_22_many_stores_hold_one_bound(kit: StoreKit) -> None:
     stores = [await kit.make(LIMITS) for _ in range(3)]
     for n in range(90):

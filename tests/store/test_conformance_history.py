@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import pytest
 from store_kit import StoreKit, claim, commit, enqueue, until, work
 
 from iii.model import Record, Retry
@@ -20,11 +23,14 @@ async def test_run_records_go_when_they_are_old_although_nothing_is_written(kit:
     assert [content for _, content in store.records("audit")] == [b"stays"]
 
 
-async def test_run_records_are_together_smaller_than_their_limit(kit: StoreKit) -> None:
-    store = await kit.make(Limits(runs_bytes_max=1 << 20))
+@pytest.mark.parametrize("kind", ["run", "audit"])
+async def test_records_are_together_smaller_than_their_limit(
+    kit: StoreKit, kind: Literal["run", "audit"]
+) -> None:
+    store = await kit.make(Limits(runs_bytes_max=1 << 20, audits_bytes_max=1 << 20))
     for n in range(0, 300, 10):
-        await commit(store, *(Record("run", b"%08d" % i + bytes(8_000)) for i in range(n, n + 10)))
-    kept = [int(content[:8]) for _, content in store.records("run", limit=1_000)]
+        await commit(store, *(Record(kind, b"%08d" % i + bytes(8_000)) for i in range(n, n + 10)))
+    kept = [int(content[:8]) for _, content in store.records(kind, limit=1_000)]
     assert kept == list(range(299, 299 - len(kept), -1)) and 60 <= len(kept) <= 130
 
 

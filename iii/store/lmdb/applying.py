@@ -65,15 +65,16 @@ class Applying:
         applier = self._applier
         applier.begin(txn, self._clock.delay_ms(), self._clock.wall_ms())
         self._see_others(txn, group, due_ms)
+        present = applier.catalog.sessions
         once = self._run(items, group)
+        if applier.catalog.sessions is not present:
+            self.log.note_sessions(txn)
         if once or self.parked.claim is not None:
             granting_ns = time.perf_counter_ns()
             self._grant(once, group)
             self._meter.grant_ns += time.perf_counter_ns() - granting_ns
         if applier.catalog.sessions is not self._sessions_told:
             self._sessions_told = applier.catalog.sessions
-            if applier.wrote:
-                self.log.note_sessions(txn)
             group.sessions = list(self._sessions_told)
 
     def flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:

@@ -107,7 +107,10 @@ def trim(applier: Applier, limits: Limits) -> None:
         if size_of(applier.txn, tables.run).bytes > limits.runs_bytes_max:
             _trim(applier, tables.run, counters.run - 1, rows_max)
     if applier.audits:
-        _trim(applier, tables.audit, counters.audit - limits.audits_max, 2 * len(applier.audits) + 16)
+        rows_max = 2 * len(applier.audits) + 16
+        _trim(applier, tables.audit, counters.audit - limits.audits_max, rows_max)
+        if size_of(applier.txn, tables.audit).bytes > limits.audits_bytes_max:
+            _trim(applier, tables.audit, counters.audit - 1, rows_max)
 
 
 def _trim(applier: Applier, table: lmdb._Database, last: int, rows_max: int) -> int:

@@ -139,8 +139,7 @@ def forget_records(tables: MemoryTables, kind: str, last: int) -> None:
     """The records of this kind up to number `last` go."""
     while (oldest := next(tables.history.under(kind), None)) and oldest[0][1] <= last:
         content = tables.history.pop(oldest[0])
-        if kind == "run":
-            tables.counter.put("run_bytes", tables.last("run_bytes") - len(content))
+        tables.counter.put(f"{kind}_bytes", tables.last(f"{kind}_bytes") - len(content))
 
 
 def next_ms(tables: MemoryTables) -> int | None:

@@ -239,16 +239,18 @@ class Transaction:
         self._tables.mark.put(op.name, op.value)
 
     def _record(self, op: Record) -> None:
-        most = self._limits.runs_max if op.kind == "run" else self._limits.audits_max
         tables, limits = self._tables, self._limits
+        most, bytes_max = limits.audits_max, limits.audits_bytes_max
         newest = tables.next(op.kind)
         tables.history.put((op.kind, newest), op.content)
         if op.kind == "run":
             tables.runs_until.put((limits.run_until_ms(self._now.delay_ms),), newest)
-            tables.counter.put("run_bytes", tables.last("run_bytes") + len(op.content))
-            while tables.last("run_bytes") > limits.runs_bytes_max:
-                (_, oldest), _ = next(tables.history.under("run"))
-                moves.forget_records(tables, "run", oldest)
+            most, bytes_max = limits.runs_max, limits.runs_bytes_max
+        size = f"{op.kind}_bytes"
+        tables.counter.put(size, tables.last(size) + len(op.content))
+        while tables.last(size) > bytes_max:
+            (_, oldest), _ = next(tables.history.under(op.kind))
+            moves.forget_records(tables, op.kind, oldest)
         moves.forget_records(tables, op.kind, newest - most)
 
 
