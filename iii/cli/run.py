@@ -29,7 +29,7 @@ from iii.errors import ConfigError, IIIError
 from iii.instances import loop
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
-from iii.instances.signals import Signals
+from iii.instances.signals import Signals, hear_all
 from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
 from iii.observe.streams import own
@@ -71,6 +71,7 @@ def run(
     Options win over the configuration file. Ctrl-C lets running handlers finish and exits 0; a second one
     ends it at once. With several instances, SIGHUP restarts them one by one, and no request fails.
     """
+    hear_all()
     environment = dict(os.environ)  # without what a .env puts there: a changed one counts on SIGHUP
 
     def reload() -> Config:

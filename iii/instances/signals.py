@@ -5,7 +5,9 @@
 
 A handler that sets one of them anew, to nothing or to a function of its own, keeps it for LOOK_S at most.
 
-What these mean is their owner's: a single engine, or the supervisor of several.
+What these mean is their owner's: a single engine, or the supervisor of several. They mean it however the
+process was started: a shell script starts its background jobs with SIGINT ignored, and others block signals.
+To leave them so, as programs once did, would make a stop that is asked for by SIGINT pass unheard.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import signal
 from collections.abc import Callable
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "hear_all"]
 
 LOOK_S = 1.0
 DOUBLED_S = 0.5
@@ -24,6 +26,13 @@ DOUBLED_S = 0.5
 within this time is still the first."""
 
 log = logging.getLogger("iii.instances")
+
+
+def hear_all() -> None:
+    """First of all: the start, too, can be interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
 
 
 class Signals:

@@ -1,17 +1,19 @@
-"""A connection of Hypercorn's, with three promises added that it leaves open.
+"""A connection of Hypercorn's, with four promises added that it leaves open.
 
-A head has a time to arrive in (408), a client has one to take its answer in (it is cut off), and an HTTP/2
-stream that ends before its body does is reset.
+A head has a time to arrive in (408), a client has one to take its answer in (it is cut off), an HTTP/2
+stream that ends before its body does is reset, and a connection that ends leaves nothing that waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import h11
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from hypercorn.app_wrappers import ASGIWrapper
@@ -147,6 +149,9 @@ class _Connection(TCPServer):
         await self._watched(super()._close())
 
     async def _read_data(self) -> None:
+        first = self.protocol.protocol
+        if isinstance(first, H11Protocol):
+            first._check_protocol = partial(_upgrade, first._check_protocol)  # type: ignore[method-assign]
         data = None
         while data != b"":
             try:
@@ -158,6 +163,8 @@ class _Connection(TCPServer):
             await self.protocol.handle(RawData(data))
         await self.idle_task.stop()
         await self.protocol.handle(Closed())
+        if isinstance(self.protocol.protocol, H2Protocol):
+            await _let_writers_go(self.protocol.protocol)
 
     def _arm(self) -> None:
         if self._head_timer is None:
@@ -183,6 +190,20 @@ class _Connection(TCPServer):
         """Whether the beginning of an HTTP/1 request waits for the rest. HTTP/2 frames (PING) are no head."""
         protocol = self.protocol.protocol
         return isinstance(protocol, H11Protocol) and bool(protocol.connection.trailing_data[0])
+
+
+async def _upgrade(asked: Callable[[h11.Request], Coroutine[Any, Any, None]], request: h11.Request) -> None:
+    """To HTTP/2, where the request asks for it; but not with CONNECT. Hypercorn would wait for ever then: it
+    answers before it has begun to send."""
+    if request.method != b"CONNECT":
+        await asked(request)
+
+
+async def _let_writers_go(protocol: H2Protocol) -> None:
+    """The connection has ended. Hypercorn sends no more then, and whoever writes an answer would wait for
+    ever for it to be sent."""
+    for buffer in list(protocol.stream_buffers.values()):
+        await buffer.close()
 
 
 async def _reset_broken(protocol: H2Protocol) -> None:

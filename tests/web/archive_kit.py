@@ -101,6 +101,8 @@ class Door:
                 if not writer.is_closing():
                     writer.write_eof()
                 answered = await reader.read()
+        except TimeoutError:
+            raise AssertionError(f"no answer, nor an end, within 30 s to {parts!r}") from None
         except (OSError, RuntimeError):  # RuntimeError: uvloop's, of a transport that is closed
             answered = bytes(reader._buffer)  # type: ignore[attr-defined]
         finally:

@@ -10,6 +10,7 @@ from typing import Any
 import h2.config
 import h2.connection
 import h2.events
+import pytest
 from http_kit import Serve, Serving, Wire
 from web_kit import get, post
 
@@ -199,3 +200,61 @@ async def test_a_broken_http_2_stream_is_reset(serving: Serve) -> None:
         await ask(1, "/", h2.events.StreamReset)
         await ask(3, "/a", h2.events.StreamEnded)  # the connection goes on
         wire.writer.close()
+
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n"
+
+
+def _goes_away() -> bytes:
+    """A request, and the end of the connection right behind it."""
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    connection.initiate_connection()
+    head = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "a")]
+    connection.send_headers(1, head, end_stream=True)
+    connection.close_connection()
+    return connection.data_to_send()
+
+
+def _takes_nothing() -> bytes:
+    """A request whose answer is larger than the window that is open for it."""
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    connection.initiate_connection()
+    head = [(":method", "GET"), (":path", "/big"), (":scheme", "http"), (":authority", "a")]
+    connection.send_headers(1, head, end_stream=True)
+    return connection.data_to_send()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        UPGRADE + b"what is no HTTP/2",
+        UPGRADE,
+        UPGRADE.replace(b"GET", b"CONNECT"),
+        _goes_away(),
+        _takes_nothing(),
+    ],
+    ids=["upgraded and then none", "upgraded and left", "upgraded to connect", "goes away", "takes nothing"],
+)
+async def test_an_http_2_connection_that_ends_leaves_nothing_that_waits(serving: Serve, sent: bytes) -> None:
+    async def stream() -> Any:
+        return parts()
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(16):
+            yield BIG
+
+    async with serving(get("/", lambda: "a"), get("/big", stream, name="Big")) as running:
+        wire = await running.connect()
+        wire.send("GET / HTTP/1.1", "Host: a", "Connection: close")
+        await wire.end()
+        await turns(100)
+        before = len(asyncio.all_tasks())
+        for _ in range(5):
+            wire = await running.connect()
+            wire.writer.write(sent)
+            await wire.writer.drain()
+            await wire.reader.read(1)
+            wire.writer.close()
+        async with asyncio.timeout(10):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0)

@@ -13,6 +13,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 
 
@@ -40,6 +41,9 @@ def test_events_and_protocols_have_the_fields_that_are_read() -> None:
     assert _parameters(ProtocolWrapper.handle) == ["event"]
     assert "self.protocol = H11Protocol(" in inspect.getsource(ProtocolWrapper)
     assert "self.connection" in inspect.getsource(H11Protocol.__init__)
+    assert _parameters(H11Protocol._check_protocol) == ["event"]
+    assert "self.stream_buffers" in inspect.getsource(H2Protocol.__init__)
+    assert inspect.iscoroutinefunction(StreamBuffer.close) and _parameters(StreamBuffer.close) == []
     assert h11.Connection(h11.SERVER).trailing_data == (b"", False)
 
 

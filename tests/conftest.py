@@ -1,0 +1,25 @@
+"""A test run is its own: what its starter ignores, blocks or masks reaches no process that a test starts.
+
+A shell script starts `make test &` with SIGINT ignored, nohup with SIGHUP, some with a mask for new files of
+their own. What the engine makes of such surroundings is tested in cli/test_surroundings.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def pytest_configure() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGCHLD,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
