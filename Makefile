@@ -1,6 +1,6 @@
-# make run | test | lint | bench | crash | soak | simulation: each makes what it needs first (given Python 3.11, gcc, make).
+# make run | test | test-pythons | lint | bench | crash | roll | soak | simulation: each makes what it needs first (given Python 3.11, gcc, make).
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 KILLS ?= 500
 INSTANCES ?= 3
@@ -8,13 +8,17 @@ SEEDS ?= 2000
 MINUTES ?= 10
 NATIVE := $(wildcard core/iii_core/*.pyx core/iii_core/*.pxd)
 CHROMIUM := /usr/bin/chromium
-.PHONY: run test lint bench crash soak simulation chromium clean
+.PHONY: run test test-pythons lint bench crash roll soak simulation chromium clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iii run -c iii-config.yaml
 
 test: $(VENV)/.installed-test chromium
 	$(BIN)/python -m pytest
+
+# The parts that depend most on Python's own, on each later version that the machine has; each in its own venv.
+test-pythons:
+	@.ci/test-pythons 3.12 3.13
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/taste
@@ -27,6 +31,10 @@ crash: $(VENV)/.installed-test
 	$(BIN)/python tests/crash/kill_loop.py --kills $(KILLS) --instances $(INSTANCES)
 	$(BIN)/python tests/crash/kill_loop.py --kills $(KILLS) --instances $(INSTANCES) --supervised
 	$(BIN)/python tests/crash/power_cut.py
+
+# From the first release to this one and back, under load. Builds that release from the repository's history.
+roll: $(VENV)/.installed-test
+	$(BIN)/python tests/crash/roll.py --instances $(INSTANCES)
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python tests/crash/soak.py --minutes $(MINUTES)
@@ -59,4 +67,4 @@ chromium:
 	fi
 
 clean:
-	rm -rf $(VENV) build data *.egg-info core/iii_core/*.so
+	rm -rf $(VENV) .venv-* build data *.egg-info core/iii_core/*.so

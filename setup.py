@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -25,7 +26,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         include_path=["core"],
-        build_dir="build/cython",
+        build_dir=f"build/cython-{sys.implementation.cache_tag}",  # several Pythons may share the tree
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

@@ -46,12 +46,17 @@ class EngineProcess:
     """`iii run` in a process group of its own; what it prints goes to a file."""
 
     def __init__(
-        self, folder: Path, output: Path, *args: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        output: Path,
+        *args: str,
+        environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self._output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "iii", "run", "-c", "iii-config.yaml", *args],
+                [python, "-m", "iii", "run", "-c", "iii-config.yaml", *args],
                 cwd=folder,
                 env=environment,
                 stdout=file,
@@ -124,9 +129,13 @@ class Project:
         (folder / "gates").mkdir()
         (folder / "iii-config.yaml").write_text(config)
 
-    def start(self, *args: str, environment: Mapping[str, str] | None = None) -> EngineProcess:
+    def start(
+        self, *args: str, environment: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> EngineProcess:
+        """`python`: whose `iii` is run."""
         output = self.folder / f"engine-{len(self.engines)}.txt"
-        self.engines.append(EngineProcess(self.folder, output, *args, environment=environment))
+        engine = EngineProcess(self.folder, output, *args, environment=environment, python=python)
+        self.engines.append(engine)
         return self.engines[-1]
 
     def clean_up(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Coroutine
@@ -66,8 +67,12 @@ class Separate:
             self._start(port)
 
     def _start(self, port: int) -> None:
-        engine = self._project.start("--port", str(port))
+        engine = self._project.start("--port", str(port), python=self.python_of_the_next())
         self._engines[engine.pid] = (engine, port)
+
+    def python_of_the_next(self) -> str:
+        """Whose `iii` the next engine runs."""
+        return sys.executable
 
     def pids(self) -> list[int]:
         return [pid for pid, (engine, _) in self._engines.items() if engine.runs]

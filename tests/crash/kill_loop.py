@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import client_ledger
@@ -109,18 +109,32 @@ class Client:
 
 async def kill_again_and_again(plan: Plan, folder: Path) -> Result:
     """A whole run in `folder`."""
+
+    def fleet(project: Project, ports: list[int]) -> Fleet:
+        return Supervised(project, ports[0], plan.instances) if plan.supervised else Separate(project, ports)
+
+    return await under_load(plan, folder, fleet, lambda torment: torment.run(plan.kills, plan.seconds))
+
+
+async def under_load(
+    plan: Plan,
+    folder: Path,
+    made: Callable[[Project, list[int]], Fleet],
+    done: Callable[[Tormentor], Awaitable[None]],
+) -> Result:
+    """The fleet that is `made` under load, while all that is to be `done` to it is; then the reckoning."""
     project = Project(folder, "load_steps", CONFIG)
     ports = free_ports(1 if plan.supervised else plan.instances)
     client: Client | None = None
     began = time.monotonic()
     try:
-        fleet = Supervised(project, ports[0], plan.instances) if plan.supervised else Separate(project, ports)
+        fleet = made(project, ports)
         async with project.store() as store:
             torment = Tormentor(fleet, store, random.Random(plan.seed), plan.pause_s, plan.long_stops)
             await _up(torment, fleet, plan.instances, project)
             client = Client(project, ports, plan.pause_ms)
             await until(lambda: client.path.stat().st_size > 10_000, "the load", project.said)
-            await torment.run(plan.kills, plan.seconds)
+            await done(torment)
             asked = await client.stop()
             unsettled = await settle(store)
             await _up(torment, fleet, plan.instances, project)

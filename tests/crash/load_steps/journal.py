@@ -16,7 +16,8 @@ from typing import Any
 @contextmanager
 def written_down(work: dict[str, Any], ctx: Any) -> Iterator[None]:
     """One run of a handler. A killed one has no stop."""
-    line = f"{ctx.trigger.topic} {ctx.message_id} {ctx.attempt} {work['client']} {os.getpid()}"
+    number = ctx.message_id.rpartition("-")[2]  # the first release names no epoch
+    line = f"{ctx.trigger.topic} {number} {ctx.attempt} {work['client']} {os.getpid()}"
     _append("start", line)
     try:
         yield
