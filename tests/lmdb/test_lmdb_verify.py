@@ -17,6 +17,9 @@ from iii.store.lmdb.keys import (
     BEHIND_HEAD,
     COUNTERS,
     COUNTERS_KEY,
+    EPOCH,
+    EPOCH_VALUE,
+    EPOCHS_KEY,
     LANE_COUNTS,
     LEASE,
     LEASE_HEAD,
@@ -236,6 +239,11 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "no format": (lambda txn, tables: txn.delete(b"format", db=tables.meta), "the format is"),
     "a newer format": (_put("meta", b"format", u64.pack(99)), "known are 1 to"),
     "a clock that is none": (_put("meta", b"clock", b"x"), "meta: the row"),
+    "an epoch that is none": (_put("meta", EPOCH.pack(EPOCHS_KEY, 1, 1), b"x"), "meta: the row"),
+    "an epoch ahead of the messages": (
+        _put("meta", EPOCH.pack(EPOCHS_KEY, 999, 1), EPOCH_VALUE.pack(7, 9)),
+        "an epoch begins at message 999 and change 1, which have not happened",
+    ),
 }
 
 
