@@ -9,11 +9,13 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from deadline import until
 
 from iii.errors import StoreBusy, StoreIncompatible
 from iii.store.lmdb import holder as holder_module
+from iii.store.lmdb.hearts import Hearts
 from iii.store.lmdb.holder import Holder, Killed
-from iii.store.lmdb.liveness import Heartbeat
+from iii.store.lmdb.liveness import Heartbeat, Peer
 
 SLOT_WORDS = 8
 INSIDE = "holder = Holder(folder); holder.serve(7); holder.want(); holder.enter(); say('inside'); rest()"
@@ -348,3 +350,29 @@ def test_a_store_frozen_by_a_stopped_writer_goes_on(spawn, tmp_path: Path) -> No
         assert list(txn.cursor()) == [(b"whole", b"written")]
     env.close()
     holder.close()
+
+
+def test_a_process_without_a_session_counts_the_heartbeats_itself(spawn, tmp_path: Path) -> None:
+    """One that starts, or a command: it too waits for the lock, and maybe nobody else is there."""
+    script = """
+        own, holder = OwnSession(folder, {0}), Holder(folder)
+        Heartbeat([own.beat], interval_s=0.001).start() if {1} else None
+        holder.serve({0}); holder.want(); {2}; say("holds"); rest()
+    """
+    hung, beating = spawn(script.format(7, 0, "holder.enter()")), spawn(script.format(8, 1, "0"))
+    hung.hears()
+    beating.hears()
+    hearts, waiter = Hearts(tmp_path, 12), Holder(tmp_path)
+    waiter.serve(0, hearts.stand_still)
+    waiter.want()
+    peer, killed = Peer(tmp_path, 8), list[Killed]()
+    while not killed:
+        seen = peer.heartbeat
+        until(lambda seen=seen: peer.heartbeat != seen, "a beat of the one whose heart beats")
+        hearts.sample()
+        killed += beats(waiter, 1)
+    assert killed == [Killed(hung.pid, 7, "stale")]
+    assert hung.exit_code() == -signal.SIGKILL and beating.runs
+    peer.close()
+    hearts.close()
+    waiter.close()

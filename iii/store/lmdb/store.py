@@ -35,6 +35,7 @@ from iii.store.lmdb.environment import CHECKED_BYTES_MAX, MAP_BYTES, Environment
 from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.following import Following
 from iii.store.lmdb.group import OP_BYTES, Call, Group, Meter, Probe
+from iii.store.lmdb.hearts import Hearts
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.liveness import Heartbeat, refuse_foreign
 from iii.store.lmdb.machine import refuse_network_filesystem
@@ -145,7 +146,9 @@ class LmdbStore(Following):
         """From here on this process waits for transactions: one stopped inside its own must not stop it."""
         if self._rescue is None:
             self._holder = Holder(self.path, self.patience.lock_beats)
-            self._rescue = Heartbeat([self._holder.unfreeze])
+            self._hearts = Hearts(self.path, self.patience.lock_beats)
+            self._holder.serve(0, self._hearts.stand_still)  # until there is a session
+            self._rescue = Heartbeat([self._hearts.sample, self._holder.unfreeze])
             self._rescue.start()
         self._holder.want()
 
@@ -153,6 +156,7 @@ class LmdbStore(Following):
         rescue, self._rescue = self._rescue, None
         if rescue is not None:
             rescue.stop()
+            self._hearts.close()
             self._holder.close()
 
     async def close(self) -> None:
