@@ -8,8 +8,8 @@
     8 times                    those too, but for messages of state triggers: what holds the log goes on
                                with them
 
-A trigger whose last session left while the log was over the bound already is waited for until as much again
-has come: a restart forgets nothing.
+A trigger whose last session left, or died, while the log was over the bound already is waited for until as
+much again has come: a restart forgets nothing. Nothing is refused meanwhile.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def waited_bytes(bytes_max: int, left: int | None) -> int:
     """How large the log grows before a trigger that nobody serves is forgotten."""
     if left is None or left <= bytes_max:
         return bytes_max
-    return min(HELD_TIMES * bytes_max, left + bytes_max)
+    return min((EFFECTS_TIMES + 1) * bytes_max, left + bytes_max)
 
 
 def leaves_changes(txn: Txn) -> bool:

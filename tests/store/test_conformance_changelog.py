@@ -153,6 +153,19 @@ async def test_22_a_restart_forgets_nothing_of_a_trigger_that_lagged_behind(kit:
     assert other.marks(FORGOTTEN) and await held_bytes(other) <= MOST
 
 
+@pytest.mark.parametrize("end", ["close", "kill"])
+async def test_22_a_restart_while_writes_are_refused_forgets_nothing(kit: StoreKit, end: str) -> None:
+    store = await watched(kit)
+    await fill(store)
+    newest = store.version()
+    await (kit.close(store) if end == "close" else kit.kill_all())
+    again = await work(kit, WATCH, limits=LIMITS)
+    with pytest.raises(ChangesHeld):
+        await overwrite(again, 5)
+    kept = [each.version for each in await again.changes(0, 1_000, 0)]
+    assert kept[:newest] == list(range(1, newest + 1)) and not any(again.marks(FORGOTTEN).values())
+
+
 async def test_22_a_session_whose_process_died_unnoticed_holds_no_more_than_that(kit: StoreKit) -> None:
     await watched(kit)
     await kit.kill_all()

@@ -97,7 +97,7 @@ class ChangeLog:
             if self.size <= most or not left or not waited:
                 break
             if self._is_kept_for(txn, waited[0][1]):
-                holder = keeping.step_of(waited[0][1])
+                holder = keeping.step_of(waited[0][1]) if self._lives_for(txn, waited[0][1]) else None
                 break
             self._forget(txn, waited, wall_ms)
             wrote = True
@@ -124,18 +124,29 @@ class ChangeLog:
 
     def _is_kept_for(self, txn: lmdb.Transaction[bytes], mark: str) -> bool:
         """Whether what lies above the mark of this trigger stays, although it is over the bound."""
-        if self.size <= self._most or self._is_served(txn, mark):
+        if self.size <= self._most or self._lives_for(txn, mark):
             return True
-        return self.size <= keeping.waited_bytes(self._most, self._mark(txn, _LEFT))
+        left = self._mark(txn, _LEFT)
+        if left is None and self._serving(txn, mark):  # they died, and nobody has buried them yet
+            left = self.size
+            txn.put(_LEFT, u64.pack(left), db=self._tables.mark)
+        return self.size <= keeping.waited_bytes(self._most, left)
 
-    def _is_served(self, txn: lmdb.Transaction[bytes], mark: str) -> bool:
-        """By a session on record; one that may be dead counts until the log would be refused for it."""
-        lane, sure = keeping.lane_of(mark), self.size > keeping.HELD_TIMES * self._most
-        for key, value in txn.cursor(self._tables.session):
-            serves = any((policy.topic, policy.step) == lane for policy in decode_session(value).policies)
-            if serves and not (sure and not self._lives(int.from_bytes(key, "big"))):
-                return True
-        return False
+    def _lives_for(self, txn: lmdb.Transaction[bytes], mark: str) -> bool:
+        """Whether a session serves it; one that may be dead counts until the log would be refused for it."""
+        sessions = self._serving(txn, mark)
+        if self.size <= keeping.HELD_TIMES * self._most:
+            return bool(sessions)
+        return any(self._lives(session) for session in sessions)
+
+    def _serving(self, txn: lmdb.Transaction[bytes], mark: str) -> list[int]:
+        """The sessions on record that serve the trigger."""
+        lane = keeping.lane_of(mark)
+        return [
+            int.from_bytes(key, "big")
+            for key, value in txn.cursor(self._tables.session)
+            if any((policy.topic, policy.step) == lane for policy in decode_session(value).policies)
+        ]
 
     def _forget(self, txn: lmdb.Transaction[bytes], waited: list[tuple[int, str]], wall_ms: int) -> None:
         """The trigger that is furthest behind is waited for no more."""

@@ -51,7 +51,7 @@ def refusal(tables: MemoryTables, limits: Limits, txn: Txn) -> ChangesHeld | Non
     if size < keeping.refused_from(txn, most) or not keeping.leaves_changes(txn):
         return None
     waited = _waited_for(tables)
-    if not waited or _settles_a_change(tables, txn):
+    if not waited or not _lives_for(tables, most, waited[0][1]) or _settles_a_change(tables, txn):
         return None
     return keeping.held_reason(keeping.step_of(waited[0][1]), size, most)
 
@@ -79,12 +79,28 @@ def _waited_for(tables: MemoryTables) -> list[tuple[int, str]]:
 
 
 def _is_kept_for(tables: MemoryTables, limits: Limits, mark: str) -> bool:
-    size, most, lane = tables.last(BYTES), limits.changes_bytes_max, keeping.lane_of(mark)
-    sure = size > keeping.HELD_TIMES * most
-    for id, session in tables.session.scan():
-        if lane in map(tuple, session.lanes) and not (sure and id in tables.dead_sessions):
-            return True
-    return size <= keeping.waited_bytes(most, tables.mark.get(keeping.LEFT))
+    size, most = tables.last(BYTES), limits.changes_bytes_max
+    if _lives_for(tables, most, mark):
+        return True
+    left = tables.mark.get(keeping.LEFT)
+    if left is None and _serving(tables, mark):  # they died, and nobody has buried them yet
+        left = size
+        tables.mark.put(keeping.LEFT, left)
+    return size <= keeping.waited_bytes(most, left)
+
+
+def _lives_for(tables: MemoryTables, most: int, mark: str) -> bool:
+    """Whether a session serves it; one that may be dead counts until the log would be refused for it."""
+    sessions = _serving(tables, mark)
+    if tables.last(BYTES) <= keeping.HELD_TIMES * most:
+        return bool(sessions)
+    return any(session not in tables.dead_sessions for session in sessions)
+
+
+def _serving(tables: MemoryTables, mark: str) -> list[int]:
+    """The sessions on record that serve the trigger."""
+    lane = keeping.lane_of(mark)
+    return [id for id, session in tables.session.scan() if lane in map(tuple, session.lanes)]
 
 
 def _forget(tables: MemoryTables, waited: list[tuple[int, str]], wall_ms: int, most: int) -> None:
