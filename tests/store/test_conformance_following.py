@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from store_kit import StoreKit, enqueue, until, work
 
-from iii.errors import StoreClosed
+from iii.errors import StoreClosed, StoreError
 from iii.store.contract import Store
 
 
@@ -65,7 +66,8 @@ async def test_a_store_knows_its_session_and_a_buried_one_gets_another(kit: Stor
     await kit.bury(one, two)
     await asyncio.wait_for(wait, 20)
     await enqueue(one)
-    await one.claim({}, 0)
+    with contextlib.suppress(StoreError):  # the enqueue found it already: none until the next is open
+        await one.claim({}, 0)
     await until(lambda: {row.id for row in two.sessions()} == {one.session, two.session}, "a new session")
     assert one.session not in (0, first)
     await one.close_session()
