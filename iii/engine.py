@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 LOOK_AGAIN_S = 0.05  # idle(): for what other processes do, which nobody tells
+DAMAGED_DRAIN_MS = 1_000  # what handlers still do then cannot be settled
 
 log = logging.getLogger("iii.engine")
 
@@ -157,7 +158,7 @@ class Engine:
             if sockets:
                 self._start_server(stack, sockets)
             self._running = stack.pop_all()
-            self.store.show("ready", self._requests)
+            self.store.show("ready", lambda: self.endpoint.in_flight)
             if self._served is not None:
                 self._served.start(self._means())
 
@@ -170,11 +171,13 @@ class Engine:
         self._stopping.set()
         if self._http is not None:
             self._http.close()  # before anybody sees that this one drains
-        self.store.show("draining", self._requests)
+        self.store.show("draining", lambda: self.endpoint.in_flight)
         self.endpoint.drain()
         if not self._serves:  # whoever serves it may go on sending requests
             self.endpoint.shut()
         drain_ms = self.config.shutdown_timeout_ms if timeout_ms is None else timeout_ms
+        if isinstance(self.failure, StoreDamaged):
+            drain_ms = min(drain_ms, DAMAGED_DRAIN_MS)
         try:
             await asyncio.gather(self._answer_last(drain_ms), self._queues.drain(drain_ms))
         finally:
@@ -327,9 +330,6 @@ class Engine:
         lanes = [lane for lane in self.store.stats() if lane.served]
         running = any(lane.leased or (lane.ready and not lane.paused) for lane in lanes)
         return not running and self._cron.waits
-
-    def _requests(self) -> int:
-        return self.endpoint.in_flight
 
     def _damaged(self, error: StoreDamaged) -> None:
         """Nothing can be settled any more: messages stay with the store as they were."""

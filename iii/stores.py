@@ -13,7 +13,7 @@ from iii.store.contract import Limits, Store
 if TYPE_CHECKING:
     from iii.store.lmdb.roster import InstanceRow
 
-__all__ = ["roster_of", "store_of"]
+__all__ = ["expect", "made_ms_of", "roster_of", "store_of"]
 
 
 def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Store:
@@ -42,6 +42,21 @@ def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Sto
         patience=Patience.of(kept.lock_after_ms, kept.stale_after_ms),
         number=number,
     )
+
+
+def expect(store: Store, made_ms: int) -> None:
+    """Not opened yet: it has to be there, the very one that was made at this time."""
+    from iii.store.lmdb import LmdbStore
+
+    assert isinstance(store, LmdbStore), "a store in memory is never there before"
+    store.expect(made_ms)
+
+
+def made_ms_of(store: Store) -> int:
+    """When it was made, which a backup of it says too; 0 for a store that lies in memory."""
+    from iii.store.lmdb import LmdbStore
+
+    return store.made_ms if isinstance(store, LmdbStore) else 0
 
 
 def roster_of(data: Path | None, stale_ms: int) -> list[InstanceRow]:

@@ -16,7 +16,7 @@ __all__ = ["has_store", "load_project_steps", "reading", "writing"]
 
 T = TypeVar("T")
 
-STORE_FILE = "data.mdb"
+STORE_FILE, HOLDER_FILE = "data.mdb", "holder"
 
 
 def load_project_steps(config: Config) -> list[Step]:
@@ -29,14 +29,11 @@ def load_project_steps(config: Config) -> list[Step]:
 
 
 def has_store(config: Config) -> bool:
-    """Whether a store was made at its path (or a file stands there, or its users run without it, so that
-    opening says what is wrong)."""
-    from iii.store.lmdb.holder import users
-
+    """Whether a store was made at its path, be it gone since (or a file stands there): opening says what is
+    wrong."""
     path = config.store.path
-    if path.exists() and not path.is_dir():
-        return True
-    return (path / STORE_FILE).exists() or bool(users(path))
+    made = (path / name for name in (STORE_FILE, HOLDER_FILE))
+    return any(each.exists() for each in made) or (path.exists() and not path.is_dir())
 
 
 def reading(config: Config, work: Callable[[Store], Awaitable[T]], *, thorough: bool = False) -> T:

@@ -34,6 +34,7 @@ from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
 from iii.observe.streams import own
 from iii.running.last_resort import LastResort
+from iii.stores import expect, made_ms_of
 from iii.web.port import PortTaken
 
 __all__ = ["collect_rarely", "run"]
@@ -145,7 +146,8 @@ async def _run(engine: Engine, line: Line | None) -> None:
     with LastResort(engine.config.health.stuck_after_ms) as engine.last_resort:
         async with engine:
             if line is not None:
-                line.ready(list(lines(engine, line.of)))
+                at, made_ms = engine.config.store.path, made_ms_of(engine.store)
+                line.ready(list(lines(engine, line.of)), at, made_ms)
             else:
                 _print(list(lines(engine)))
             await loop.until(stop, engine.failed)
@@ -166,11 +168,11 @@ def _print(report: Sequence[str]) -> None:
     click.echo("\n".join(report))
 
 
-def _log_file(config: Config) -> LogFile | None:
+def _log_file(config: Config, *, create: bool = True) -> LogFile | None:
     """What `iii logs` reads; nothing where there is no data folder."""
     if config.store.kind == "memory" or not config.log.file_bytes_max:
         return None
-    return LogFile(config.store.path, config.log.file_bytes_max)
+    return LogFile(config.store.path, config.log.file_bytes_max, create=create)
 
 
 def _stop(asked: asyncio.Event) -> None:
@@ -195,7 +197,9 @@ def _nothing_to_roll() -> None:
 
 def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
-    configure(config.log.level, seat.format, config.log.redact, colour=seat.colour, file=_log_file(config))
+    made_ms = seat.stores.get(str(config.store.path), 0)
+    file = _log_file(config, create=not made_ms)
+    configure(config.log.level, seat.format, config.log.redact, colour=seat.colour, file=file)
     line = Line(seat)
     line.guard()
     try:
@@ -203,6 +207,8 @@ def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
         engine = Engine(
             config, steps, serve=serves, sockets=line.sockets, console=line.console, number=seat.number
         )
+        if made_ms:
+            expect(engine.store, made_ms)
         _serve(engine, line)
     except IIIError as error:
         line.refuse(error)

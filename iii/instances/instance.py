@@ -37,6 +37,7 @@ class Command(Struct, frozen=True):
     format: Literal["text", "json"]
     colour: bool
     console: tuple[int, ...] = ()
+    stores: dict[str, int] = {}
 
     def inherited(self, number: int) -> tuple[int, ...]:
         """The sockets of instance `number`."""
@@ -44,7 +45,17 @@ class Command(Struct, frozen=True):
 
     def argv(self, number: int, line: int) -> list[str]:
         console = self.console if number == 1 else ()
-        seat = Seat(number, self.of, self.sockets, line, self.format, self.colour, console, os.getpid())
+        seat = Seat(
+            number,
+            self.of,
+            self.sockets,
+            line,
+            self.format,
+            self.colour,
+            console,
+            supervisor=os.getpid(),
+            stores=self.stores,
+        )
         # `-m` puts the working folder first on the path, the console script does not: a queue.py there
         # must not hide the one of the standard library in the instances alone.
         safe = () if sys.path[:1] in ([""], [os.getcwd()]) else ("-P",)
@@ -61,7 +72,9 @@ class Instance:
         self.exit_code: int | None = None
         """As `subprocess` has it; None while it runs."""
         self.report: Sequence[str] = ()
-        self.refused, self.for_good = "", False
+        self.refused, self.for_good, self.gone = "", False, False
+        self.store, self.made_ms = "", 0
+        """Where its store lies, and when that was made."""
         self._begun_s = self._loop.time()
         self._ready_s: float | None = None
         self._words = b""
@@ -169,8 +182,9 @@ class Instance:
 
     def _hear(self, word: Word) -> None:
         if word.ready is None:
-            self.refused, self.for_good = word.refused, word.for_good
+            self.refused, self.for_good, self.gone = word.refused, word.for_good, word.gone
         elif self._ready_s is None:
+            self.store, self.made_ms = word.store, word.made_ms
             self.report, self._ready_s = word.ready, self._loop.time()
             self._started.set()
             self._on_ready(self)

@@ -9,7 +9,8 @@
 No pause where no other instance is ready: their messages wait for this one. But not after more than
 AT_ONCE_MAX deaths in a row, nor where it could not start by itself: it would only fail again.
 
-What is wrong for good (the configuration, a step) is tried once before anything ran.
+What is wrong for good (the configuration, a step) is tried once before anything ran; a store that is gone
+once, whenever: an empty one in its place would look like all is well.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ class Restarts:
 
     def __init__(self) -> None:
         self._short = self._ended = self._at_start = self._by_itself = 0
-        self._for_good = False
+        self._for_good = self._gone = False
 
     def ready(self) -> None:
-        self._at_start, self._by_itself, self._for_good = 0, 0, False
+        self._at_start, self._by_itself, self._for_good, self._gone = 0, 0, False, False
 
-    def died_at_start(self, *, outside: bool = False, for_good: bool = False) -> float:
+    def died_at_start(self, *, outside: bool = False, for_good: bool = False, gone: bool = False) -> float:
         """It was never ready; how many seconds until the next start."""
         self._at_start += 1
         self._by_itself += not outside
-        self._for_good = for_good
+        self._for_good, self._gone = for_good, gone
         return self._pause(outside)
 
     def died(self, lived_s: float, *, outside: bool = False) -> float:
@@ -54,7 +55,7 @@ class Restarts:
     def hopeless(self, *, any_ran: bool) -> bool:
         """Whether to give it up, if all others are hopeless too. `any_ran`: whether any was ready once."""
         if any_ran:
-            return self._by_itself >= LATER_STARTS_MAX
+            return self._gone or self._by_itself >= LATER_STARTS_MAX
         return self._for_good or self._at_start >= STARTS_MAX
 
     def _pause(self, outside: bool) -> float:

@@ -1,7 +1,7 @@
 """What a supervisor gives an instance it starts, and what the instance tells it: the instance's side.
 
     supervisor   --seat JSON, inherited sockets, one end of a line   ->   instance
-                 {"ready": [the start report]}                       <-
+                 {"ready": [the start report], "made_ms": …}         <-
                  {"refused": why, "for_good": bool}                  <-   it cannot start, or has failed
                  the end of the line: the supervisor is no more      ->   drains, as on SIGTERM
 
@@ -15,13 +15,14 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from iii.config import Config
-from iii.errors import ConfigError, IIIError, StepError, StoreDamaged, StoreIncompatible
+from iii.errors import ConfigError, IIIError, StepError, StoreDamaged, StoreGone, StoreIncompatible
 from iii.store.lmdb.liveness import mark_supervised
 
 _FOR_GOOD = (ConfigError, StepError, StoreDamaged, StoreIncompatible)
@@ -34,7 +35,8 @@ GRACE_S = 10.0
 
 class Seat(Struct, frozen=True):
     """`sockets`, `console`, `line`: file descriptors; only one of the instances has the console's. `format`,
-    `colour`: the log's, to fit the supervisor's output. `supervisor`: its pid."""
+    `colour`: the log's, to fit the supervisor's output. `supervisor`: its pid. `stores`: those that instances
+    have run on, by path, and when each was made: it has to be there."""
 
     number: int
     of: int
@@ -44,6 +46,7 @@ class Seat(Struct, frozen=True):
     colour: bool
     console: tuple[int, ...] = ()
     supervisor: int = 0
+    stores: dict[str, int] = {}
 
     def encoded(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -54,11 +57,15 @@ class Seat(Struct, frozen=True):
 
 
 class Word(Struct, omit_defaults=True):
-    """A line of JSON on the line. `for_good`: starting it again, with the same files, leads to the same."""
+    """A line of JSON on the line. `store`, `made_ms`: its path, and when it was made. `for_good`: starting it
+    again, with the same files, leads to the same; `gone`: the store that has to be there is not."""
 
     ready: list[str] | None = None
+    store: str = ""
+    made_ms: int = 0
     refused: str = ""
     for_good: bool = False
+    gone: bool = False
 
 
 class Line:
@@ -71,11 +78,12 @@ class Line:
         self.console = [socket.socket(fileno=fd) for fd in seat.console]
         self._left: Callable[[], object] | None = None
 
-    def ready(self, report: Sequence[str]) -> None:
-        self._tell(Word(ready=list(report)))
+    def ready(self, report: Sequence[str], store: Path, made_ms: int) -> None:
+        self._tell(Word(ready=list(report), store=str(store), made_ms=made_ms))
 
     def refuse(self, error: IIIError) -> None:
-        self._tell(Word(refused=str(error), for_good=isinstance(error, _FOR_GOOD)))
+        for_good, gone = isinstance(error, _FOR_GOOD), isinstance(error, StoreGone)
+        self._tell(Word(refused=str(error), for_good=for_good, gone=gone))
 
     def guard(self) -> None:
         """From here on a thread sees to the end of this process when the supervisor is no more."""

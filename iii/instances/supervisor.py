@@ -1,5 +1,6 @@
 """`--instances N`: starts N equal engines, restarts the dead, replaces all one by one, ends them.
 
+    store       whoever is ready says when its store was made; who starts later on that path finds it or ends
     place       one of N; holds an instance, and starts the next when that died (restarts.py says when)
     SIGHUP      for each place in turn: start another, and when it is ready let the old one drain. One that
                 does not start, or not in time, changes nothing: the old ones stay
@@ -20,6 +21,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from socket import socket
 from typing import Any
+
+from msgspec.structs import replace
 
 from iii.config import Config
 from iii.errors import IIIError
@@ -119,6 +122,9 @@ class Supervisor:
         self._any_ran = True
         self._none_ready.clear()
         self._slowest_start_s = max(self._slowest_start_s, instance.start_s)
+        if instance.made_ms:
+            stores = {**self.command.stores, instance.store: instance.made_ms}
+            self.command = replace(self.command, stores=stores)
         log.info("instance %d is ready, pid %d", instance.number, instance.pid)
         if not self._shown and all(place.ready for place in self._places):
             self._shown = True
@@ -249,7 +255,8 @@ class _Place:
         self.cause, lived_s, outside = instance.cause, instance.lived_s, instance.ended_from_outside
         if lived_s is None:
             when = "at start"
-            pause_s = self._restarts.died_at_start(outside=outside, for_good=instance.for_good)
+            for_good, gone = instance.for_good, instance.gone
+            pause_s = self._restarts.died_at_start(outside=outside, for_good=for_good, gone=gone)
         else:
             when = f"after {lived_s:.1f} s"
             pause_s = self._restarts.died(lived_s, outside=outside)

@@ -45,10 +45,12 @@ _decode = msgspec.json.Decoder(TailedLine).decode
 
 
 class LogFile(logging.Handler):
-    """A handler for `configure`. bytes_max: of both files together."""
+    """A handler for `configure`. bytes_max: of both files together. create: whether the data folder is made
+    where there is none; one that was moved away later is not."""
 
-    def __init__(self, data: Path, bytes_max: int) -> None:
+    def __init__(self, data: Path, bytes_max: int, *, create: bool = True) -> None:
         super().__init__()
+        self._may_create = create
         self._folder, self._half = data / "logs", bytes_max * 2 // 5
         self._fd = -1
         self._written = 0
@@ -90,7 +92,8 @@ class LogFile(logging.Handler):
             self._open()
 
     def _open(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=self._may_create, exist_ok=True)
+        self._may_create = False
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -71,6 +71,9 @@ class Duty:
         if error is None and (self._cancelled or self._until.is_set()):
             return
         told = f"{self._name} failed: {self._lost}"
-        log.critical(told, exc_info=error)
         why = "it ended" if error is None else f"{type(error).__name__}: {error}"
+        if isinstance(error, IIIError):  # raised on purpose: its text says all
+            log.critical("%s (%s)", told, why)
+        else:
+            log.critical(told, exc_info=error)
         self._failed(IIIError(f"{told} ({why})"))

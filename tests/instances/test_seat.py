@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from iii.errors import ConfigError, StoreFull
+from iii.errors import ConfigError, StoreFull, StoreGone
 from iii.instances.seat import Line, Seat, Word
 
 SCRIPT = """
@@ -22,7 +22,7 @@ seat.GRACE_S = 0.0
 told = seat.Line(seat.Seat.decoded({seat!r}))
 told.guard()
 told.watch(load(), lambda: print("left", flush=True))
-told.ready(["up"])
+told.ready(["up"], Path("data"), 0)
 threading.Event().wait()
 """
 
@@ -40,7 +40,7 @@ def test_one_whose_supervisor_is_gone_and_whose_loop_is_blocked_ends_itself(tmp_
             stdout=subprocess.PIPE,
         ) as instance,
     ):
-        assert ours.recv(100) == b'{"ready":["up"]}\n'
+        assert ours.recv(100) == b'{"ready":["up"],"store":"data"}\n'
         assert instance.poll() is None
         ours.close()
         assert instance.stdout is not None
@@ -49,18 +49,21 @@ def test_one_whose_supervisor_is_gone_and_whose_loop_is_blocked_ends_itself(tmp_
 
 
 def test_a_seat_arrives_as_it_was_sent() -> None:
-    seat = Seat(3, 4, (5, 6), 7, "json", True)
+    seat = Seat(3, 4, (5, 6), 7, "json", True, stores={"/data": 8})
     assert Seat.decoded(seat.encoded()) == seat
 
 
-@pytest.mark.parametrize(("error", "for_good"), [(ConfigError("no"), True), (StoreFull("no"), False)])
-def test_a_refusal_says_whether_another_try_may_help(error: Exception, for_good: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "for_good", "gone"),
+    [(ConfigError("no"), True, False), (StoreFull("no"), False, False), (StoreGone("no"), True, True)],
+)
+def test_a_refusal_says_whether_another_try_may_help(error: Exception, for_good: bool, gone: bool) -> None:
     import msgspec
 
     ours, theirs = socket.socketpair()
     line = Line(Seat(1, 2, (), theirs.detach(), "text", False))
     line.refuse(error)  # type: ignore[arg-type]
-    assert msgspec.json.decode(ours.recv(100), type=Word) == Word(refused="no", for_good=for_good)
+    assert msgspec.json.decode(ours.recv(100), type=Word) == Word(refused="no", for_good=for_good, gone=gone)
     ours.close()
     line.refuse(error)  # type: ignore[arg-type]
     line.close()

@@ -19,8 +19,8 @@ from pathlib import Path
 import lmdb
 
 from iii.errors import StoreBusy
-from iii.store.lmdb.holder import users
-from iii.store.lmdb.presence import refuse_to_replace
+from iii.store.lmdb.holder import FILE as HOLDER
+from iii.store.lmdb.presence import gone
 
 __all__ = ["make", "sync"]
 
@@ -35,9 +35,9 @@ def make(file: Path, map_bytes: int, tables_max: int, fill: Callable[[lmdb.Envir
         new = file.with_name(NEW)
         new.unlink(missing_ok=True)
         if not file.exists():
-            # Who has the store open took a slot when the file was there: look once more after the slots.
-            if (found := users(file.parent)) and not file.exists():
-                raise refuse_to_replace(file, found)
+            # Who makes `holder` has found the file there: one that made it just now is no loss.
+            if (file.parent / HOLDER).exists() and not file.exists():
+                raise gone(file)
             try:
                 _write(new, map_bytes, tables_max, fill)
                 _sync_above(file.parent)

@@ -174,7 +174,11 @@ class Membership:
             remove_files(path, session)  # only where nobody holds its lock
 
     def _gone(self, session: int, verdict: Literal["dead", "stale"]) -> None:
-        if all(row.id != session for row in self._host.sessions()):  # it left, or others were faster
+        try:
+            rows = self._host.sessions()
+        except (StoreClosed, StoreDamaged):  # it takes nothing back any more
+            return
+        if all(row.id != session for row in rows):  # it left, or others were faster
             self._ringer.forget(session)
             return
         _log.warning("session %d is %s: its messages are taken back", session, verdict)

@@ -5,8 +5,9 @@ who runs, two processes would hold two locks and write at once.
 
     who runs      looks inside each write transaction, and once a second: nothing is committed any more
                   where one of the files was removed, replaced or cut off (StoreDamaged)
-    a newcomer    makes no fresh lock.mdb, and no fresh data.mdb, while a slot of `holder` is taken; nor does
-                  it use one that others do not use (witness.py): StoreBusy
+    a newcomer    makes no fresh lock.mdb while a slot of `holder` is taken, nor does it use one that others
+                  do not use (witness.py): StoreBusy. It makes no data.mdb where there is a `holder`, which
+                  says that there was one: StoreGone
 
 With nobody running a missing lock.mdb is made anew, as at the first start.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from iii.errors import StoreBusy, StoreDamaged, StoreError, StoreGone
+from iii.store.lmdb.holder import FILE as HOLDER
 from iii.store.lmdb.holder import users
 from iii.store.lmdb.witness import Inode, Witness, inode
 
@@ -105,8 +107,11 @@ def gone(data: Path) -> StoreError:
     """There is no data.mdb where one has to be."""
     if found := users(data.parent):
         return refuse_to_replace(data, found)
+    holder = data.with_name(HOLDER)
+    anew = f"remove {holder} too" if holder.exists() else "stop and start again"
     return StoreGone(
-        f"{data} is gone, and no empty store is made in its place: put it back, or a backup, and start again"
+        f"{data} is gone, and no empty store is made in its place: put it back, or a backup; to begin with "
+        f"nothing, {anew}"
     )
 
 

@@ -57,8 +57,7 @@ class LmdbStore(Following):
 
     `patience`: with processes that stand still. `number`: which of its supervisor's instances this one is.
 
-    `create`: whether it is made where there is none; `made_ms`: when the store was made that has to be there
-    (0: any will do). StoreGone where it is not.
+    `create`: whether it is made where there is none, StoreGone otherwise.
 
     `fsync`: "commit" survives a power cut, "meta" may lose the last commits in one, "interval" may corrupt
     the file in one. `probe(stage, commit number)` is called on the writer's thread before, inside ("applied")
@@ -77,7 +76,6 @@ class LmdbStore(Following):
         map_bytes: int = MAP_BYTES,
         checked_bytes_max: int = CHECKED_BYTES_MAX,
         create: bool = True,
-        made_ms: int = 0,
         patience: Patience | None = None,
         number: int = 0,
         probe: Probe | None = None,
@@ -86,7 +84,7 @@ class LmdbStore(Following):
         self.path, self.limits = Path(path).absolute(), (limits or Limits()).within(map_bytes)
         self._given_clock, self._fsync, self._map_bytes, self._probe = clock, fsync, map_bytes, probe
         self._checked_bytes_max = checked_bytes_max
-        self._create, self._expected_ms = create and not made_ms, made_ms
+        self._create, self._expected_ms = create, 0
         self._closed: str | StoreDamaged | None = _NOT_OPEN
         self._damage_listeners: list[Callable[[StoreDamaged], object]] = []
         self._environment: Environment | None = None
@@ -94,6 +92,10 @@ class LmdbStore(Following):
         self._room: list[asyncio.Future[None]] = []
 
     # -- opening and closing
+
+    def expect(self, made_ms: int) -> None:
+        """Before it is opened: the store made at this time has to be there, StoreGone otherwise."""
+        self._create, self._expected_ms = False, made_ms
 
     async def open(self) -> None:
         if self._environment is not None:
