@@ -38,12 +38,17 @@ def replace_closed() -> None:
 
 
 def own() -> None:
-    """From here on `sys.stdout` and `sys.stderr` are patient, and written line by line."""
+    """From here on `sys.stdout` and `sys.stderr` are patient, and written line by line; one that is no file
+    (a program that calls the command gave its own) stays."""
     for name in ("stdout", "stderr"):
         given = getattr(sys, name)
         with suppress(OSError):
             given.flush()
-        patient = io.BufferedWriter(Patient(given.fileno()))
+        try:
+            fd = given.fileno()
+        except io.UnsupportedOperation:
+            continue
+        patient = io.BufferedWriter(Patient(fd))
         errors = "backslashreplace" if name == "stderr" else given.errors
         text = io.TextIOWrapper(patient, given.encoding, errors, line_buffering=True)
         setattr(sys, name, text)
