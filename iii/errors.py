@@ -31,6 +31,7 @@ __all__ = [
     "StoreClosed",
     "StoreDamaged",
     "StoreError",
+    "StoreFailing",
     "StoreFull",
     "StoreGone",
     "StoreIncompatible",
@@ -143,6 +144,10 @@ class StoreFull(Refusal):
 
 class ChangesHeld(StoreFull):
     """A state trigger holds so much of the change log that only what leaves no changes still lands."""
+
+
+class StoreFailing(StoreFull):
+    """The disk fails (EIO). As with a full one, what is settled is tried again, new work is refused."""
 
 
 class LeaseLost(Refusal):

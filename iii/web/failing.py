@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iii.errors import ChangesHeld, Conflict, QueueFull, StoreClosed, StoreDamaged, StoreFull
+from iii.errors import ChangesHeld, Conflict, QueueFull, StoreClosed, StoreDamaged, StoreFailing, StoreFull
 from iii.handling.context import Context
 from iii.running.invoke import Late
 from iii.running.settler import describe
@@ -30,10 +30,20 @@ def told(error: BaseException, ctx: Context, trace: Trace) -> Answer:
         return failure(409, "what this request builds on has changed; read it again and retry")
     if isinstance(error, StoreFull | QueueFull | StoreClosed | StoreDamaged):
         ctx.logger.warning("Request refused", error=str(error))
-        why = str(error) if isinstance(error, ChangesHeld) else "no room for more work now; try again"
-        return failure(503, why, headers=(RETRY_AFTER,), trace=trace)
+        return failure(503, _unavailable(error), headers=(RETRY_AFTER,), trace=trace)
     ctx.logger.error(f"Request failed: {describe(error)}", exc_info=without_engine_frames(error))
     return failure(500, "internal error", trace=trace)
+
+
+def _unavailable(error: BaseException) -> str:
+    """Why, for a stranger; the log says more."""
+    if isinstance(error, ChangesHeld):
+        return str(error)
+    if isinstance(error, StoreFailing):
+        return "the disk of the store fails; try again later"
+    if isinstance(error, StoreDamaged):
+        return "the store can no longer be used; try again later"
+    return "no room for more work now; try again"
 
 
 def refusal(error: Refused) -> Answer:

@@ -40,6 +40,11 @@ def damaged(file: Path, finding: object) -> StoreDamaged:
 
 def explained(error: Exception, file: Path) -> StoreError | None:
     """The error of the tree for what LMDB or a row's decoder raised; None where it is neither's."""
+    if isinstance(error, lmdb.PanicError):
+        return StoreDamaged(
+            f"{file} is written no more, the disk reports an I/O error ({error}): check it (`dmesg`) and "
+            "start again, or put a backup on another one"
+        )
     if isinstance(error, _LMDB):
         return damaged(file, error)
     if isinstance(error, _ROWS) or (isinstance(error, struct.error) and "unpack" in str(error)):

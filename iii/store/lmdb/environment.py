@@ -13,6 +13,8 @@ work may use is each process's own `map_bytes`.
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from iii.errors import StoreBusy, StoreDamaged, StoreError, StoreIncompatible
 from iii.store.lmdb import creation
 from iii.store.lmdb.creation import sync
 from iii.store.lmdb.damage import damaged, explained, explaining, page_findings
+from iii.store.lmdb.disk import no_access
 from iii.store.lmdb.keys import FORMAT, TABLES, u64
 from iii.store.lmdb.machine import Anchor, BootClock, anchor, boot_id
 from iii.store.lmdb.presence import Presence, gone
@@ -40,6 +43,8 @@ READERS_MAX = 512
 CHECKED_BYTES_MAX = 8 << 20
 PAGE_BYTES_MIN = 4096
 MAP_RESERVE_BYTES = 4 << 20
+META_MAP_AT: Final = 32
+"""Where a meta page holds the size of the map: behind the page's head, magic, version and address."""
 TIGHT_BYTES = 128 << 20
 """Twice what may be pending: nearer to its end, what of the file is used is counted, and each Txn weighed."""
 FOLLOW_MAP_S = 10.0
@@ -102,7 +107,7 @@ class Environment:
                 mode=0o600,
             )
         except lmdb.Error as error:
-            raise _cannot_open(error, self.file) from error
+            raise _cannot_open(error, self.file, map_bytes) from error
         try:
             self.presence.opened()
             self._page_bytes = self.env.stat()["psize"]
@@ -120,14 +125,23 @@ class Environment:
     def _fit_map(self, map_bytes: int) -> None:
         """A file that is larger than what is asked for still gets pages to settle its messages with."""
         self.map_bytes = map_bytes
-        self.env.set_mapsize(0)  # what the file says
-        recorded = self.env.info()["map_size"]
-        self.env.set_mapsize(max(map_bytes, recorded, self._file_bytes() + MAP_RESERVE_BYTES))
+        least = max(map_bytes, self._file_bytes() + MAP_RESERVE_BYTES)
+        most, limit = max(least, self._recorded_map()), resource.getrlimit(resource.RLIMIT_AS)[0]
+        try:
+            self.env.set_mapsize(least if limit != resource.RLIM_INFINITY and most > limit else most)
+        except lmdb.MemoryError as error:
+            raise _cannot_open(error, self.file, map_bytes) from error
+
+    def _recorded_map(self) -> int:
+        """The largest map that the file was given. Asking LMDB for it would map as much."""
+        with self.file.open("rb") as file:
+            metas = [os.pread(file.fileno(), 8, page * self._page_bytes + META_MAP_AT) for page in (0, 1)]
+        return max(int.from_bytes(meta, sys.byteorder) for meta in metas)
 
     def adopt_map(self) -> None:
         """Another process let the file grow beyond this map. On the loop, and with no read going on there."""
-        with self.writing, explaining(self.file):
-            self.env.set_mapsize(0)
+        with self.writing:
+            self._fit_map(self.map_bytes)
 
     def follow_map(self, loop: AbstractEventLoop) -> None:
         """adopt_map on the loop, where the reads are; waits for it. Any other thread."""
@@ -298,7 +312,7 @@ def acquire(
         except FileNotFoundError as error:
             raise gone(path / FILE) from error
         except OSError as error:
-            raise no_access(path, error.strerror or str(error)) from error
+            raise no_access(path, error) from error
         identity = (stat.st_dev, stat.st_ino)
         environment = _open.get(identity)
         if environment is None:
@@ -345,9 +359,9 @@ def _made(file: Path, map_bytes: int, create: bool) -> Presence:
         sync(file.parent)
         return Presence(file, READERS_MAX)
     except lmdb.Error as error:
-        raise _cannot_open(error, file) from error
+        raise _cannot_open(error, file, map_bytes) from error
     except OSError as error:
-        raise no_access(Path(error.filename or file), error.strerror or str(error)) from error
+        raise no_access(Path(error.filename or file), error) from error
 
 
 def _fill(env: lmdb.Environment) -> None:
@@ -364,15 +378,9 @@ def _tables(env: lmdb.Environment, txn: lmdb.Transaction[bytes]) -> Tables:
     return tables
 
 
-def _cannot_open(error: lmdb.Error, file: Path) -> StoreError:
+def _cannot_open(error: lmdb.Error, file: Path, map_bytes: int = 0) -> StoreError:
     """The error of the tree that fits what LMDB said."""
     if isinstance(error, lmdb.VersionMismatchError | lmdb.IncompatibleError):
         return StoreIncompatible(f"{file} is of another LMDB format ({error}): open it with what wrote it")
     told = explained(error, file)
-    return told if isinstance(told, StoreDamaged) else no_access(file, str(error))
-
-
-def no_access(path: Path, reason: str) -> StoreError:
-    return StoreError(
-        f"cannot use {path}: {reason}; the store needs a folder that this user may read and write"
-    )
+    return told if isinstance(told, StoreDamaged) else no_access(file, error, map_bytes)

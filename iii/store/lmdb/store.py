@@ -30,8 +30,9 @@ from iii.store.lmdb import environment, sessions
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.claims import Claims
 from iii.store.lmdb.damage import explaining
+from iii.store.lmdb.disk import no_access
 from iii.store.lmdb.doorbell import Ringer
-from iii.store.lmdb.environment import CHECKED_BYTES_MAX, MAP_BYTES, Environment, Fsync, no_access
+from iii.store.lmdb.environment import CHECKED_BYTES_MAX, MAP_BYTES, Environment, Fsync
 from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.following import Following
 from iii.store.lmdb.group import OP_BYTES, Call, Group, Meter, Probe
@@ -120,7 +121,7 @@ class LmdbStore(Following):
             if opened is not None:
                 environment.release(opened)
             if isinstance(error, OSError):
-                raise no_access(Path(error.filename or self.path), error.strerror or str(error)) from error
+                raise no_access(Path(error.filename or self.path), error) from error
             raise
         self._holder.leave()
         self._environment = opened

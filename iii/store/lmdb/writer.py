@@ -21,7 +21,7 @@ import lmdb
 
 from iii.clock import Clock
 from iii.core import Batch
-from iii.errors import StoreClosed, StoreDamaged, StoreError, StoreFull
+from iii.errors import StoreClosed, StoreDamaged, StoreError
 from iii.store.contract import Limits
 from iii.store.lmdb import sweep
 from iii.store.lmdb.apply import Applier
@@ -29,6 +29,7 @@ from iii.store.lmdb.applying import Applying
 from iii.store.lmdb.catalog import Catalog
 from iii.store.lmdb.changelog import ROWS_MAX
 from iii.store.lmdb.damage import explained
+from iii.store.lmdb.disk import refused
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.group import Group, Item, Meter, Owner, Probe, answer_of
@@ -332,9 +333,7 @@ class Writer:
             self._tell(self._attempt(items))
         except Exception as error:
             if is_no_room(error):
-                where = self._environment.path
-                full = StoreFull(f"no room in {where} ({error}): grow the map or the disk")
-                self._refuse(items, full)
+                self._refuse(items, refused(self._environment.file, error))
             else:
                 self._fail(items, error)
 
