@@ -112,7 +112,7 @@ class Applying:
         if foreign and applier.catalog.counters.catalog != self._generation:
             self._generation = applier.catalog.counters.catalog
             self._epochs.load(txn)
-        if foreign and applier.session and applier.session not in applier.catalog.sessions:
+        if applier.session and applier.session not in applier.catalog.sessions:
             group.session_lost = applier.session
             applier.live.clear()
         elif self._stale:

@@ -170,6 +170,11 @@ class OwnSession:
         """The ids that the board lists."""
         return self._board.running()
 
+    def is_whole(self) -> bool:
+        """Whether its files are still there: others see nothing of it otherwise, or take it for dead."""
+        companions = (session_file(self.folder, self.session_id, kind) for kind in ("board", "bell"))
+        return self._lock.is_in_place() and all(path.exists() for path in companions)
+
     def close(self, *, remove: bool = True) -> None:
         """Give up the lock. Idempotent. `remove=False` leaves the files as a kill would (tests)."""
         if self._closed:

@@ -59,6 +59,7 @@ class Membership:
         self._policies: list[LanePolicy] = []
         self._health: Health = "starting"
         self._requests: Callable[[], int] = int
+        self._burying: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self.worker: Worker | None = None
@@ -78,6 +79,7 @@ class Membership:
             self._holder,
             on_gone=self._gone,
             on_ring=host.rung,
+            on_lost=partial(self._lost, session),
             patience=host.patience,
             number=host.number,
         )
@@ -138,6 +140,18 @@ class Membership:
             worker.close()
             self._spawn(partial(self._renew, session))
 
+    def _lost(self, session: int) -> None:
+        """Somebody removed its files, so peers see nobody, or a dead one: it buries itself as they would."""
+        if self.worker is not None and self.worker.session == session and session not in self._burying:
+            self._burying.add(session)
+            _log.warning("session %d: its files in %s were removed", session, self._host.path / "sessions")
+            self._spawn(partial(self._bury, session))
+
+    async def _bury(self, session: int) -> None:
+        await self._host.call(lambda applier: sessions.recover(applier, session, ()))
+        await self._host.call(lambda applier: None)  # a group that finds it buried
+        self._burying.discard(session)
+
     async def _renew(self, buried: int) -> None:
         wait_s = RENEW_WAIT_S
         while True:
@@ -151,7 +165,7 @@ class Membership:
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RENEW_WAIT_MAX_S)
         _log.warning(
-            "session %d was taken for dead while this process stood still: going on as session %d",
+            "session %d was taken for dead, it stood still or lost its files: going on as session %d",
             buried,
             session,
         )

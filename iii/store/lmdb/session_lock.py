@@ -65,6 +65,10 @@ class SessionLock:
             _owned.inodes.discard(self._inode)
         self._fd = -1
 
+    def is_in_place(self) -> bool:
+        """Whether others that look at its path see this lock."""
+        return _leads_to(self._path, self._fd)
+
     def poison(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)  # the child owns no lock that this could drop

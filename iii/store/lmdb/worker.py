@@ -22,7 +22,7 @@ LOOK_BEATS = 4
 
 
 class Worker:
-    """Made on the event loop; `close` there too."""
+    """Made on the event loop; `close` there too. `on_lost`: somebody removed this session's files."""
 
     def __init__(
         self,
@@ -32,13 +32,14 @@ class Worker:
         *,
         on_gone: Callable[[int, Literal["dead", "stale"]], None],
         on_ring: Callable[[], None],
+        on_lost: Callable[[], None],
         patience: Patience | None = None,
         number: int = 0,
     ) -> None:
         patience = patience or Patience()
         self.session = session
         self._loop = asyncio.get_running_loop()
-        self._on_ring, self._holder, self._beats = on_ring, holder, 0
+        self._on_ring, self._on_lost, self._holder, self._beats = on_ring, on_lost, holder, 0
         self._requests: Callable[[], int] = int
         self.own = OwnSession(folder, session, number=number)
         try:
@@ -92,6 +93,8 @@ class Worker:
         if self._beats % LOOK_BEATS == 0:
             try:
                 self._loop.call_soon_threadsafe(self._on_ring)
+                if not self.own.is_whole():
+                    self._loop.call_soon_threadsafe(self._on_lost)
             except RuntimeError:  # the loop is closed
                 pass
 
