@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import threading
 import types
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import anyio
+import uvloop
 
 AsyncHandler = Callable[..., Any]
 
@@ -117,6 +122,59 @@ def reads_first(inner: AsyncHandler) -> Any:
     return wrapper
 
 
+def until_complete(work: Any) -> Any:
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def kept_runner(inner: AsyncHandler) -> Any:
+    """Runs each coroutine in a task of a loop that awaits other things too."""
+
+    def wrapper(data: Any, ctx: Any) -> Any:
+        async def main() -> Any:
+            value, _ = await asyncio.gather(inner(data, ctx), asyncio.sleep(0))
+            return value
+
+        with asyncio.Runner() as runner:
+            return runner.run(main())
+
+    return wrapper
+
+
+def in_another_thread(inner: AsyncHandler) -> Any:
+    """As asgiref's async_to_sync: a loop in a thread beside, with the context variables of this one."""
+
+    def wrapper(data: Any, ctx: Any) -> Any:
+        variables = contextvars.copy_context()
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(variables.run, asyncio.run, inner(data, ctx)).result()
+
+    return wrapper
+
+
+RUNS: dict[str, Callable[[Any], Any]] = {
+    "asyncio.run": asyncio.run,
+    "run_until_complete": until_complete,
+    "uvloop.run": uvloop.run,
+    "anyio.run": lambda work: anyio.run(lambda: work),
+}
+"""Loops of their own that wrappers run a coroutine in."""
+
+
+def runs_in(run: Callable[[Any], Any]) -> Callable[[AsyncHandler], Any]:
+    return lambda inner: lambda data, ctx: run(inner(data, ctx))
+
+
+OWN_LOOPS: dict[str, Callable[[AsyncHandler], Any]] = {
+    **{name: runs_in(run) for name, run in RUNS.items()},
+    "asyncio.Runner": kept_runner,
+    "a loop in a thread beside": in_another_thread,
+    "asyncio.run around a decorator": lambda inner: runs_in(asyncio.run)(wraps(inner)),
+}
+
 WRAPPED: dict[str, Callable[[AsyncHandler], Any]] = {
     "a plain decorator": plain,
     "functools.wraps": wraps,
@@ -138,6 +196,7 @@ WRAPPED: dict[str, Callable[[AsyncHandler], Any]] = {
     "a future of a thread": future_of_a_thread,
     "a coroutine of old": old_coroutine,
     "a wrapper that uses ctx": reads_first,
+    **OWN_LOOPS,
 }
 
 

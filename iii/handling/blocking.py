@@ -1,9 +1,9 @@
 """The twin of Context for what is not seen to be async: the same calls, answered by the thread that calls.
 
-In any thread but the loop's a call runs on the loop while that thread waits: a store is read on its loop
-only, and a handler may use its context from threads of its own. On the loop's thread nothing ever waits: a
-call returns what Context would, to be awaited. So one `ctx` serves a wrapper, which runs in a thread, and the
-coroutine that it returns, which runs on the loop.
+Where an event loop runs, the engine's or any other, a call returns what is to be awaited there; in a thread
+without one it waits and returns the value. So one `ctx` serves a wrapper, which runs in a thread, and its
+coroutine, be it returned (it runs on the engine's loop) or run in a loop that the wrapper starts. A call runs
+on the engine's loop in any case, since a store is read there only.
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from iii.errors import HandlerEnded
 from iii.handling.context import Context, StartedBy
 from iii.handling.draft import StateEntry
+from iii.handling.loops import PendingCall, result, send
 from iii.handling.outbox import NORMAL, Delay, Priority, UniqueKey
 from iii.handling.state import State
 from iii.observe.logs import StepLogger
 from iii.step import Step
 
 __all__ = ["BlockingContext", "BlockingState"]
-
-LOOK_S = 1.0
-"""How often a thread that waits looks whether its loop is there to answer."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,26 +147,12 @@ class BlockingState:
 
 
 def _answer(ctx: Context, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns, once it ran on the loop; on the loop's own thread `work` itself, to be awaited."""
-    loop = ctx.loop
-    if asyncio._get_running_loop() is loop:
+    """What `work` returns, once it ran on the engine's loop; on a loop what is to be awaited for that."""
+    running = asyncio._get_running_loop()
+    if running is ctx.loop:
         return cast(T, work)
-    try:
-        job = asyncio.run_coroutine_threadsafe(work, loop)
-    except RuntimeError:  # the loop is closed
-        work.close()
-        raise _stopped() from None
-    while True:
-        try:
-            return job.result(LOOK_S)
-        except TimeoutError:
-            if job.done():  # else it is the error of `work`
-                return job.result()
-            if loop.is_closed() or (ctx.ended and not loop.is_running()):
-                job.cancel()
-                work.close()
-                raise _stopped() from None
-
-
-def _stopped() -> HandlerEnded:
-    return HandlerEnded("the engine has stopped, nothing was written: this context's attempt is over")
+    job = send(ctx, work)
+    if running is None:
+        return result(ctx, job, work)
+    ctx.expect(job)
+    return cast(T, PendingCall(ctx, job, work))

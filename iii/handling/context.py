@@ -8,7 +8,9 @@ retry rule and no engine.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +20,7 @@ from msgspec import Struct, field
 from iii import trace
 from iii.errors import IIIError, UndeclaredTopic
 from iii.handling.draft import Draft
+from iii.handling.loops import done
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.state import State
 from iii.model import NO_EFFECTS, Committed, Enqueue, Hold, Message, Op, Txn
@@ -37,6 +40,8 @@ __all__ = ["Context", "Runtime", "StartedBy"]
 Recorded: TypeAlias = Callable[[Sequence[Op]], Sequence[Op]]
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NOTHING = Committed(0, [])
+_first = threading.Lock()
+"""Several threads may make an attempt's first call from a loop of their own."""
 
 
 class StartedBy(Struct, frozen=True):
@@ -90,6 +95,7 @@ class Context(Struct, eq=False):
     _draft: Draft | None = None
     _ended: bool = False
     flight: asyncio.Future[Committed] | None = None  # the flush under way
+    calls: set[Future[Any]] | None = None  # from loops other than the engine's, under way
     _trace_headers: dict[str, str] | None = None
     _state: State | None = None
     _logger: StepLogger | None = None
@@ -327,6 +333,19 @@ class Context(Struct, eq=False):
         """Wait until no flush is under way any more; a refusal is for whoever flushed."""
         while self.flight is not None:
             await asyncio.wait((self.flight,))
+
+    def expect(self, call: Future[Any]) -> None:
+        """A loop other than the engine's has begun this call, and need not await it."""
+        if self.calls is None:
+            with _first:
+                self.calls = self.calls or set()
+        self.calls.add(call)
+        call.add_done_callback(self.calls.discard)
+
+    async def arrived(self) -> None:
+        """Wait until what other loops have begun so far is done; how it ended is for whoever began it."""
+        for call in list(self.calls or ()):
+            await done(call)
 
     def _land(self, flight: asyncio.Future[Committed]) -> None:
         if self.flight is flight:

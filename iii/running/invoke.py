@@ -16,6 +16,7 @@ import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -28,12 +29,16 @@ from iii.handling.context import Context
 from iii.running.forks import Forks, keep_out
 from iii.running.returned import awaiting, discard, explain, unfinished
 from iii.running.timers import Timers
+from iii.threads import started
 from iii_core.coroutines import first_step
 
-__all__ = ["GRACE_MS", "Invoker", "Late", "StillRunning", "Waiting"]
+__all__ = ["GRACE_MS", "Invoker", "Late", "StillRunning", "Waiting", "thread_waits"]
 
 GRACE_MS = 60_000
 """What a handler has for cleaning up after its timeout."""
+
+thread_waits: ContextVar[bool] = ContextVar("iii.thread_waits", default=False)
+"""Whether a thread of the requests' pool waits for what is called here: this must not wait for another."""
 
 log = logging.getLogger("iii.running")
 
@@ -128,8 +133,7 @@ class Invoker:
         twin = BlockingContext(ctx)
         own = tuple(twin if arg is ctx else arg for arg in args)
         work = _Work(function, own, self._clock)
-        executor = self._requests if ctx.trigger.type == "http" else self._messages
-        job: Future[_Result] = executor.submit(variables.run, work)
+        job = self._submit(functools.partial(variables.run, work), ctx)
         thread = asyncio.wrap_future(job, loop=self._loop)
         try:
             if timeout_ms is None:
@@ -154,6 +158,11 @@ class Invoker:
                 raise Late
         begun = variables.run(_first_part, awaiting, (result.value,), ctx, variables)
         return await self.finish(begun, timeout_ms) if isinstance(begun, Waiting) else begun
+
+    def _submit(self, work: Callable[[], _Result], ctx: Context) -> Future[_Result]:
+        if ctx.trigger.type != "http":
+            return self._messages.submit(work)
+        return started(work, "iii-http-behind") if thread_waits.get() else self._requests.submit(work)
 
     async def _unless_late(self, work: _Work, thread: asyncio.Future[_Result], timeout_ms: int) -> _Result:
         """The time counts from when the thread began: what waits for a thread is not late."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from iii.errors import StepError
 from iii.formats.units import shown
+from iii.handling.loops import PendingCall
 
 __all__ = ["awaiting", "discard", "explain", "is_generator", "unfinished", "yes"]
 
@@ -67,10 +68,14 @@ def yes(value: object) -> bool:
 def explain(error: BaseException) -> None:
     """Note at an error of a function in a thread what it comes of, where that is the thread."""
     text = error.args[0] if error.args and isinstance(error.args[0], str) else ""
-    if isinstance(error, TypeError) and "await" in text:
+    if PendingCall.__name__ in text:
         error.add_note(
-            "iii: in a thread, also in a loop that it starts, the calls of ctx wait by themselves and return "
-            "values: leave `await` out, or return the coroutine, which then runs on the engine's loop"
+            "iii: where an event loop runs, also one that a thread starts, calls of ctx are to be awaited"
+        )
+    elif isinstance(error, TypeError | ValueError) and ("await" in text or "a coroutine was" in text):
+        error.add_note(
+            "iii: in a thread without a running event loop the calls of ctx wait by themselves and return "
+            "values: leave `await` out, or make them in a coroutine, and run or return that"
         )
     elif isinstance(error, RuntimeError) and "event loop" in text:
         error.add_note(

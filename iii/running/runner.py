@@ -152,6 +152,8 @@ class Runner:
                 raise
             except BaseException as error:
                 outcome = self._failure(error, attempt)
+            if ctx.calls and thread is None:
+                await ctx.arrived()
             if ctx.flight is not None:
                 ctx.draft.ended = True  # or a task the handler left behind could flush on and on
                 await ctx.landed()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
@@ -31,9 +32,10 @@ from iii.store.contract import Store
 from iii.web.body import read_body
 from iii.web.failing import refusal, told, without_engine_frames
 from iii.web.idempotency import KEY_HEADER, Claim, KeptAnswer, KeptAnswers
+from iii.web.middleware import Next
 from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.request import Request
-from iii.web.response import Answer, answer, check_schema, failure, is_stream, open_headers, respond
+from iii.web.response import Answer, answer, check_schema, failure, is_stream, respond
 from iii.web.router import Route
 from iii.web.stream import EVENT_STREAM, Stream
 
@@ -101,6 +103,8 @@ class Exchange(Struct, eq=False):
                 value = await self._in_time(value)
             if self.cancelled:
                 await self._take_back()
+            if self._ctx.calls:
+                await self._ctx.arrived()
             response = respond(value)
             if self._kept is None and self._claim is None and not self._ctx.has_effects:
                 return self._closed(self._encode(response))
@@ -208,23 +212,13 @@ class Exchange(Struct, eq=False):
         if index == len(self._route.middleware):
             return respond(await self._innermost())
         middleware = self._route.middleware[index]
-        name = getattr(middleware.function, "__name__", repr(middleware.function))
-        called = False
-
-        async def next() -> Response:
-            nonlocal called
-            if asyncio.get_running_loop() is not self._means.loop:
-                raise StepError(
-                    f"middleware {name} awaits next() on a loop of its own: return it, or write `async def`"
-                )
-            if called:
-                raise StepError(f"middleware {name} called next() twice")
-            called = True
-            return open_headers(await self._through(index + 1))
-
-        value = await self._means.runner.call(middleware, self._ctx, (self._request, self._ctx, next))
+        behind = Next(middleware.function, self._ctx, partial(self._through, index + 1))
+        try:
+            value = await self._means.runner.call(middleware, self._ctx, (self._request, self._ctx, behind))
+        finally:
+            behind.end()
         if value is None:
-            raise StepError(f"middleware {name} returned None; return a response, or `return await next()`")
+            raise StepError(f"{behind} returned None; return a response, or `return await next()`")
         return respond(value)
 
     async def _innermost(self) -> Any:

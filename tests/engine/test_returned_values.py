@@ -77,26 +77,54 @@ async def test_a_message_handler_that_returns_a_generator_fails_since_nothing_of
         assert ran == []
 
 
-async def test_awaiting_what_a_thread_has_already_is_explained(caplog: pytest.LogCaptureFixture) -> None:
-    async def inner(data: Any, ctx: Any) -> None:
-        await ctx.state.set("a", "1", 1)
+async def inner(data: Any, ctx: Any) -> None:
+    await ctx.state.set("a", "1", 1)
 
-    def runs_it(data: Any, ctx: Any) -> Any:
-        return asyncio.run(inner(data, ctx))
 
-    def needs_a_loop(data: Any, ctx: Any) -> Any:
-        return asyncio.get_running_loop()
+def steps_by_hand(data: Any, ctx: Any) -> Any:
+    inner(data, ctx).send(None)
 
-    knobs = {"max_retries": 0}
-    async with running(
-        step(runs_it, queue("in", config=knobs), name="Runs"),
-        step(needs_a_loop, queue("on", config=knobs), name="Needs"),
-    ) as app:
+
+def runs_the_value(data: Any, ctx: Any) -> Any:
+    asyncio.run(ctx.state.set("a", "1", 1))
+
+
+def needs_a_loop(data: Any, ctx: Any) -> Any:
+    return asyncio.get_running_loop()
+
+
+def awaits_nothing(data: Any, ctx: Any) -> Any:
+    async def main() -> None:
+        ctx.state.get("a", "1", {})["n"] = 1
+
+    asyncio.run(main())
+
+
+def stores_a_call(data: Any, ctx: Any) -> Any:
+    async def main() -> None:
+        await ctx.state.set("a", "1", {"n": ctx.state.get("a", "1")})
+
+    asyncio.run(main())
+
+
+EXPLAINED = {
+    steps_by_hand: "leave `await` out",
+    runs_the_value: "leave `await` out",
+    needs_a_loop: "a thread, which has no loop",
+    awaits_nothing: "calls of ctx are to be awaited",
+    stores_a_call: "calls of ctx are to be awaited",
+}
+
+
+@pytest.mark.parametrize("handler", EXPLAINED, ids=lambda each: each.__name__)
+async def test_what_is_awaited_where_it_cannot_be_or_not_at_all_is_explained(
+    handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(step(handler, queue("in", config={"max_retries": 0}))) as app:
         await app.send("in")
-        await app.send("on")
         await app.settle()
-        assert len(app.letters("in.failed")) == len(app.letters("on.failed")) == 1
-    assert "leave `await` out" in caplog.text and "a thread, which has no loop" in caplog.text
+        assert len(app.letters("in.failed")) == 1
+    assert EXPLAINED[handler] in caplog.text
 
 
 async def test_a_cached_handler_runs_once_for_each_input() -> None:

@@ -1,4 +1,7 @@
-"""`ctx` of what runs in a thread answers by the thread that calls: no call ever waits for its own loop."""
+"""`ctx` of what runs in a thread: awaited where a loop runs, else it waits. No call waits for its own loop.
+
+Loops that a handler starts itself: test_own_loops.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from engine_kit import RecordingStore, config, running, step
 
 import iii
-from iii import BlockingContext, Conflict, HandlerEnded, queue
+from iii import BlockingContext, HandlerEnded, queue
 from iii.engine import Engine
 
 CALLS: dict[str, Callable[[Any], Any]] = {
@@ -72,25 +75,6 @@ async def test_a_call_that_is_left_to_the_loop_waits_for_nothing() -> None:
         (left,) = found
         with pytest.raises(HandlerEnded):
             await left
-
-
-async def test_a_thread_with_a_loop_of_its_own_waits_for_the_engines() -> None:
-    def handler(data: Any, ctx: BlockingContext) -> None:
-        async def main() -> None:
-            ctx.state.set("a", "1", [ctx.state.get("a", "1", "none")])
-            await asyncio.sleep(0)
-            iii.state.update("a", "2", {"seen": ctx.state.get("a", "1")})
-            await asyncio.to_thread(ctx.enqueue, "next", 1)
-            with pytest.raises(Conflict):
-                ctx.state.set("b", "1", 1, if_version=7)
-
-        asyncio.run(main())
-
-    async with running(step(handler, queue("in"))) as app:
-        await app.send("in")
-        await app.settle()
-        assert app.letters("in.failed") == []
-        assert await app.value("a", "2") == {"seen": ["none"]} and len(app.waiting("next")) == 1
 
 
 async def test_an_error_that_a_timeout_is_itself_reaches_the_thread() -> None:

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from web_kit import get, post, site
-from wrapper_kit import WRAPPED, plain, wraps
+from web_kit import REQUEST_THREADS, get, post, site
+from wrapper_kit import RUNS, WRAPPED, plain, wraps
 
 import iii
 from iii.step import Response
@@ -96,6 +96,10 @@ MIDDLEWARE = {
     "an object": Middleware,
     "two decorators": lambda inner: plain(wraps(inner)),
     "a wrapper that uses ctx": reads_first,
+    **{
+        name: lambda inner, run=run: lambda request, ctx, next: run(inner(request, ctx, next))
+        for name, run in RUNS.items()
+    },
 }
 
 
@@ -120,15 +124,113 @@ async def test_a_wrapped_middleware_stands_around_any_handler(form: str, handler
         assert running.value("seen", "after") == "True"
 
 
-async def test_a_middleware_that_awaits_next_on_a_loop_of_its_own_is_told_how_to(
+def runs_next(request: Any, ctx: Any, next: Any) -> Any:
+    return asyncio.run(marks(request, ctx, next))
+
+
+@pytest.mark.parametrize("handler", ["an async handler", "a plain one"])
+async def test_middleware_in_loops_of_their_own_cannot_use_up_the_threads_that_they_wait_for(
+    handler: str,
+) -> None:
+    """As many requests as there are threads stand in a middleware before the first goes on."""
+    together = threading.Barrier(REQUEST_THREADS)
+
+    def middle(request: Any, ctx: Any, next: Any) -> Any:
+        together.wait(10)
+        return runs_next(request, ctx, next)
+
+    async def asynchronous(request: Any, ctx: Any) -> str:
+        return str(await ctx.state.get("seen", "before"))
+
+    def blocking(request: Any, ctx: Any) -> str:
+        return str(ctx.state.get("seen", "before"))
+
+    route = get(
+        "/", {"an async handler": asynchronous, "a plain one": blocking}[handler], middleware=[middle]
+    )
+    async with site(route) as running, asyncio.timeout(20):
+        replies = await asyncio.gather(*(running.send("GET", "/") for _ in range(REQUEST_THREADS)))
+        assert [each.status for each in replies] == [200] * REQUEST_THREADS
+
+
+async def test_what_stands_behind_a_middleware_in_a_loop_of_its_own_may_raise_anything() -> None:
+    def fails(error: BaseException) -> Any:
+        async def handler(request: Any) -> None:
+            raise error
+
+        return handler
+
+    seen: list[str] = []
+
+    def middle(request: Any, ctx: Any, next: Any) -> Any:
+        async def main() -> Any:
+            try:
+                return await next()
+            except BaseException as error:
+                seen.append(type(error).__name__)
+                raise
+
+        return asyncio.run(main())
+
+    for error in (ValueError("broken"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()):
+        async with site(get("/", fails(error), middleware=[middle])) as running:
+            assert (await running.send("GET", "/")).status == 500
+            assert running.is_untouched
+    assert seen == ["ValueError", "SystemExit", "KeyboardInterrupt", "CancelledError"]
+
+
+async def test_next_is_run_once_and_only_if_awaited_in_a_loop_of_its_own_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def middle(request: Any, ctx: Any, next: Any) -> Any:
-        return asyncio.run(next())
+    ran: list[str] = []
 
-    async with site(get("/", lambda: "ok", middleware=[middle])) as running:
-        assert (await running.send("GET", "/")).status == 500
-    assert "on a loop of its own: return it, or write `async def`" in caplog.text
+    def twice(request: Any, ctx: Any, next: Any) -> Any:
+        async def main() -> Any:
+            await next()
+            return await next()
+
+        return asyncio.run(main())
+
+    def never(request: Any, ctx: Any, next: Any) -> Any:
+        async def main() -> Any:
+            next().close()
+            return "kept out"
+
+        return asyncio.run(main())
+
+    for middle, status in ((twice, 500), (never, 200)):
+        async with site(get("/", lambda: ran.append("ran"), middleware=[middle])) as running:
+            assert (await running.send("GET", "/")).status == status
+    assert ran == ["ran"] and "middleware twice called next() twice" in caplog.text
+
+
+async def test_a_late_request_lets_a_middleware_in_a_loop_of_its_own_go() -> None:
+    """What it waits for is cancelled: its thread would stand for ever."""
+    inside, cancelled, ended = asyncio.Event(), asyncio.Event(), threading.Event()
+
+    async def stands(request: Any, ctx: Any) -> None:
+        await ctx.state.set("a", "1", 1)
+        inside.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    def middle(request: Any, ctx: Any, next: Any) -> Any:
+        try:
+            return runs_next(request, ctx, next)
+        finally:
+            ended.set()
+
+    async with site(post("/", stands, middleware=[middle])) as running:
+        request = asyncio.create_task(running.send("POST", "/"))
+        async with asyncio.timeout(10):
+            await inside.wait()
+            running.clock.advance(running.endpoint.config.timeout_ms)
+            assert (await request).status == 504
+            await cancelled.wait()
+        assert await asyncio.to_thread(ended.wait, 10)
+        assert running.is_untouched
 
 
 # ----------------------------------------------------------------------------------- streamed bodies

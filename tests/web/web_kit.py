@@ -29,6 +29,8 @@ from iii.web.request import Request
 from iii.web.response import Answer
 from iii.web.stream import Stream
 
+REQUEST_THREADS = 4
+
 
 class Reply:
     """An Answer with its body read to the end."""
@@ -170,7 +172,7 @@ async def site(
     await store.open()
     await store.open_session([*idempotency_policies(steps, config.idempotency_ttl_ms), *policies])
     timers = Timers(clock)
-    with ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(REQUEST_THREADS) as threads:
         runner = Runner(Runtime(store, Outbox({})), timers, Invoker(timers, threads))
         yield Site(Endpoint(runner, store, steps, config), store, clock)
     assert store.verify() == []
