@@ -20,7 +20,7 @@ from iii.errors import StoreBusy, StoreDamaged
 from iii.model import Enqueue, Lane, LanePolicy, Put, Txn
 from iii.store.lmdb import LmdbStore
 
-MAP_BYTES = 64 << 20
+MAP_BYTES = 1 << 30  # so large that room is not looked at in every group
 TIMEOUT_S = 60
 MakeProject = Callable[[str], Project]
 
@@ -71,7 +71,7 @@ def _iii(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def _project(folder: Path) -> Path:
-    (folder / "iii-config.yaml").write_text("store: {path: data, map_size: 64MiB}\nconsole: {port: 0}\n")
+    (folder / "iii-config.yaml").write_text("store: {path: data, map_size: 1GiB}\nconsole: {port: 0}\n")
     (folder / "steps").mkdir()
     return folder / "data"
 
