@@ -229,6 +229,7 @@ def _http(top: Fields) -> HttpConfig:
             keep_alive_ms=http.duration("keep_alive", 75 * SECOND, 0, DAY),
             send_timeout_ms=http.duration("send_timeout", 30 * SECOND, 100, DAY),
             lane=http.flag("lane", True),
+            h2=http.flag("h2", False),
             cors=_cors(http),
             idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
         )

@@ -69,6 +69,7 @@ class HttpConfig(Struct, frozen=True):
     keep_alive_ms: int = 75 * SECOND
     send_timeout_ms: int = 30 * SECOND
     lane: bool = True
+    h2: bool = False
     cors: CorsConfig | None = None
     idempotency_ttl_ms: int = DAY
 

@@ -1,39 +1,39 @@
-"""A connection of Hypercorn's, with four promises added that it leaves open.
+"""A connection of Hypercorn's, with promises added that it leaves open.
 
-A head has a time to arrive in (408), a client has one to take its answer in (it is cut off), an HTTP/2
-stream that ends before its body does is reset, and a connection that ends leaves nothing that waits.
+A head has a time to arrive in (408), a client has one to take its answer in (it is cut off), and a connection
+that ends leaves nothing that waits. HTTP/1 is Hypercorn's; HTTP/2 is ours (http2/), and only where the
+configuration asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
-import h11
-from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import LifespanState
 
 from iii.config import HttpConfig
 from iii.web.asgi import AsgiApp
+from iii.web.http2.connection import Http2
+from iii.web.http2.preface import OFF, Http1, Preface
 from iii.web.refused import head_too_slow
 from iii.web.response import failure
-from iii.web.sending import SendWatch
+from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS, SendWatch
 
 __all__ = ["Hypercorn"]
 
 HEAD_ROOM_BYTES = 64 << 10  # heads a little too large get to the app, which says so in JSON
+
+FRAMES_BYTES_MAX = 8 << 10  # read at a time: a thousand frames that ask for nothing may be in it
 
 _log = logging.getLogger("iii.http")
 
@@ -43,6 +43,7 @@ class Hypercorn:
 
     def __init__(self, app: AsgiApp, http: HttpConfig) -> None:
         self._app, self._http = ASGIWrapper(app), http  # type: ignore[arg-type]
+        self._asgi_app = app
         self._config, self._context = _hypercorn_config(http), WorkerContext(None)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
@@ -84,7 +85,7 @@ class Hypercorn:
         connection = _Connection(
             self._app, self._loop, self._config, self._context, LifespanState({}), reader, writer
         )
-        connection.http = self._http
+        connection.http, connection.asgi_app = self._http, self._asgi_app
         task = self._loop.create_task(connection.run_logged())
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
@@ -98,12 +99,13 @@ def _hypercorn_config(http: HttpConfig) -> Config:
     config.keep_alive_timeout = http.keep_alive_ms / 1000
     config.keep_alive_max_requests = 1 << 62
     config.h11_max_incomplete_size = http.head_bytes_max + HEAD_ROOM_BYTES
-    config.h2_max_header_list_size = http.head_bytes_max
     return config
 
 
 class _Connection(TCPServer):
     http: HttpConfig
+    asgi_app: AsgiApp
+    _http2: Http2 | None = None
     _watch: SendWatch | None = None
     _senders = 0  # of them that wait; several with HTTP/2
     _head_timer: asyncio.TimerHandle | None = None
@@ -121,8 +123,6 @@ class _Connection(TCPServer):
         if isinstance(event, RawData):
             return await self._watched(super().protocol_send(event), len(event.data))
         if isinstance(event, Updated):
-            if isinstance(self.protocol.protocol, H2Protocol):
-                await _reset_broken(self.protocol.protocol)
             self._between_requests = event.idle
             self._disarm()
             if event.idle and self.reader.at_eof():
@@ -149,22 +149,55 @@ class _Connection(TCPServer):
         await self._watched(super()._close())
 
     async def _read_data(self) -> None:
-        first = self.protocol.protocol
-        if isinstance(first, H11Protocol):
-            first._check_protocol = partial(_upgrade, first._check_protocol)  # type: ignore[method-assign]
+        self.protocol.protocol = Http1(self.protocol, h2=self.http.h2)
         data = None
         while data != b"":
             try:
-                data = await self.reader.read(MAX_RECV)
+                data = await self.reader.read(MAX_RECV if self._http2 is None else FRAMES_BYTES_MAX)
             except OSError:
                 break
             if data and self._between_requests:
                 self._arm()
-            await self.protocol.handle(RawData(data))
+            try:
+                await self.protocol.handle(RawData(data))
+            except Preface as preface:
+                if not self.http.h2:
+                    await self.protocol_send(RawData(OFF))
+                    await self._hang_up()
+                    break
+                await self._speak_http_2(preface.data)
+            if self._http2 is not None:
+                await asyncio.sleep(0)  # others have their turn, however many frames are there already
         await self.idle_task.stop()
         await self.protocol.handle(Closed())
-        if isinstance(self.protocol.protocol, H2Protocol):
-            await _let_writers_go(self.protocol.protocol)
+
+    async def _speak_http_2(self, data: bytes) -> None:
+        addresses = self.protocol.client, self.protocol.server
+        self._http2 = Http2(
+            self.asgi_app,
+            self.http,
+            self.config,
+            self.context,
+            self._task_group,
+            addresses,
+            self.protocol_send,
+            self._hang_up,
+        )
+        self.protocol.protocol = self._http2  # type: ignore[assignment]
+        await self._http2.initiate()
+        await self._http2.handle(RawData(data))
+
+    async def _hang_up(self) -> None:
+        """Close, once the client had a moment to read what was sent last: to close while it sends would reset
+        the connection."""
+        with suppress(OSError, RuntimeError):
+            self.writer.write_eof()
+        size = 0
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(LINGER_MS / 1000):
+                while size < LINGER_BYTES_MAX and (data := await self.reader.read(MAX_RECV)):
+                    size += len(data)
+        await self._close()
 
     def _arm(self) -> None:
         if self._head_timer is None:
@@ -190,30 +223,3 @@ class _Connection(TCPServer):
         """Whether the beginning of an HTTP/1 request waits for the rest. HTTP/2 frames (PING) are no head."""
         protocol = self.protocol.protocol
         return isinstance(protocol, H11Protocol) and bool(protocol.connection.trailing_data[0])
-
-
-async def _upgrade(asked: Callable[[h11.Request], Coroutine[Any, Any, None]], request: h11.Request) -> None:
-    """To HTTP/2, where the request asks for it; but not with CONNECT. Hypercorn would wait for ever then: it
-    answers before it has begun to send."""
-    if request.method != b"CONNECT":
-        await asked(request)
-
-
-async def _let_writers_go(protocol: H2Protocol) -> None:
-    """The connection has ended. Hypercorn sends no more then, and whoever writes an answer would wait for
-    ever for it to be sent."""
-    for buffer in list(protocol.stream_buffers.values()):
-        await buffer.close()
-
-
-async def _reset_broken(protocol: H2Protocol) -> None:
-    """Reset the streams whose application ended before their body did. Hypercorn forgets them, and their
-    clients wait on."""
-    for id, buffer in list(protocol.stream_buffers.items()):
-        if id not in protocol.streams and not buffer._complete:
-            await buffer.close()
-            with suppress(ProtocolError):  # the client reset it first
-                protocol.connection.reset_stream(id, ErrorCodes.INTERNAL_ERROR)
-            protocol.priority.unblock(id)
-            await protocol.has_data.set()
-            await protocol._flush()

@@ -183,7 +183,8 @@ async def test_a_broken_http_2_stream_is_reset(serving: Serve) -> None:
     async def breaks() -> Any:
         return parts()
 
-    async with serving(get("/", breaks), get("/a", lambda: "a", name="A")) as running:
+    steps = get("/", breaks), get("/a", lambda: "a", name="A")
+    async with serving(*steps, config=HttpConfig(h2=True)) as running:
         wire = await running.connect()
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         connection.initiate_connection()
@@ -233,7 +234,13 @@ def _takes_nothing() -> bytes:
         _goes_away(),
         _takes_nothing(),
     ],
-    ids=["upgraded and then none", "upgraded and left", "upgraded to connect", "goes away", "takes nothing"],
+    ids=[
+        "no upgrade and then no request",
+        "no upgrade and left",
+        "an upgrade by connect",
+        "goes away",
+        "takes nothing",
+    ],
 )
 async def test_an_http_2_connection_that_ends_leaves_nothing_that_waits(serving: Serve, sent: bytes) -> None:
     async def stream() -> Any:
@@ -243,7 +250,8 @@ async def test_an_http_2_connection_that_ends_leaves_nothing_that_waits(serving:
         for _ in range(16):
             yield BIG
 
-    async with serving(get("/", lambda: "a"), get("/big", stream, name="Big")) as running:
+    steps = get("/", lambda: "a"), get("/big", stream, name="Big")
+    async with serving(*steps, config=HttpConfig(h2=True)) as running:
         wire = await running.connect()
         wire.send("GET / HTTP/1.1", "Host: a", "Connection: close")
         await wire.end()

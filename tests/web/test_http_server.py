@@ -264,7 +264,7 @@ async def test_a_client_that_leaves_does_not_stop_its_handler(serving: Serve) ->
 
 
 async def test_http_2_without_tls(serving: Serve) -> None:
-    async with serving() as running:
+    async with serving(config=HttpConfig(h2=True)) as running:
         wire = await running.connect()
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         connection.initiate_connection()

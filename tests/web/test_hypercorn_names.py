@@ -6,6 +6,8 @@ import inspect
 import subprocess
 import sys
 
+import h2.config
+import h2.connection
 import h11
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
@@ -13,7 +15,6 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 
 
@@ -41,10 +42,30 @@ def test_events_and_protocols_have_the_fields_that_are_read() -> None:
     assert _parameters(ProtocolWrapper.handle) == ["event"]
     assert "self.protocol = H11Protocol(" in inspect.getsource(ProtocolWrapper)
     assert "self.connection" in inspect.getsource(H11Protocol.__init__)
-    assert _parameters(H11Protocol._check_protocol) == ["event"]
-    assert "self.stream_buffers" in inspect.getsource(H2Protocol.__init__)
-    assert inspect.iscoroutinefunction(StreamBuffer.close) and _parameters(StreamBuffer.close) == []
     assert h11.Connection(h11.SERVER).trailing_data == (b"", False)
+
+
+def test_what_http_1_is_told_otherwise_is_what_hypercorn_asks() -> None:
+    assert _parameters(H11Protocol.__init__) == [
+        *("app", "config", "context", "task_group", "connection_state", "ssl", "client", "server", "send")
+    ]
+    assert _parameters(H11Protocol._check_protocol) == ["event"]
+    assert _parameters(H11Protocol._send_error_response) == ["status_code"]
+    handle = inspect.getsource(H11Protocol._handle_events)
+    assert handle.index("self._check_protocol(event)") < handle.index("self._create_stream(event)")
+    assert "keep_alive_requests" in inspect.getsource(H11Protocol.__init__)
+    assert "self.protocol = H2Protocol(" in inspect.getsource(ProtocolWrapper)
+    assert "self.protocol.handle(event)" in inspect.getsource(ProtocolWrapper.handle)
+    assert _parameters(Config.response_headers) == ["protocol"]
+    assert [name for name, _ in Config().response_headers("h2")] == [b"date", b"server"]
+
+
+def test_the_tables_of_h2_that_are_bounded_are_where_they_were() -> None:
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    assert connection.MAX_CLOSED_STREAMS and connection.decoder.max_header_list_size
+    assert connection.encoder.header_table_size == 4096
+    assert connection.streams == {}
+    assert connection.outbound_flow_control_window == 65535
 
 
 def test_every_option_that_is_set_exists() -> None:
@@ -55,7 +76,6 @@ def test_every_option_that_is_set_exists() -> None:
         "keep_alive_timeout",
         "keep_alive_max_requests",
         "h11_max_incomplete_size",
-        "h2_max_header_list_size",
     ):
         assert hasattr(Config, option), option
 
