@@ -15,7 +15,7 @@ from iii.definitions.loader import conflicts, each_step
 from iii.errors import ConfigError, IIIError
 from iii.step import Step
 from iii.store.contract import Store
-from iii.store.reasons import forgotten_steps
+from iii.store.reasons import WHY_FORGOTTEN, forgotten_steps
 
 __all__ = ["check"]
 
@@ -27,8 +27,8 @@ __all__ = ["check"]
 def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
     """Check the configuration, the steps and the store.
 
-    Everything that is wrong is printed (of a step's trigger the first thing), and the exit code is 1 then. An
-    engine may run meanwhile.
+    Everything that is wrong is printed (of a step's trigger the first thing), and the exit code is 1 then;
+    a warning leaves it 0. An engine may run meanwhile.
     """
     findings = _Findings()
     config, errors = load_leniently(config_file)
@@ -56,12 +56,6 @@ def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
 def _is_sound(section: str, errors: Sequence[ConfigError]) -> bool:
     """Whether what the configuration says of it can be relied on."""
     return not any(error.field.partition(".")[0] == section for error in errors)
-
-
-FORGOTTEN = (
-    "the state trigger of step {step} misses changes: no instance serves it, and the change log had no room "
-    "for more (store.max_changes)"
-)
 
 
 class _Findings:
@@ -100,7 +94,9 @@ class _Findings:
                 self.problems.append(str(error))
             else:
                 self.problems += [f"{config.store.path}: {sentence}" for sentence in broken]
-                self.warnings += [FORGOTTEN.format(step=step) for step in forgotten]
+                self.warnings += [
+                    f"the state trigger of step {step} misses changes: {WHY_FORGOTTEN}" for step in forgotten
+                ]
 
 
 async def _verify(store: Store) -> tuple[list[str], list[str]]:

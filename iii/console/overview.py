@@ -15,7 +15,7 @@ from iii.formats.units import rough_text
 from iii.model import ARCHIVE, LaneStats
 from iii.observe.hour import POINT_S, Point
 from iii.observe.metering import LaneTrouble
-from iii.store.reasons import forgotten_steps
+from iii.store.reasons import WHY_FORGOTTEN, forgotten_steps
 
 __all__ = ["ROUTES", "Now", "now"]
 
@@ -228,7 +228,7 @@ def _room(means: Means) -> list[Problem]:
 
 
 def _forgotten(means: Means) -> list[Problem]:
-    detail = "No instance serves it, and the change log had no room for more: see store.max_changes."
+    detail = f"{WHY_FORGOTTEN[0].upper()}{WHY_FORGOTTEN[1:]}."
     titles = [f"The state trigger of {step} misses changes" for step in forgotten_steps(means.store)]
     return [Problem("error", "forgotten_trigger", title, detail, "#/steps") for title in titles]
 

@@ -80,10 +80,9 @@ def doom(message: Message, rules: QueueRules) -> Failed | None:
     if message.crashes >= rules.max_crashes:
         return Failed(f"worker died: {message.crashes} times while this message ran", final=True)
     if HOPS in message.headers and (hops := hops_of(message.headers)) > HOPS_MAX:
+        # a step that hears of dead letters is to hear of the loop, once, and not to go on with it
         is_told = hops == HOPS_MAX + 1 and not message.topic.startswith("$state/")
-        if (
-            not is_told
-        ):  # a step that hears of dead letters is to hear of the loop, once, and not to go on with it
+        if not is_told:
             return Failed(
                 f"loop: {hops} state triggers fired each other, none a minute after the one before; "
                 f"at most {HOPS_MAX} may",

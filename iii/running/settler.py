@@ -121,9 +121,8 @@ class Settler:
         self, work: Callable[[], Coroutine[Any, Any, None]], attempt: Attempt, struggle: asyncio.Task[None]
     ) -> None:
         self._struggles.discard(struggle)
-        if (
-            struggle.cancelled() and struggle.cancelling() and not self._stopping
-        ):  # by a handler that cancels all tasks
+        by_a_handler = struggle.cancelled() and struggle.cancelling()  # one that cancels all tasks
+        if by_a_handler and not self._stopping:
             self._begin(work, attempt)
         else:
             attempt.end()

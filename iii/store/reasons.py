@@ -20,9 +20,10 @@ from iii.model import ARCHIVE, LaneStats, Waiting
 from iii.store.contract import Store
 from iii.store.keeping import FORGOTTEN, step_of
 
-__all__ = ["Caps", "Reason", "forgotten_steps", "why"]
+__all__ = ["WHY_FORGOTTEN", "Caps", "Reason", "forgotten_steps", "why"]
 
 FORGOTTEN_SHOWN_MS = 7 * 24 * 3600 * 1000
+WHY_FORGOTTEN = "no instance serves it, and the change log had no room for more (store.max_changes)"
 
 Code: TypeAlias = Literal[
     "paused", "group", "retry", "delay", "limit", "no_step", "busy", "running", "dead", "ready"

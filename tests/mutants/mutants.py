@@ -370,7 +370,7 @@ ALL: dict[str, Mutant] = {
     "who_only_looks_counts": _mutant(
         "a command that lists queues keeps the epoch of a restored backup from beginning",
         f"{LMDB}.holder:Holder.beside_older",
-        "and not _is_taken(fd, KNOWING + slot)",
+        "and not is_locked(fd, KNOWING + slot)",
         "",
         f"{EPOCHS}who_only_looks_at_a_restored_store_hides_nothing_from_the_one_that_writes",
     ),

@@ -6,7 +6,7 @@
 So whoever is first to write to a copy of the file (a restored backup, a folder that was copied) gives its
 numbers in an epoch that no other copy has; nobody needs to know that it is one. To write in an epoch is
 a lock on the holder's file (holder.py), for this file alone: it ends with its process, however that ends, and
-is in no backup. A process of the first edition shares nothing and gives numbers all the same, so none begins
+is in no backup. A process of the first release shares nothing and gives numbers all the same, so none begins
 beside it: its messages keep the ids that it shows.
 
 The row is written with the first group, or not at all. One in which nothing was given is overwritten by the

@@ -19,7 +19,7 @@ needs to have, say by their locks what must not outlive a process either:
 
     slot                   whose slot it is
     SLOTS                  one process at a time takes a slot
-    KNOWING + slot         that this one knows epochs (epochs.py); those of the first edition do not
+    KNOWING + slot         that this one knows epochs (epochs.py); those of the first release do not
     SHARED + number        held by everybody who called `share(number)`
 """
 
@@ -28,7 +28,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ from typing import Final, Literal, NamedTuple
 from iii.errors import StoreBusy, StoreDamaged, StoreIncompatible
 from iii.store.lmdb import machine
 from iii.store.lmdb.mapping import WORD_BYTES, SharedWords, poison_after_fork, reserve
+from iii.store.lmdb.record_lock import is_locked, lock, record
 from iii.store.lmdb.witness import Witness
 
 __all__ = ["Holder", "Killed", "Published", "users"]
@@ -52,7 +52,6 @@ _log = logging.getLogger("iii.store")
 KNOWING, SHARED = 1 << 16, 1 << 62
 SHARED_BITS = 56
 
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, len, pid
 _MAGIC = int.from_bytes(b"iiihold1", "little")
 _NUMBER_NOW = 1
 _SLOT_WORDS = 8
@@ -222,26 +221,26 @@ class Holder:
         return [
             self._read(_SLOT_WORDS * (1 + slot)).pid
             for slot in range(SLOTS)
-            if slot != own and _is_taken(self._fd, slot)
+            if slot != own and is_locked(self._fd, slot)
         ]
 
     # ---------------------------------------------------------------------------------- who shares what
 
     def share(self, number: int) -> None:
         """Say so until this process ends. `number` is below 1 << SHARED_BITS."""
-        _lock(self._fd, SHARED + number, fcntl.F_RDLCK)
+        lock(self._fd, SHARED + number, fcntl.F_RDLCK)
 
     def is_shared(self, number: int) -> bool:
         """Whether a process beside this one shares it."""
-        return _is_taken(self._fd, SHARED + number)
+        return is_locked(self._fd, SHARED + number)
 
     def beside_older(self) -> bool:
-        """Whether a process of the first edition has the store open, which shares nothing."""
+        """Whether a process of the first release has the store open, which shares nothing."""
         fd, own = self._fd, self._at // _SLOT_WORDS - 1
         return any(
-            _is_taken(fd, slot)
-            and not _is_taken(fd, KNOWING + slot)
-            and _is_taken(fd, slot)  # it may have ended meanwhile
+            is_locked(fd, slot)
+            and not is_locked(fd, KNOWING + slot)
+            and is_locked(fd, slot)  # it may have ended meanwhile
             for slot in range(SLOTS)
             if slot != own
         )
@@ -278,11 +277,11 @@ class Holder:
 @contextmanager
 def _opening(fd: int) -> Iterator[None]:
     """One process at a time takes a slot, so that nobody does while the file is made anew."""
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _lock_of(SLOTS))
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, record(fcntl.F_WRLCK, SLOTS))
     try:
         yield
     finally:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock_of(SLOTS, fcntl.F_UNLCK))
+        lock(fd, SLOTS, fcntl.F_UNLCK)
 
 
 def users(folder: Path) -> list[int]:
@@ -292,7 +291,7 @@ def users(folder: Path) -> list[int]:
     except FileNotFoundError:
         return []
     try:
-        taken = [slot for slot in range(SLOTS) if _is_taken(fd, slot)]
+        taken = [slot for slot in range(SLOTS) if is_locked(fd, slot)]
         at = (WORD_BYTES * _SLOT_WORDS * (1 + slot) for slot in taken)
         return [int.from_bytes(os.pread(fd, WORD_BYTES, each), sys.byteorder) for each in at]
     finally:
@@ -319,7 +318,7 @@ def _map(fd: int, path: Path) -> SharedWords:
     reserve(fd, _COUNT, path)
     shared = SharedWords(fd, _COUNT)
     if shared.words[0] not in (0, _MAGIC):
-        if any(_is_taken(fd, slot) for slot in range(SLOTS)):
+        if any(is_locked(fd, slot) for slot in range(SLOTS)):
             shared.close()
             raise StoreIncompatible(
                 f"{path} is of another version of iii, whose instances run: stop all of them, then start"
@@ -333,29 +332,11 @@ def _map(fd: int, path: Path) -> SharedWords:
 def _take_slot(fd: int, folder: Path) -> int:
     """What it knows comes first: nobody sees the slot taken without it."""
     for slot in range(SLOTS):
-        if _lock(fd, KNOWING + slot):
-            if _lock(fd, slot):
+        if lock(fd, KNOWING + slot):
+            if lock(fd, slot):
                 return slot
-            _lock(fd, KNOWING + slot, fcntl.F_UNLCK)
+            lock(fd, KNOWING + slot, fcntl.F_UNLCK)
     raise StoreBusy(f"{folder}: {SLOTS} processes have the store open, and no more can")
-
-
-def _lock(fd: int, byte: int, kind: int = fcntl.F_WRLCK) -> bool:
-    """False where another descriptor holds what is in the way."""
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock_of(byte, kind))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def _is_taken(fd: int, byte: int) -> bool:
-    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock_of(byte)))[0]
-    return kind != fcntl.F_UNLCK
-
-
-def _lock_of(byte: int, kind: int = fcntl.F_WRLCK) -> bytes:
-    return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
 
 
 def _now_ms() -> int:

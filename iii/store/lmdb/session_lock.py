@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 import threading
 import time
 from collections.abc import Iterable
@@ -19,10 +18,10 @@ from pathlib import Path
 
 from iii.errors import StoreBusy
 from iii.store.lmdb.mapping import poison_after_fork
+from iii.store.lmdb.record_lock import is_locked
 
 __all__ = ["SessionLock", "is_held", "remove_if_free"]
 
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, len, pid
 _WAIT_S, _WAITS_MAX = 0.001, 2000
 
 Inode = tuple[int, int]
@@ -85,9 +84,7 @@ def is_held(path: Path) -> bool:
         except FileNotFoundError:
             return False
         try:
-            question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, question))[0]
-            return kind != fcntl.F_UNLCK
+            return is_locked(fd, 0, 0, ask=fcntl.F_GETLK)
         finally:
             os.close(fd)
 

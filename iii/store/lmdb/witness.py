@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 from pathlib import Path
 from typing import Final, Literal
 
 from iii.store.lmdb.mapping import poison_after_fork
+from iii.store.lmdb.record_lock import is_locked, record
 
 __all__ = ["Inode", "Witness", "inode"]
 
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, len, pid
 _REGION_BYTES = 1 << 60
 _REGIONS: Final = {"lock.mdb": 1 << 61, "holder": 1 << 62}
 
@@ -39,7 +38,7 @@ class Witness:
         self._at = self._start + companion[1] % _REGION_BYTES
         self._fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, self._at, 1))
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, record(fcntl.F_RDLCK, self._at))
         except BaseException:
             os.close(self._fd)
             raise
@@ -67,10 +66,4 @@ class Witness:
     def _is_locked(self, start: int, length: int) -> bool:
         if not length:  # 0 would mean: to the end
             return False
-        asked = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, start, length))
-        kind: int = _FLOCK.unpack(asked)[0]
-        return kind != fcntl.F_UNLCK
-
-
-def _flock(kind: int, start: int, length: int) -> bytes:
-    return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
+        return is_locked(self._fd, start, length)
