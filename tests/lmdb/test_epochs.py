@@ -211,7 +211,7 @@ async def test_beside_a_process_of_the_first_edition_no_epoch_begins(tmp_path: P
 
 
 async def test_numbers_from_before_the_first_epoch_stand_alone(tmp_path: Path) -> None:
-    """A store of the first edition: nothing of its messages changes, in reading or in use."""
+    """A store of the first release: nothing of its messages changes, in reading or in use."""
     data = tmp_path / "data"
     await sent(data, 6)
     with lmdb.open(str(data), max_dbs=32) as env, env.begin(write=True) as txn:

@@ -48,7 +48,7 @@ async def enqueue_for_ever(store: LmdbStore) -> None:
 
 
 def overwrite_unbounded(folder: Path, value_bytes: int, used_bytes: int) -> None:
-    """Overwrite one key until the file takes so much, as the first version did: no change is ever trimmed."""
+    """Overwrite one key until the file takes so much, as the first release did: no change is ever trimmed."""
     with lmdb.open(str(folder), map_size=MAP, max_dbs=20, sync=False) as env:
         while (env.info()["last_pgno"] + 1) * 4096 < used_bytes:
             try:
