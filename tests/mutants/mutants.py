@@ -217,7 +217,7 @@ ALL: dict[str, Mutant] = {
     "a_buried_session_settles_on": _mutant(
         "who wakes up after its session was buried does not hear of it",
         f"{LMDB}.applying:Applying._see_others",
-        "if foreign and applier.session and applier.session not in applier.catalog.sessions:",
+        "if applier.session and applier.session not in applier.catalog.sessions:",
         "if False:",
         "tests/lmdb/test_lmdb_processes.py::test_a_session_buried_alive_goes_on_as_a_new_one",
     ),
