@@ -25,6 +25,7 @@ from iii.config import HttpConfig
 from iii.web.asgi import AsgiApp
 from iii.web.http2.connection import Http2
 from iii.web.http2.preface import OFF, Http1, Preface
+from iii.web.http2.sizes import AnswerSizes
 from iii.web.refused import head_too_slow
 from iii.web.response import failure
 from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS, SendWatch
@@ -43,7 +44,7 @@ class Hypercorn:
 
     def __init__(self, app: AsgiApp, http: HttpConfig) -> None:
         self._app, self._http = ASGIWrapper(app), http  # type: ignore[arg-type]
-        self._asgi_app = app
+        self._asgi_app, self._sizes = app, AnswerSizes()
         self._config, self._context = _hypercorn_config(http), WorkerContext(None)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
@@ -85,7 +86,7 @@ class Hypercorn:
         connection = _Connection(
             self._app, self._loop, self._config, self._context, LifespanState({}), reader, writer
         )
-        connection.http, connection.asgi_app = self._http, self._asgi_app
+        connection.http, connection.asgi_app, connection.sizes = self._http, self._asgi_app, self._sizes
         task = self._loop.create_task(connection.run_logged())
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
@@ -105,6 +106,7 @@ def _hypercorn_config(http: HttpConfig) -> Config:
 class _Connection(TCPServer):
     http: HttpConfig
     asgi_app: AsgiApp
+    sizes: AnswerSizes
     _http2: Http2 | None = None
     _watch: SendWatch | None = None
     _senders = 0  # of them that wait; several with HTTP/2
@@ -182,6 +184,7 @@ class _Connection(TCPServer):
             addresses,
             self.protocol_send,
             self._hang_up,
+            self.sizes,
         )
         self.protocol.protocol = self._http2  # type: ignore[assignment]
         await self._http2.initiate()

@@ -15,6 +15,7 @@ from web_kit import get, post
 
 from iii.config import HttpConfig
 from iii.web.http2.frames import HEADER_TABLE_BYTES_MAX, Frames
+from iii.web.http2.sizes import KNOWN_BYTES_MIN, PATHS_MAX, UNKNOWN_BYTES, AnswerSizes
 
 ON = HttpConfig(h2=True)
 
@@ -223,6 +224,22 @@ def test_what_a_peer_makes_us_remember_is_bounded() -> None:
         assert isinstance(event, h2.events.RemoteSettingsChanged)
         frames.bound_settings(event.changed_settings)
     assert frames._h2.encoder.header_table_size == HEADER_TABLE_BYTES_MAX
+
+
+def test_how_large_answers_were_is_remembered_for_a_bounded_number_of_paths() -> None:
+    sizes = AnswerSizes()
+    assert sizes.expected("/a") == UNKNOWN_BYTES
+    sizes.gave("/a", 1 << 20)
+    sizes.gave("/a", 10)
+    assert sizes.expected("/a") == (1 << 20) * 3 // 4
+    for _ in range(20):
+        sizes.gave("/a", 10)
+    assert sizes.expected("/a") == KNOWN_BYTES_MIN
+    for n in range(PATHS_MAX):
+        sizes.gave(f"/{n}", 10)
+    assert sizes.expected("/a") == UNKNOWN_BYTES and sizes.expected("/0") == KNOWN_BYTES_MIN
+    sizes.gave("/" + "x" * 60_000, 10)
+    assert sizes.expected("/" + "x" * 60_000) == UNKNOWN_BYTES
 
 
 def _settings(codes: Any, value: int = 1) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import h2.events
+import pytest
 from h2.errors import ErrorCodes
 from http2_kit import Http2Client, http2
 from http_kit import Serve
@@ -15,7 +16,8 @@ from web_kit import get, post
 
 from iii.config import HttpConfig
 from iii.step import Response
-from iii.web.http2.connection import HANDLER_BYTES, HELD_BYTES_MAX
+from iii.web.http2.connection import HELD_BYTES_MAX
+from iii.web.http2.sizes import KNOWN_BYTES_MIN, UNKNOWN_BYTES
 
 ON = HttpConfig(h2=True)
 HASTY = HttpConfig(h2=True, send_timeout_ms=200)
@@ -200,11 +202,50 @@ async def test_no_more_handlers_of_a_connection_run_than_it_has_room_for(serving
         await other.event(h2.events.StreamEnded, 1)
         for _ in range(500):
             await asyncio.sleep(0)
-        assert most == HELD_BYTES_MAX // HANDLER_BYTES
+        assert most == HELD_BYTES_MAX // UNKNOWN_BYTES
         go.set()
         await client.until(lambda _: len(client.all(h2.events.StreamEnded)) == 100)
         client.close()
         other.close()
+
+
+@pytest.mark.parametrize("size", [10, len(LARGE)])
+async def test_how_many_handlers_run_at_once_follows_from_what_they_gave(serving: Serve, size: int) -> None:
+    runs, most = 0, 0
+    waiting: list[asyncio.Event] = []
+
+    async def waits() -> bytes:
+        nonlocal runs, most
+        runs += 1
+        most = max(most, runs)
+        waiting.append(go := asyncio.Event())
+        await go.wait()
+        runs -= 1
+        return LARGE[:size]
+
+    async with serving(get("/", waits), config=ON) as running:
+        client, other = await http2(running, window=1 << 24), await http2(running)
+        client.open(1 << 24)
+        client.ask(1)
+        await until(lambda: bool(waiting))
+        waiting[0].set()
+        await client.event(h2.events.StreamEnded, 1)
+        for id in range(1, 201, 2):
+            other.ask(id)
+        await until(lambda: len(waiting) > 1)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert most == (HELD_BYTES_MAX // KNOWN_BYTES_MIN if size == 10 else 2)
+        client.close()
+        other.close()
+        for go in waiting:
+            go.set()
+
+
+async def until(met: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not met():
+            await asyncio.sleep(0)
 
 
 async def test_one_large_download_does_not_keep_other_requests_waiting(serving: Serve) -> None:
@@ -307,7 +348,7 @@ async def test_a_client_that_asks_and_resets_is_answered_no_faster_than_its_hand
         await client.wire.writer.drain()
         other.ask(1, "/b")
         await other.event(h2.events.StreamEnded, 1)
-        assert most <= HELD_BYTES_MAX // HANDLER_BYTES
+        assert most <= HELD_BYTES_MAX // UNKNOWN_BYTES
         go.set()
         client.ask(4001, "/b")
         await client.event(h2.events.StreamEnded, 4001)

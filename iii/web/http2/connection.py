@@ -1,7 +1,7 @@
 """One HTTP/2 connection: flow control is back-pressure, and what it holds is bounded.
 
-held        what the handlers that run may be given and give back (HANDLER_BYTES at least for each), and
-            the answers that the client has not taken whole
+held        what the handlers that run were given or are expected to give (sizes.py), and the answers that the
+            client has not taken whole
 waiting     requests that arrived while HELD_BYTES_MAX were held: their handlers have not begun
 
 A streamed body is not asked for its next chunk while HELD_BYTES_MAX of such chunks wait, and an upload's
@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 
 import h2.events
 from h2.errors import ErrorCodes
@@ -31,13 +30,13 @@ from iii.web.asgi import AsgiApp, Receive, Scope, Send
 from iii.web.http2.frames import UNACKNOWLEDGED_BYTES_MAX, Frames
 from iii.web.http2.progress import Progress
 from iii.web.http2.request import Address, Malformed, declared_bytes, scope_of
+from iii.web.http2.sizes import AnswerSizes
 from iii.web.http2.stream import Gone, Http2Stream
 from iii.web.response import Answer, RawHeaders, failure
 
 __all__ = ["Http2"]
 
 HELD_BYTES_MAX = 1 << 20
-HANDLER_BYTES = 32 << 10  # what a handler that runs counts for: 32 of a connection run at once
 SHARE_BYTES_MAX = 512 << 10
 
 _log = logging.getLogger("iii.http")
@@ -57,10 +56,11 @@ class Http2:
         addresses: tuple[Address, Address],
         send: Callable[[Event], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
+        sizes: AnswerSizes,
     ) -> None:
         self._app, self._config, self._context = app, config, context
         self._tasks, self._addresses, self._send, self._hang_up = tasks, addresses, send, hang_up
-        self._frames = Frames(http.head_bytes_max)
+        self._sizes, self._frames = sizes, Frames(http.head_bytes_max)
         self._streams: dict[int, Http2Stream] = {}
         self._waiting: deque[Http2Stream] = deque()
         self._running: dict[Http2Stream, None] = {}  # in the order in which they began
@@ -152,9 +152,11 @@ class Http2:
     def _held_bytes(self) -> int:
         """What is too large for its share counts as one: one large download does not keep the connection's
         other requests waiting."""
-        asked = (max(HANDLER_BYTES, each.request_bytes) for each in self._running)
-        answered = (each.offered_bytes for each in self._unsent.values())
-        return sum(min(SHARE_BYTES_MAX, size) for size in chain(asked, answered))
+        answered = sum(min(SHARE_BYTES_MAX, each.offered_bytes) for each in self._unsent.values())
+        return answered + sum(map(self._asked_bytes, self._running))
+
+    def _asked_bytes(self, stream: Http2Stream) -> int:
+        return min(SHARE_BYTES_MAX, max(self._sizes.expected(stream.path), stream.request_bytes))
 
     def _streamed_bytes(self) -> int:
         return sum(each.offered_bytes for each in self._unsent.values() if not each.ending)
@@ -162,7 +164,8 @@ class Http2:
     def _go_on(self) -> None:
         """Let what waits for room have it."""
         held_bytes = self._held_bytes()
-        if self._waiting and held_bytes + HANDLER_BYTES <= HELD_BYTES_MAX and not self._begins:
+        room_bytes = HELD_BYTES_MAX - held_bytes
+        if self._waiting and not self._begins and self._asked_bytes(self._waiting[0]) <= room_bytes:
             self._begin(self._waiting.popleft())
         if self._streamed_bytes() < HELD_BYTES_MAX:
             self._room.set()
@@ -246,6 +249,7 @@ class Http2:
         await self._flush()
 
     def offer(self, stream: Http2Stream) -> None:
+        self._sizes.gave(stream.path, stream.offered_bytes)
         self._unsent[stream.id] = stream
         self._progress.waits(stream, self._wake)
         self._wake.set()
@@ -346,7 +350,7 @@ class Http2:
 
 
 def _scope_of_nothing() -> Scope:
-    return {"type": "http", "method": "GET", "headers": []}
+    return {"type": "http", "method": "GET", "path": "", "headers": []}
 
 
 async def _refuse(sent: Answer, scope: Scope, receive: Receive, send: Send) -> None:

@@ -49,6 +49,7 @@ class Http2Stream:
         self, id: int, scope: Scope, app: AsgiApp, sender: Sender, *, declared_bytes: int | None = None
     ) -> None:
         self.id, self.scope, self._app, self._sender = id, scope, app, sender
+        self.path: str = scope["path"]
         self.declared_bytes = declared_bytes
         self.head_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
         self.received_bytes = 0
