@@ -1,8 +1,8 @@
 """`from iii import state, enqueue, logger`: the running handler's own, without passing `ctx` along.
 
 `state` is one object in two roles: called it declares a trigger (`state(namespace="orders")`), its methods
-are those of the running handler's `ctx.state`. They answer by the thread they are called in: on the loop they
-are awaited, in any other thread that runs for the handler they are plain calls.
+are those of the running handler's `ctx.state`. They answer by where they are called: in code that runs on an
+event loop they are awaited, in a thread without one they are plain calls.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _ctx(name: str) -> AnyContext:
 
 
 class AmbientState:
-    """See State; every method returns what it returns there: an awaitable on the loop."""
+    """See State; every method returns what it returns there: an awaitable on an event loop."""
 
     __slots__ = ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -122,6 +123,42 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+class Outlives:
+    """A handler's thread that is on its way to a call of ctx when its engine stops, and goes on then."""
+
+    def __init__(self) -> None:
+        self._inside, self._release, self._ended = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        """The handler's, before its call."""
+        self._inside.set()
+        self._release.wait(10)
+
+    def ended(self) -> None:
+        """The handler's, after its call."""
+        self._ended.set()
+
+    def run(self, handler: Callable[..., Any], *, closed: str) -> None:
+        """From the engine's start to the handler's end; the loop is closed "before" the call, or "meanwhile"."""
+
+        async def main() -> None:
+            steps = [step(handler, queue("in"))]
+            async with Engine(config(shutdown_timeout_ms=1), steps, store=RecordingStore()) as engine:
+                await engine.enqueue("in")
+                assert await asyncio.to_thread(self._inside.wait, 10)
+
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(main())
+            if closed == "before":
+                loop.close()
+            self._release.set()
+            assert self._ended.wait(10), "it waits for a loop that turns no more"
+        finally:
+            self._release.set()
+            loop.close()
 
 
 async def turns(count: int = 50) -> None:

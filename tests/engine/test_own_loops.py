@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_kit import RecordingStore, config, running, step
+from engine_kit import Outlives, RecordingStore, config, running, step
 from wrapper_kit import RUNS
 
 import iii
@@ -226,37 +226,21 @@ async def test_a_thread_whose_attempt_is_over_is_told_so_at_its_next_call(run: R
 @loops
 @pytest.mark.parametrize("closed", ["before", "meanwhile"])
 def test_a_loop_of_its_own_that_outlives_the_engines_is_told_so(run: Run, closed: str) -> None:
-    inside, release, ended = threading.Event(), threading.Event(), threading.Event()
+    thread = Outlives()
     outcome: list[BaseException] = []
 
     def handler(data: Any, ctx: BlockingContext) -> None:
         async def main() -> None:
-            inside.set()
-            release.wait(10)
+            thread.wait()
             try:
                 await ctx.state.set("a", "1", 1)
             except HandlerEnded as error:
                 outcome.append(error)
 
         run(main())
-        ended.set()
+        thread.ended()
 
-    async def main() -> None:
-        steps = [step(handler, queue("in"))]
-        async with Engine(config(shutdown_timeout_ms=1), steps, store=RecordingStore()) as engine:
-            await engine.enqueue("in")
-            assert await asyncio.to_thread(inside.wait, 10)
-
-    loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(main())
-        if closed == "before":
-            loop.close()
-        release.set()
-        assert ended.wait(10), "it waits for a loop that turns no more"
-    finally:
-        release.set()
-        loop.close()
+    thread.run(handler, closed=closed)
     (error,) = outcome
     assert "the engine has stopped" in str(error)
 

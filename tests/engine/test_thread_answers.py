@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from engine_kit import RecordingStore, config, running, step
+from engine_kit import Outlives, RecordingStore, config, running, step
 
 import iii
 from iii import BlockingContext, HandlerEnded, queue
@@ -101,37 +101,17 @@ async def test_an_error_that_a_timeout_is_itself_reaches_the_thread() -> None:
 @pytest.mark.parametrize("closed", ["before", "meanwhile"])
 def test_a_thread_that_outlives_its_loop_is_told_so(closed: str) -> None:
     """A loop of its own runs the engine and goes, while the handler's thread is on its way to a call."""
-    inside, release = threading.Event(), threading.Event()
+    thread = Outlives()
     outcome: list[BaseException] = []
-    ended = threading.Event()
 
     def handler(data: Any, ctx: BlockingContext) -> None:
-        inside.set()
-        release.wait(10)
+        thread.wait()
         try:
             ctx.state.set("a", "1", 1)
         except HandlerEnded as error:
             outcome.append(error)
-        ended.set()
+        thread.ended()
 
-    async def main() -> None:
-        async with Engine(
-            config(shutdown_timeout_ms=1), [step(handler, queue("in"))], store=RecordingStore()
-        ) as engine:
-            await engine.enqueue("in")
-            async with asyncio.timeout(10):
-                while not inside.is_set():
-                    await asyncio.sleep(0.001)
-
-    loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(main())
-        if closed == "before":
-            loop.close()
-        release.set()
-        assert ended.wait(10), "it waits for a loop that turns no more"
-    finally:
-        release.set()
-        loop.close()
+    thread.run(handler, closed=closed)
     (error,) = outcome
     assert "the engine has stopped" in str(error)

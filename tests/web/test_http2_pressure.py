@@ -45,6 +45,21 @@ class Parts:
             self.closed.set()
 
 
+class Waits:
+    """A handler that waits for `go` and knows how many of its runs there were at once."""
+
+    def __init__(self) -> None:
+        self.most = self._runs = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self) -> str:
+        self._runs += 1
+        self.most = max(self.most, self._runs)
+        await self.go.wait()
+        self._runs -= 1
+        return "a"
+
+
 async def answered(client: Http2Client, *ids: int) -> None:
     """Wait until the heads of these answers are here, and what follows had time to be made."""
     for id in ids:
@@ -184,16 +199,7 @@ async def test_handlers_do_not_begin_while_answers_wait_to_be_taken(serving: Ser
 
 
 async def test_no_more_handlers_of_a_connection_run_than_it_has_room_for(serving: Serve) -> None:
-    runs, most, go = 0, 0, asyncio.Event()
-
-    async def waits() -> str:
-        nonlocal runs, most
-        runs += 1
-        most = max(most, runs)
-        await go.wait()
-        runs -= 1
-        return "a"
-
+    waits = Waits()
     async with serving(get("/", waits), get("/b", lambda: "b", name="B"), config=ON) as running:
         client, other = await http2(running), await http2(running)
         for id in range(1, 201, 2):
@@ -202,8 +208,8 @@ async def test_no_more_handlers_of_a_connection_run_than_it_has_room_for(serving
         await other.event(h2.events.StreamEnded, 1)
         for _ in range(500):
             await asyncio.sleep(0)
-        assert most == HELD_BYTES_MAX // UNKNOWN_BYTES
-        go.set()
+        assert waits.most == HELD_BYTES_MAX // UNKNOWN_BYTES
+        waits.go.set()
         await client.until(lambda _: len(client.all(h2.events.StreamEnded)) == 100)
         client.close()
         other.close()
@@ -329,16 +335,7 @@ async def turn(client: Http2Client) -> None:
 async def test_a_client_that_asks_and_resets_is_answered_no_faster_than_its_handlers_run(
     serving: Serve,
 ) -> None:
-    runs, most, go = 0, 0, asyncio.Event()
-
-    async def waits() -> str:
-        nonlocal runs, most
-        runs += 1
-        most = max(most, runs)
-        await go.wait()
-        runs -= 1
-        return "a"
-
+    waits = Waits()
     async with serving(get("/", waits), get("/b", lambda: "b", name="B"), config=ON) as running:
         client, other = await http2(running), await http2(running)
         for id in range(1, 4001, 2):
@@ -348,8 +345,8 @@ async def test_a_client_that_asks_and_resets_is_answered_no_faster_than_its_hand
         await client.wire.writer.drain()
         other.ask(1, "/b")
         await other.event(h2.events.StreamEnded, 1)
-        assert most <= HELD_BYTES_MAX // UNKNOWN_BYTES
-        go.set()
+        assert waits.most <= HELD_BYTES_MAX // UNKNOWN_BYTES
+        waits.go.set()
         client.ask(4001, "/b")
         await client.event(h2.events.StreamEnded, 4001)
         client.close()

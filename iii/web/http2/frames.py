@@ -28,6 +28,10 @@ class _Connection(h2.connection.H2Connection):
 
 
 class Frames:
+    """One connection's: bytes to events, and what is to be sent to bytes.
+
+    unacknowledged_bytes: received, and not yet given back to the connection's window."""
+
     def __init__(self, head_bytes_max: int) -> None:
         config = h2.config.H2Configuration(client_side=False, header_encoding=None)
         self._h2 = _Connection(config)
