@@ -156,12 +156,12 @@ class Applying:
                 raise ShortOfRoom(reason)
             return StoreFull(reason)
         log, most = self.log, self._limits.changes_bytes_max
-        if log.holder is None or not keeping.leaves_changes(txn):
+        if log.held_by is None or not keeping.leaves_changes(txn):
             return None
         if log.size < keeping.refused_from(txn, most) or self._settles_a_change(txn):
             log.size += CHANGE_TIMES * check(txn, self._limits)
             return None
-        return keeping.held_reason(log.holder, log.size, most)
+        return keeping.held_reason(log.held_by, log.size, most)
 
     def _settles_a_change(self, txn: Txn) -> bool:
         """Whether the message of a state trigger ends with it: while these do not end, the log is held."""

@@ -47,7 +47,7 @@ class ChangeLog:
         self.over = self.spare = True  # until the first look
         self.more = False
         self.size = 0
-        self.holder: str | None = None
+        self.held_by: str | None = None
         """The step whose trigger holds what is over the bound."""
 
     def look(self, txn: lmdb.Transaction[bytes], wall_ms: int) -> bool:
@@ -82,7 +82,7 @@ class ChangeLog:
     # ---------------------------------------------------------------------------------------- shortening
 
     def _is_within(self, txn: lmdb.Transaction[bytes]) -> bool:
-        was, self.over, self.more, self.holder = self.over, False, False, None
+        was, self.over, self.more, self.held_by = self.over, False, False, None
         return was and bool(txn.delete(_LEFT, db=self._tables.mark))
 
     def _shorten(
@@ -90,21 +90,21 @@ class ChangeLog:
     ) -> bool:
         """Until the log takes `most` bytes, or a trigger holds the rest; whether anything was written."""
         waited = self._waited_for(txn)
-        left, wrote, holder = rows_max, False, None
+        left, wrote, held_by = rows_max, False, None
         while True:
             gone = self._remove(txn, waited[0][0] if waited else None, most, left)
             left, wrote = left - gone, wrote or gone > 0
             if self.size <= most or not left or not waited:
                 break
             if self._is_kept_for(txn, waited[0][1]):
-                holder = keeping.step_of(waited[0][1]) if self._lives_for(txn, waited[0][1]) else None
+                held_by = keeping.step_of(waited[0][1]) if self._lives_for(txn, waited[0][1]) else None
                 break
             self._forget(txn, waited, wall_ms)
             wrote = True
         self.more = self.size > most and not left
         if self.size <= self._most:
             return self._is_within(txn) or wrote
-        self.over, self.holder = True, holder
+        self.over, self.held_by = True, held_by
         return wrote
 
     def _remove(self, txn: lmdb.Transaction[bytes], last: int | None, most: int, rows_max: int) -> int:
