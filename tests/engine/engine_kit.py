@@ -141,7 +141,7 @@ class Outlives:
         self._ended.set()
 
     def run(self, handler: Callable[..., Any], *, closed: str) -> None:
-        """From the engine's start to the handler's end; the loop is closed "before" the call, or "meanwhile"."""
+        """From the start to the end of the handler; the loop is closed "before" its call, or "meanwhile"."""
 
         async def main() -> None:
             steps = [step(handler, queue("in"))]
