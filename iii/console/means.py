@@ -12,6 +12,7 @@ from iii.config import Config
 from iii.console.pulse import Pulse
 from iii.handling.outbox import Outbox
 from iii.model import Lane
+from iii.observe.health import Instance
 from iii.observe.metering import Metering
 from iii.observe.meters import Figures
 from iii.running.bindings import Binding
@@ -25,13 +26,11 @@ from iii.web.endpoint import Endpoint
 __all__ = ["InstanceRow", "Means", "Pulse"]
 
 
-class InstanceRow(Protocol):
+class InstanceRow(Instance, Protocol):
     """As the store's roster has it."""
 
     @property
     def session(self) -> int: ...
-    @property
-    def pid(self) -> int: ...
     @property
     def health(self) -> str: ...
     @property
@@ -44,10 +43,6 @@ class InstanceRow(Protocol):
     def messages_per_s(self) -> float: ...
     @property
     def lanes(self) -> int: ...
-    @property
-    def instance(self) -> int: ...
-    @property
-    def stuck_ms(self) -> int: ...
 
 
 class Means(Struct, frozen=True):
