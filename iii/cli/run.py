@@ -14,9 +14,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from socket import socket
+from typing import Literal
 
 import click
 
@@ -108,8 +110,12 @@ def run(
 
 def _run_alone(config: Config, serves: bool) -> None:
     steps = load_steps(config.steps)
-    sockets = http_sockets(config) if serves else ()
-    _serve(Engine(config, steps, serve=serves, sockets=sockets, console=_own_console(config)), None)
+    with ExitStack() as kept:
+        sockets = http_sockets(config) if serves else []
+        console = _own_console(config)
+        for each in sockets if console is True else (*sockets, *console):
+            kept.enter_context(each)
+        _serve(Engine(config, steps, serve=serves, sockets=sockets, console=console), None)
 
 
 def _serve(engine: Engine, line: Line | None) -> None:
@@ -156,7 +162,7 @@ async def _run(engine: Engine, line: Line | None) -> None:
     log.info("Stopped")
 
 
-def _own_console(config: Config) -> bool | Sequence[socket]:
+def _own_console(config: Config) -> Literal[True] | Sequence[socket]:
     """True: another instance serves it, or whoever has its port is told when the engine starts."""
     try:
         return console_sockets(config)

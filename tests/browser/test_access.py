@@ -49,7 +49,7 @@ async def test_every_page_is_a_letter_away_and_its_search_a_slash(open_page: Ope
 async def test_rows_are_walked_chosen_and_opened_by_keys(project: Project, open_page: Open) -> None:
     ids = [project.enqueue("nobody.takes.it", {"number": number}) for number in range(3)]
     page = await open_page("/queues/nobody.takes.it")
-    await expect(page.get_by_role("row").filter(has_text=ids[2])).to_be_visible()
+    await expect(page.get_by_role("row", name=ids[2])).to_be_visible()
     await page.keyboard.press("j")
     await page.keyboard.press("x")
     await page.keyboard.press("j")

