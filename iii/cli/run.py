@@ -174,11 +174,11 @@ def _print(report: Sequence[str]) -> None:
     click.echo("\n".join(report))
 
 
-def _log_file(config: Config, *, create: bool = True) -> LogFile | None:
+def _log_file(config: Config) -> LogFile | None:
     """What `iii logs` reads; nothing where there is no data folder."""
     if config.store.kind == "memory" or not config.log.file_bytes_max:
         return None
-    return LogFile(config.store.path, config.log.file_bytes_max, create=create)
+    return LogFile(config.store.path, config.log.file_bytes_max)
 
 
 def _stop(asked: asyncio.Event) -> None:
@@ -204,7 +204,7 @@ def _nothing_to_roll() -> None:
 def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
     made_ms = seat.stores.get(str(config.store.path), 0)
-    file = _log_file(config, create=not made_ms)
+    file = _log_file(config)
     configure(config.log.level, seat.format, config.log.redact, colour=seat.colour, file=file)
     line = Line(seat)
     line.guard()

@@ -45,12 +45,13 @@ _decode = msgspec.json.Decoder(TailedLine).decode
 
 
 class LogFile(logging.Handler):
-    """A handler for `configure`. bytes_max: of both files together. create: whether the data folder is made
-    where there is none; one that was moved away later is not."""
+    """A handler for `configure`. bytes_max: of both files together.
 
-    def __init__(self, data: Path, bytes_max: int, *, create: bool = True) -> None:
+    The data folder is its store's to make: what is told where there is none, as after it was moved away, is
+    not kept. A folder made here would be in the way of who puts it back."""
+
+    def __init__(self, data: Path, bytes_max: int) -> None:
         super().__init__()
-        self._may_create = create
         self._folder, self._half = data / "logs", bytes_max * 2 // 5
         self._fd = -1
         self._written = 0
@@ -92,8 +93,7 @@ class LogFile(logging.Handler):
             self._open()
 
     def _open(self) -> None:
-        self._folder.mkdir(parents=self._may_create, exist_ok=True)
-        self._may_create = False
+        self._folder.mkdir(exist_ok=True)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -48,6 +48,7 @@ def test_an_engine_whose_store_vanishes_ends_with_the_reason_and_makes_no_other(
         last = engines.logged.splitlines()[-1]
         assert "no instance starts, given up" in last and "no empty store is made in its place" in last
     assert not list(project.folder.glob("data/data.mdb*"))
+    assert project.data.exists() == (what != "the folder"), "nothing is in the way of who puts it back"
     _put_back(project)
     project.open_gate("all")
     project.start("--instances", instances).until_ready()
