@@ -211,6 +211,25 @@ async def test_a_drain_lets_streams_end_and_refuses_new_ones(serving: Serve) -> 
         assert client.all(h2.events.ConnectionTerminated)[0].error_code == ErrorCodes.NO_ERROR
 
 
+async def test_a_drain_that_cuts_streams_off_logs_no_failure(
+    serving: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = asyncio.Event()
+
+    async def waits() -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return "a"
+
+    async with serving(get("/", waits), config=ON, drain_ms=50) as running:
+        client = await http2(running)
+        client.ask(1)
+        await begun.wait()
+        running.shutdown.set()
+        await client.end()
+    assert "A connection failed" not in caplog.text
+
+
 def test_what_a_peer_makes_us_remember_is_bounded() -> None:
     frames = Frames(64 << 10)
     frames.begin()

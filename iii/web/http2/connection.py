@@ -192,6 +192,9 @@ class Http2:
                 await stream.run()
         except Gone:
             pass
+        except asyncio.CancelledError:  # the drain's time is over: nobody is told of anything any more
+            self._close()
+            raise
         except Exception:
             _log.exception("Error in an application")
         finally:
