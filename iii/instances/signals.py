@@ -1,6 +1,6 @@
 """The signals of a process that runs engines: stop, end at once, reload.
 
-    SIGINT SIGTERM   the first: stop; the next: end at once
+    SIGINT SIGTERM   the first: stop; the next: end at once, also where the event loop stands still
     SIGHUP           reload; but stop where it says that the terminal has gone (not under nohup)
 
 A handler that sets one of them anew, to nothing or to a function of its own, keeps it for LOOK_S at most.
@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 
 __all__ = ["Signals", "hear_all"]
@@ -48,6 +49,7 @@ class Signals:
         self._stop, self._end, self._reload = stop, end, reload
         self._loop = asyncio.get_running_loop()
         self._doubled_until: float | None = None
+        self._told_to_stop = False
         self._hung_up_on = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
         self._set: dict[signal.Signals, object] = {}
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -58,7 +60,9 @@ class Signals:
         if number == signal.SIGHUP:
             self._loop.add_signal_handler(number, self._hung_up)
         else:
-            self._loop.add_signal_handler(number, self._asked_to_stop, number)
+            self._loop.add_signal_handler(number, self._asked_to_stop)
+            signal.signal(number, self._arrived)
+            signal.siginterrupt(number, False)
         self._set[number] = signal.getsignal(number)
 
     def _look(self) -> None:
@@ -68,18 +72,23 @@ class Signals:
                 log.warning("%s was set anew by a handler: it is taken back", number.name)
                 self._take(number)
 
-    def _asked_to_stop(self, number: signal.Signals) -> None:
-        now = self._loop.time()
+    def _arrived(self, number: int, frame: object) -> None:
+        """At once, in whatever the main thread does; the loop hears of it when it turns."""
+        now = time.monotonic()
         if self._doubled_until is None:
             self._doubled_until = now + DOUBLED_S
-            self._stop()
         elif now > self._doubled_until:
-            self._end(number)
+            self._end(signal.Signals(number))
+
+    def _asked_to_stop(self) -> None:
+        if not self._told_to_stop:
+            self._told_to_stop = True
+            self._stop()
 
     def _hung_up(self) -> None:
         if self._hung_up_on and not _has_terminal():
-            if self._doubled_until is None:
-                self._asked_to_stop(signal.SIGHUP)
+            self._doubled_until = self._doubled_until or time.monotonic() + DOUBLED_S
+            self._asked_to_stop()
         else:
             self._reload()
 

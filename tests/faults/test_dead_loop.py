@@ -50,6 +50,14 @@ async def handler(input, ctx):
         {poison}
 """
 
+IDLE = """
+config = {"name": "Other", "triggers": [{"type": "queue", "topic": "other"}]}
+
+
+async def handler(input, ctx):
+    pass
+"""
+
 KNOWN = {
     "computes for ever": "while True: pass",
     "sleeps": "time.sleep(1e9)",
@@ -218,3 +226,25 @@ async def test_a_loop_that_turns_now_and_then_is_never_given_up(told: Told) -> N
         await asyncio.sleep(0)
     watchdog.stop()
     assert ends.said == []
+
+
+async def test_a_second_signal_ends_an_engine_whose_loop_stands_still_and_blames_no_message(
+    make_project: MakeProject,
+) -> None:
+    project = make_project(POISON.format(poison="time.sleep(1e9)"))
+    configure(project, stuck_after_s=0)
+    engine = await started(project)
+    async with project.store() as store:
+        await store.commit(Txn([Enqueue("in", b'"innocent"'), Enqueue("in", b'"poison"')]))
+        await until(lambda: "blocks the event loop" in engine.text, "a loop that stands still")
+
+        def ended() -> bool:
+            engine.process.send_signal(signal.SIGTERM)
+            return engine.process.poll() is not None
+
+        await until(ended, "its end", lambda: engine.text)
+        assert engine.process.returncode == 128 + signal.SIGTERM
+        (project.folder / "steps" / "the_step.py").write_text(IDLE)
+        await started(project)
+        await until(lambda: all(each.state == "ready" for each in store.waiting("in")), "both given back")
+        assert [each.crashes for each in store.waiting("in")] == [0, 0]
