@@ -15,6 +15,7 @@ from iii.formats.units import rough_text
 from iii.model import ARCHIVE, LaneStats
 from iii.observe.hour import POINT_S, Point
 from iii.observe.metering import LaneTrouble
+from iii.store.keeping import CHANGES, HELD_TIMES
 from iii.store.reasons import WHY_FORGOTTEN, forgotten_steps
 
 __all__ = ["ROUTES", "Now", "now"]
@@ -180,7 +181,7 @@ def _free_bytes(means: Means) -> int | None:
 
 def problems(means: Means) -> list[Problem]:
     """The worst first."""
-    found = [*_room(means), *_forgotten(means), *_health(means)]
+    found = [*_room(means), *_held(means), *_forgotten(means), *_health(means)]
     shown = {(lane.topic, lane.step) for lane in shown_lanes(means)}
     for trouble in means.metering.overview().troubles:
         if (trouble.topic, trouble.step) in shown:
@@ -225,6 +226,22 @@ def _room(means: Means) -> list[Problem]:
         detail = f"{free >> 20} MiB are free where the store lies; new work is refused when it is full."
         found.append(Problem("error", "disk", "The disk is nearly full", detail, "#/"))
     return found
+
+
+def _held(means: Means) -> list[Problem]:
+    """A state trigger that lags keeps the changes it has not seen."""
+    figures, most = means.store.figures(), means.store.limits.changes_bytes_max
+    step = figures.changes_held_by
+    if step is None:
+        return []
+    title = f"The state trigger of {step} falls behind"
+    detail = (
+        f"It has {figures.changes_bytes >> 20} MiB of changes to see; store.max_changes is {most >> 20} MiB."
+    )
+    href = f"#/queues/{_encoded(CHANGES + step)}"
+    if figures.changes_bytes < HELD_TIMES * most:
+        return [Problem("warning", "changes_held", title, detail, href)]
+    return [Problem("error", "changes_held", f"{title}: writes of state are refused", detail, href)]
 
 
 def _forgotten(means: Means) -> list[Problem]:

@@ -120,6 +120,8 @@ class StoreFigures(Struct, frozen=True):
     file_bytes: int = 0
     used_bytes: int = 0  # of the map: the file up to its last page
     map_bytes: int = 0
+    changes_bytes: int = 0  # of the change log, as of its last look
+    changes_held_by: str | None = None  # the step whose state trigger keeps it over its bound
 
 
 class Answer(Protocol):

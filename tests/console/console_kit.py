@@ -109,9 +109,9 @@ async def until(look: Callable[[], Any], what: str = "") -> Any:
 
 
 def config(folder: Path, console: ConsoleConfig = CONSOLE, **more: Any) -> Config:
-    kept: dict[str, Any] = {"history": KEEP_ALL, "log": LogConfig(level="debug"), **more}
     data = StoreConfig(path=folder / "data")
-    return Config(root=folder, steps=folder, store=data, http=HttpConfig(port=0), console=console, **kept)
+    kept: dict[str, Any] = {"history": KEEP_ALL, "log": LogConfig(level="debug"), "store": data, **more}
+    return Config(root=folder, steps=folder, http=HttpConfig(port=0), console=console, **kept)
 
 
 @asynccontextmanager

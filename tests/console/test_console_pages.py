@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from console_kit import Console, send_message, serving, step, until
 
 from iii import Context, cron, http, queue, state
-from iii.config import ConsoleConfig, LogConfig, QueueConfig, TracesConfig
-from iii.model import Mark, Txn
+from iii.config import ConsoleConfig, LogConfig, QueueConfig, StoreConfig, TracesConfig
+from iii.errors import ChangesHeld
+from iii.model import Mark, Put, Txn
 from iii.observe.log_file import LogFile
 from iii.observe.logs import JsonFormatter, log
 from iii.observe.runs import Run, record
@@ -132,6 +134,23 @@ async def test_the_overview_says_which_state_triggers_were_forgotten(tmp_path: P
         await store.commit(Txn([Mark(name, at, None) for name, at in marks.items()]))
         problems = (await console.get("/api/overview"))["problems"]
         assert [each["title"] for each in problems] == ["The state trigger of Audit misses changes"]
+
+
+async def test_the_overview_says_which_state_trigger_holds_the_change_log(tmp_path: Path) -> None:
+    async def audit(change: object) -> None: ...
+
+    watching = step(audit, state(namespace="ns"), name="Audit")
+    store = StoreConfig(tmp_path / "data", changes_bytes_max=1 << 20)
+    queues = {"$state/Audit": QueueConfig(max_depth=1)}
+    async with serving(tmp_path, watching, store=store, queues=queues) as console:
+        await console.post("/api/queues/pause", {"topic": "$state/Audit"})
+        for severity in ("warning", "error"):
+            with suppress(ChangesHeld):
+                for number in range(32 if severity == "warning" else 100):
+                    put = Put("ns", f"{severity}-{number}", bytes(64 << 10))
+                    await console.engine.store.commit(Txn([put]))
+            problems = (await console.get("/api/overview"))["problems"]
+            assert [each["severity"] for each in problems if each["kind"] == "changes_held"] == [severity]
 
 
 async def test_the_overview_says_how_it_is_and_what_is_wrong(tmp_path: Path) -> None:

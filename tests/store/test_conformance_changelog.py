@@ -200,3 +200,17 @@ async def test_22_a_patch_of_a_few_bytes_counts_for_the_value_it_leaves(kit: Sto
         await future
     assert await held_bytes(store) <= 4 << 20
     assert (entry := store.get("ns", "big")) is not None and entry.value.startswith(b'{"n":60')
+
+
+async def test_22_the_figures_name_the_trigger_that_holds_the_log_until_it_has_caught_up(
+    kit: StoreKit,
+) -> None:
+    store = await watched(kit)
+    assert store.figures().changes_held_by is None
+    await fill(store)
+    assert store.figures().changes_held_by == "Audit"
+    assert store.figures().changes_bytes >= 4 * MOST
+    await commit(store, Mark(MARK, store.version(), 0), Mark(TAIL, store.version(), 0))
+    await commit(store, Put("ns", "k", b"v"))
+    assert store.figures().changes_held_by is None
+    assert store.figures().changes_bytes <= MOST

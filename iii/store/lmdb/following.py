@@ -70,6 +70,8 @@ class Following(Browsing):
             file_bytes=opened.file.stat().st_size,
             used_bytes=used_bytes,
             map_bytes=found["map_size"],
+            changes_bytes=self._writer.log.size,
+            changes_held_by=self._writer.log.held_by,
         )
 
     @property

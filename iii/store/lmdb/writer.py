@@ -27,7 +27,7 @@ from iii.store.lmdb import sweep
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.applying import Applying
 from iii.store.lmdb.catalog import Catalog
-from iii.store.lmdb.changelog import ROWS_MAX
+from iii.store.lmdb.changelog import ROWS_MAX, ChangeLog
 from iii.store.lmdb.damage import explained
 from iii.store.lmdb.disk import refused
 from iii.store.lmdb.environment import Environment
@@ -76,6 +76,11 @@ class Writer:
         self._next_ms = 0
         self._unsynced_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="iii-writer", daemon=True)
+
+    @property
+    def log(self) -> ChangeLog:
+        """The change log as the writer's thread saw it last."""
+        return self._applying.log
 
     def start(self) -> None:
         self._thread.start()

@@ -13,7 +13,7 @@ from iii.store import keeping
 from iii.store.contract import Limits
 from iii.store.memory.tables import MemoryTables
 
-__all__ = ["add", "note_sessions", "refusal", "shorten", "size_of"]
+__all__ = ["BYTES", "add", "held_by", "note_sessions", "refusal", "shorten", "size_of"]
 
 BYTES = "change_bytes"
 
@@ -54,6 +54,15 @@ def refusal(tables: MemoryTables, limits: Limits, txn: Txn) -> ChangesHeld | Non
     if not waited or not _lives_for(tables, most, waited[0][1]) or _settles_a_change(tables, txn):
         return None
     return keeping.held_reason(keeping.step_of(waited[0][1]), size, most)
+
+
+def held_by(tables: MemoryTables, limits: Limits) -> str | None:
+    """The step whose state trigger keeps the log over its bound."""
+    most = limits.changes_bytes_max
+    if tables.last(BYTES) <= most:
+        return None
+    waited = _waited_for(tables)
+    return keeping.step_of(waited[0][1]) if waited and _lives_for(tables, most, waited[0][1]) else None
 
 
 def note_sessions(tables: MemoryTables, limits: Limits) -> None:

@@ -267,7 +267,12 @@ class MemoryStore(MemoryReads):
     # -- care
 
     def figures(self) -> StoreFigures:
-        return StoreFigures(commits=self._tables.last("commit"))
+        tables = self._tables
+        return StoreFigures(
+            commits=tables.last("commit"),
+            changes_bytes=tables.last(changelog.BYTES),
+            changes_held_by=changelog.held_by(tables, self.limits),
+        )
 
     def verify(self) -> list[str]:
         return verify(self._tables)
