@@ -108,7 +108,7 @@ def anew(headers: Mapping[str, str]) -> dict[str, str]:
 
 def hopped(headers: Mapping[str, str], wall_ms: int) -> dict[str, str]:
     """What the message of a state trigger carries of its change's `headers`: one hop more."""
-    found = _COUNTED.fullmatch(headers.get(HOPS, ""))
+    found = _COUNTED.fullmatch(headers[HOPS]) if HOPS in headers else None
     if found is None:
         count = 1
     else:

@@ -275,11 +275,24 @@ class Draft:
 
     def take(self, *, enqueues: bool = True, clears: bool = True) -> Txn:
         """What is buffered, with or without the enqueues and what is cleared; the buffer is empty then."""
-        cleared, self._clears = self._clears, None
-        if cleared is not None:
+        if self._clears is not None:
+            cleared, self._clears = self._clears, None
             self._writes = self._with(cleared) if clears else self._without(cleared)
-        txn = self._taken(enqueues)
-        return txn if cleared is None else Txn(txn.ops)  # which was not counted
+            return Txn(self.take(enqueues=enqueues).ops)  # which was not counted
+        ops: list[Op] = []
+        size = self._bytes
+        if self._writes:
+            for write in self._writes.values():
+                ops += write.ops
+            self._writes = {}
+        if self._enqueues:
+            if enqueues:
+                ops += self._enqueues
+            else:
+                size -= self._sent_bytes
+            self._enqueues = []
+        self._ops = self._bytes = self._sent_bytes = 0
+        return Txn(ops, checked=Checked(len(ops), size))
 
     def _with(self, clears: Clears) -> dict[Key, Write]:
         """The writes, and a Delete for each key that is cleared."""
@@ -298,22 +311,6 @@ class Draft:
         """How many ops and bytes may be added."""
         limits = self._limits
         return limits.ops_max - ROOM_OPS - self._ops, limits.txn_bytes_max - ROOM_BYTES - self._bytes
-
-    def _taken(self, enqueues: bool) -> Txn:
-        ops: list[Op] = []
-        size = self._bytes
-        if self._writes:
-            for write in self._writes.values():
-                ops += write.ops
-            self._writes = {}
-        if self._enqueues:
-            if enqueues:
-                ops += self._enqueues
-            else:
-                size -= self._sent_bytes
-            self._enqueues = []
-        self._ops = self._bytes = self._sent_bytes = 0
-        return Txn(ops, checked=Checked(len(ops), size))
 
     def check_open(self) -> None:
         if self.ended:

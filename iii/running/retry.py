@@ -79,7 +79,8 @@ def doom(message: Message, rules: QueueRules) -> Failed | None:
     """Why a message must not run at all; None = it may."""
     if message.crashes >= rules.max_crashes:
         return Failed(f"worker died: {message.crashes} times while this message ran", final=True)
-    if HOPS in message.headers and (hops := hops_of(message.headers)) > HOPS_MAX:
+    counted = message.headers.get(HOPS, ":")
+    if ":" not in counted[:3] and (hops := hops_of(message.headers)) > HOPS_MAX:  # from 100 on
         # a step that hears of dead letters is to hear of the loop, once, and not to go on with it
         is_told = hops == HOPS_MAX + 1 and not message.topic.startswith("$state/")
         if not is_told:

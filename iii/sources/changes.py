@@ -170,7 +170,8 @@ class ChangeSource:
             await self._enqueue(changes)
             # A short page ends the log: what is left up to `newest` left no change there.
             self._position = max(self._position, newest if len(changes) < PAGE else 0)
-            self._unkept_bytes += sum(len(each.old or b"") + len(each.new or b"") for each in changes)
+            for change in changes:
+                self._unkept_bytes += len(change.old or b"") + len(change.new or b"")
             if self._position - self._kept >= LAG_MAX or self._unkept_bytes > self._unkept_bytes_max:
                 await self._keep_marks()
                 await self._move_tail()

@@ -3,8 +3,9 @@
 LMDB's write lock lies in lock.mdb, and whoever finds none makes a new one. Where it is removed under somebody
 who runs, two processes would hold two locks and write at once.
 
-    who runs      looks inside each write transaction, and once a second: nothing is committed any more
-                  where one of the files was removed, replaced or cut off (StoreDamaged)
+    who runs      looks once a second, before a group or idle: nothing is committed any more where one of the
+                  files was removed, replaced or cut off (StoreDamaged). Until then nobody writes beside it,
+                  since no newcomer gets in
     a newcomer    makes no fresh lock.mdb while a slot of `holder` is taken, nor does it use one that others
                   do not use (witness.py): StoreBusy. It makes no data.mdb where there is a `holder`, which
                   says that there was one: StoreGone

@@ -25,6 +25,8 @@ from iii.store.lmdb.group import OP_BYTES
 __all__ = ["LEVELS", "NEW_WORK", "Room", "ShortOfRoom", "is_no_room", "rank"]
 
 LOOK_GROUPS, LOOK_S = 32, 1.0
+REQUIRE_S = 1.0
+"""Between two looks at the store's files. Each lets go of the interpreter's lock, which a busy loop takes."""
 LEVELS: Final = ((0.95, 64 << 20), (0.98, 24 << 20))
 """(most of the map that may be used, least of the disk that stays free): for new work, for effects."""
 ROOM_PER_BYTE = 3
@@ -55,21 +57,23 @@ class Room:
 
     def __init__(self, environment: Environment, limits: Limits) -> None:
         self._environment, self._limits = environment, limits
-        self._groups, self._looked_s = 0, 0.0
+        self._groups, self._looked_s, self._required_s = 0, 0.0, 0.0
         self._left: list[int] = []
         self._reasons: list[str] = []
         self.tight = False
 
     def before_group(self) -> None:
-        """Look where it is time to. StoreDamaged where the file is not there any more."""
+        """Look where it is time to. StoreDamaged where the store's files are not there any more."""
         self._groups += 1
-        late = time.monotonic() >= self._looked_s + LOOK_S
-        if self.tight or late or self._groups % LOOK_GROUPS == 0:
+        now_s = time.monotonic()
+        if now_s >= self._required_s + REQUIRE_S:
+            self._environment.presence.require()
+            self._required_s = now_s
+        if self.tight or now_s >= self._looked_s + LOOK_S or self._groups % LOOK_GROUPS == 0:
             self.look()
 
     def look(self) -> None:
         self._looked_s = time.monotonic()
-        self._environment.presence.require()
         levels = [self._environment.left(*level) for level in LEVELS]
         self._left = [left for left, _ in levels]
         self._reasons = [reason for _, reason in levels]

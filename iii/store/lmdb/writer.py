@@ -268,7 +268,6 @@ class Writer:
             with self._environment.writing, self._environment.env.begin(write=True) as txn:
                 self._holder.enter()
                 locked_ns = time.perf_counter_ns()
-                self._environment.presence.require()
                 with self._precedence:
                     self._applying.apply(txn, items, group, self._next_ms)
                     if self.applier.wrote:
