@@ -115,6 +115,6 @@ def forgotten_reason(mark: str, at: int, size: int, bytes_max: int) -> str:
 def held_reason(step: str, size: int, bytes_max: int) -> ChangesHeld:
     return ChangesHeld(
         f"the change log holds {size} bytes that the state trigger of step {step} has not seen, and "
-        f"store.max_changes is {bytes_max}: let it catch up (is its queue {CHANGES}{step} paused or full?), "
+        f"store.max_changes is {bytes_max}: let it catch up (is {CHANGES}{step} full by max_depth?) "
         "or raise store.max_changes"
     )

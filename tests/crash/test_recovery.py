@@ -124,7 +124,7 @@ async def test_a_message_that_kills_its_worker_three_times_dies_and_the_ones_bes
         (lane,) = [lane for lane in store.stats() if lane.topic == "gated"]
         assert (lane.done, lane.failed, lane.dead) == (4, 1, 1)
         assert store.verify() == []
-    assert "worker died" in engine.logged
+    await until(lambda: "worker died" in engine.logged, "the dead letter in the log")
 
 
 async def test_a_message_that_was_leased_but_had_not_started_is_not_blamed(project: Project) -> None:
