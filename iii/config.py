@@ -7,36 +7,35 @@ what is absent has a default that works. The engine reads these structs and noth
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from msgspec import Struct, structs
 
 from iii.collector import traces
 from iii.errors import ConfigError, IIIError
 from iii.formats.fields import Fields
-from iii.formats.units import NAME_RULE, is_host, is_name, is_unicode
+from iii.section_readers import (
+    read_console,
+    read_health,
+    read_history,
+    read_http,
+    read_log,
+    read_named_queue,
+    read_path,
+    read_store,
+)
 from iii.sections import (
-    DAY,
-    GIB,
     HOUR,
-    KIB,
-    MIB,
-    MINUTE,
-    OPEN_CONSOLE,
     SECOND,
-    Backoff,
     ConsoleConfig,
     CorsConfig,
-    Fsync,
     HealthConfig,
     HistoryConfig,
     HttpConfig,
     LogConfig,
-    LogFormat,
     QueueConfig,
     QueueRules,
     StoreConfig,
-    StoreKind,
     TracesConfig,
 )
 
@@ -53,7 +52,6 @@ __all__ = [
     "StoreConfig",
     "TracesConfig",
     "load",
-    "read_queue",
 ]
 
 FILE_NAME = "iii-config.yaml"
@@ -193,173 +191,21 @@ def _written(queue: QueueConfig | None) -> list[tuple[str, object]]:
     return [(name, value) for name, value in knobs.items() if value is not None]
 
 
-# ------------------------------------------------------------------------------------- the sections
-
-
 def _read(top: Fields, root: Path, file: Path | None) -> Config:
     config = Config(
         file=file,
         root=root,
-        steps=_path(top, "steps", "steps", root),
-        http=_http(top),
-        store=_store(top, root),
-        queues=top.each("queues", _named_queue),
-        console=_console(top),
+        steps=read_path(top, "steps", "steps", root),
+        http=read_http(top),
+        store=read_store(top, root),
+        queues=top.each("queues", read_named_queue),
+        console=read_console(top),
         instances=top.whole("instances", 1, 1, 256),
-        history=_history(top),
-        log=_log(top),
+        history=read_history(top),
+        log=read_log(top),
         traces=traces(top),
-        health=_health(top),
+        health=read_health(top),
         shutdown_timeout_ms=top.duration("shutdown_timeout", 10 * SECOND, 0, HOUR),
     )
     top.close()
     return config
-
-
-def _http(top: Fields) -> HttpConfig:
-    with top.mapping("http") as http:
-        return HttpConfig(
-            enabled=http.flag("enabled", True),
-            host=_host(http),
-            port=http.whole("port", 3000, 0, 65535),
-            body_bytes_max=http.size("max_body", MIB, KIB, GIB),
-            head_bytes_max=http.size("max_head", 64 * KIB, KIB, 16 * MIB),
-            timeout_ms=http.duration("timeout", 30 * SECOND, 1, DAY),
-            head_timeout_ms=http.duration("head_timeout", 5 * SECOND, 100, HOUR),
-            keep_alive_ms=http.duration("keep_alive", 75 * SECOND, 0, DAY),
-            send_timeout_ms=http.duration("send_timeout", 30 * SECOND, 100, DAY),
-            lane=http.flag("lane", True),
-            h2=http.flag("h2", False),
-            cors=_cors(http),
-            idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
-        )
-
-
-def _path(fields: Fields, name: str, default: str, root: Path) -> Path:
-    """A path, relative to the file's folder."""
-    written = fields.text(name, default)
-    if "\0" in written or not is_unicode(written):
-        raise fields.error(name, f"{written!r} is no path: it has a NUL or a lone surrogate in it")
-    try:
-        return root / Path(written).expanduser()
-    except RuntimeError:
-        raise fields.error(name, f'"{written}" begins with the home of nobody here; write it out') from None
-
-
-def _host(fields: Fields) -> str:
-    """A name or an address; whether it is one of this machine shows when it is listened on."""
-    host = fields.text("host", "127.0.0.1")
-    if not is_host(host):
-        raise fields.error("host", f'{host!r} is no host; write an address or a name, like "127.0.0.1"')
-    return host
-
-
-def _cors(http: Fields) -> CorsConfig | None:
-    if http.raw("cors") is None:
-        return None
-    with http.mapping("cors") as cors:
-        read = CorsConfig(
-            origins=cors.texts("origins", CorsConfig().origins),
-            methods=tuple(m.upper() for m in cors.texts("methods", CorsConfig().methods)),
-            headers=cors.texts("headers", CorsConfig().headers),
-            credentials=cors.flag("credentials", False),
-            max_age=cors.duration("max_age", 600 * SECOND, 0, 7 * DAY) // SECOND,
-        )
-        if read.credentials and "*" in read.origins:
-            raise cors.error("credentials", 'browsers refuse credentials with origins "*"; name the origins')
-        return read
-
-
-def _store(top: Fields, root: Path) -> StoreConfig:
-    with top.mapping("store") as store:
-        return StoreConfig(
-            kind=cast(StoreKind, store.choice("type", "lmdb", ("lmdb", "memory"))),
-            path=_path(store, "path", "data", root),
-            fsync=cast(Fsync, store.choice("fsync", "commit", ("commit", "meta", "interval"))),
-            map_bytes=store.size("map_size", 64 * GIB, MIB, 16 << 40),
-            lock_after_ms=store.duration("lock_after", 3 * SECOND, SECOND, MINUTE),
-            stale_after_ms=store.duration("stale_after", 10 * SECOND, 5 * SECOND, 5 * MINUTE),
-            changes_bytes_max=store.size("max_changes", 64 * MIB, 64 * KIB, 1 << 40),
-        )
-
-
-def _health(top: Fields) -> HealthConfig:
-    with top.mapping("health") as health:
-        stuck_after_ms = health.duration("stuck_after", MINUTE, 0, HOUR)
-        if 0 < stuck_after_ms < SECOND:
-            raise health.error("stuck_after", "is too short; allowed are 0 (off) and 1s to 1h")
-        return HealthConfig(stuck_after_ms=stuck_after_ms)
-
-
-def _console(top: Fields) -> ConsoleConfig:
-    with top.mapping("console") as console:
-        read = ConsoleConfig(
-            enabled=console.flag("enabled", True),
-            host=_host(console),
-            port=console.whole("port", 3113, 0, 65535),
-            token=console.text("token", None),
-            read_only=console.flag("read_only", False),
-            hosts=console.texts("hosts", ()),
-        )
-        for index, host in enumerate(read.hosts):
-            if not is_host(host):
-                message = f"{host!r} is no host; write the name that browsers use, without scheme and port"
-                raise console.error(f"hosts[{index}]", message)
-        if read.is_open:
-            raise console.error("token", OPEN_CONSOLE.format(host=read.host))
-        return read
-
-
-def _history(top: Fields) -> HistoryConfig:
-    with top.mapping("history") as history:
-        return HistoryConfig(
-            keep=history.whole("keep", 10_000, 0, 10_000_000),
-            max_age_ms=history.duration("max_age", 7 * DAY, 0, 3650 * DAY),
-            max_bytes=history.size("max_bytes", 256 * MIB, 0, 1 << 40),
-            traces_per_second=history.whole("traces_per_second", 50, 0, 1_000_000),
-        )
-
-
-def _log(top: Fields) -> LogConfig:
-    with top.mapping("log") as log:
-        level = log.choice("level", "info", ("debug", "info", "warning", "error"))
-        return LogConfig(
-            level=cast(Literal["debug", "info", "warning", "error"], level),
-            format=cast(LogFormat, log.choice("format", "auto", ("auto", "text", "json"))),
-            redact=log.texts("redact", LogConfig().redact),
-            file_bytes_max=log.size("max_file", 16 * MIB, 0, 1 << 40),
-        )
-
-
-def _named_queue(topic: str, queue: Fields) -> QueueConfig:
-    own = topic.removeprefix("$cron/").removeprefix("$state/")
-    if not is_name(own):
-        raise queue.error("", f"is no topic name; allowed are {NAME_RULE} ($cron/STEP and $state/STEP too)")
-    read = read_queue(queue)
-    if read.dead_letter_queue == topic:
-        raise queue.error("dead_letter_queue", "is the queue itself; name another topic")
-    return read
-
-
-def read_queue(queue: Fields) -> QueueConfig:
-    """The knobs of one queue, from the file or from a trigger's own `config`."""
-    read = QueueConfig(
-        max_retries=queue.whole("max_retries", None, 0, 1_000_000),
-        retry_delay_ms=queue.duration("retry_delay", None, 0, 30 * DAY),
-        backoff=cast("Backoff | None", queue.choice("backoff", None, ("fixed", "exponential"))),
-        retry_delay_max_ms=queue.duration("retry_delay_max", None, 0, 30 * DAY),
-        jitter=queue.fraction("jitter", None, 0, 1),
-        concurrency=queue.whole("concurrency", None, 1, 10_000),
-        max_in_flight=queue.whole("max_in_flight", None, 1, 1_000_000),
-        dead_letter_queue=queue.text("dead_letter_queue", None),
-        timeout_ms=queue.duration("timeout", None, 1, 30 * DAY),
-        max_depth=queue.whole("max_depth", None, 1, 1_000_000_000),
-        retention_ms=queue.duration("retention", None, 0, 3650 * DAY),
-        max_crashes=queue.whole("max_crashes", None, 1, 1000),
-    )
-    dead, delay, delay_max = read.dead_letter_queue, read.retry_delay_ms, read.retry_delay_max_ms
-    if dead is not None and not is_name(dead):
-        raise queue.error("dead_letter_queue", f'"{dead}" is no topic name; allowed are {NAME_RULE}')
-    if delay is not None and delay_max is not None and delay > delay_max:
-        raise queue.error("retry_delay", f"({delay} ms) is above retry_delay_max ({delay_max} ms)")
-    return read

@@ -1,4 +1,4 @@
-"""The sections of iii-config.yaml as frozen structs with their defaults. config.py reads them from a file."""
+"""The sections of iii-config.yaml as frozen structs with their defaults. section_readers.py reads them."""
 
 from __future__ import annotations
 

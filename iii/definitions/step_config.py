@@ -14,7 +14,6 @@ from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar, cast
 
 from iii import schema
-from iii.config import QueueConfig, read_queue
 from iii.definitions.handler import HANDLER, MIDDLEWARE, calling
 from iii.errors import IIIError, StepError
 from iii.formats import filters
@@ -22,6 +21,8 @@ from iii.formats.cron_expression import parse
 from iii.formats.fields import Fail, Fields
 from iii.formats.units import NAME_RULE, is_name, is_unicode, nearest, shown
 from iii.schema import Validator
+from iii.section_readers import read_queue
+from iii.sections import QueueConfig
 from iii.step import (
     METHODS,
     CronTrigger,
