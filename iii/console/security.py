@@ -18,13 +18,13 @@ import secrets
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from iii.config import ConsoleConfig
 from iii.console.guesses import Guess, Guesses
+from iii.web.cookies import read_cookies
 
 __all__ = ["COOKIE", "HEADERS", "Guard", "Refused"]
 
@@ -128,7 +128,7 @@ class Guard:
         if kind.lower() == "bearer":
             token = token.strip()
             return self.must_wait(client) or self.login(token, client)
-        cookie = _cookie(headers.get("cookie", ""))
+        cookie = read_cookies(headers.get("cookie", "")).get(COOKIE, "")
         if not cookie:
             return Refused(401, ASK)
         name, _, digest = cookie.partition(".")
@@ -178,12 +178,3 @@ def _is_wildcard(host: str) -> bool:
         return ip_address(host).is_unspecified
     except ValueError:
         return False
-
-
-def _cookie(header: str) -> str:
-    cookies = SimpleCookie()
-    try:
-        cookies.load(header)
-    except CookieError:
-        return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""

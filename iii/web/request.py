@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from msgspec import Struct, field
 
 from iii.trace import Trace
+from iii.web.cookies import read_cookies
 
 __all__ = ["Headers", "MultiDict", "Request", "UploadedFile"]
 
@@ -151,7 +152,7 @@ class Request(Struct, eq=False):
     @property
     def cookies(self) -> dict[str, str]:
         if self._cookies is None:
-            self._cookies = _parse_cookies(self.headers.get("cookie", ""))
+            self._cookies = read_cookies(self.headers.get("cookie", ""))
         return self._cookies
 
     @property
@@ -177,15 +178,3 @@ def parse_fields(encoded: bytes) -> MultiDict[str]:
         for name, value in pairs:
             lists.setdefault(name, []).append(value)
     return MultiDict(lists)
-
-
-def _parse_cookies(header: str) -> dict[str, str]:
-    """RFC 6265 §5.4 read leniently: pairs without a name are dropped, the first of a name counts."""
-    cookies: dict[str, str] = {}
-    for pair in header.split(";"):
-        name, equals, value = pair.strip().partition("=")
-        if equals and name:
-            cookies.setdefault(
-                name, value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-            )
-    return cookies

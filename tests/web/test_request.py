@@ -8,6 +8,7 @@ import pytest
 from web_kit import Reply, get, post, site
 
 from iii.trace import Trace
+from iii.web.cookies import read_cookies
 from iii.web.request import Headers, MultiDict, Request, UploadedFile
 
 
@@ -178,6 +179,17 @@ def test_cookies_are_read_leniently() -> None:
     request = Request("GET", "/", raw_headers=[(b"cookie", b'a=1; b="two words"; =x; c; d=; a=2;e=x=y')])
     assert request.cookies == {"a": "1", "b": "two words", "d": "", "e": "x=y"}
     assert Request("GET", "/").cookies == {}
+
+
+@pytest.mark.parametrize("odd", ['"\\\\\\', "a[]=1", 'b="un;closed', "=", "c d=e", "é=é", "; ;;", "x"])
+def test_an_odd_cookie_takes_none_of_its_neighbours_with_it(odd: str) -> None:
+    cookies = read_cookies(f"before=1; {odd}; after=2")
+    assert (cookies["before"], cookies["after"]) == ("1", "2")
+
+
+def test_cookies_of_several_lines_are_read_as_one_and_their_values_keep_what_only_looks_like_space() -> None:
+    request = Request("GET", "/", raw_headers=[(b"cookie", b"a=\xa0x\xa0"), (b"cookie", b"\tb = 2 ;")])
+    assert request.cookies == {"a": "\xa0x\xa0", "b": "2"}
 
 
 async def test_step_trace_client_and_trigger_are_told() -> None:
