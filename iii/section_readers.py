@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 from iii.formats.fields import Fields
-from iii.formats.units import NAME_RULE, is_host, is_name, is_unicode
+from iii.formats.origins import origin_fault
+from iii.formats.units import NAME_RULE, is_header_name, is_host, is_name, is_unicode
 from iii.sections import (
     DAY,
     GIB,
@@ -81,9 +82,28 @@ def _cors(http: Fields) -> CorsConfig | None:
             credentials=cors.flag("credentials", False),
             max_age=cors.duration("max_age", 600 * SECOND, 0, 7 * DAY) // SECOND,
         )
-        if read.credentials and "*" in read.origins:
-            raise cors.error("credentials", 'browsers refuse credentials with origins "*"; name the origins')
+        _check_cors(cors, read)
         return read
+
+
+def _check_cors(cors: Fields, read: CorsConfig) -> None:
+    """What no browser could ever send or use is refused: it would fail in silence, in the browser."""
+    if not read.origins:
+        raise cors.error("origins", "is empty, so that no page may call; name an origin, or leave cors out")
+    for index, origin in enumerate(read.origins):
+        if origin not in ("*", "null") and (fault := origin_fault(origin)) is not None:
+            raise cors.error(f"origins[{index}]", f'"{origin}" {fault}')
+    if read.credentials and "*" in read.origins:
+        raise cors.error("credentials", 'browsers refuse credentials with origins "*"; name the origins')
+    if read.credentials and "null" in read.origins:
+        message = 'every page can make itself the origin "null" (a sandboxed frame); with it no credentials'
+        raise cors.error("credentials", message)
+    for index, method in enumerate(read.methods):
+        if not is_header_name(method) or method in ("CONNECT", "TRACE", "TRACK"):
+            raise cors.error(f"methods[{index}]", f'"{method}" is no method that a page can send')
+    for index, header in enumerate(read.headers):
+        if not is_header_name(header):
+            raise cors.error(f"headers[{index}]", f'"{header}" is no name of a header')
 
 
 def read_store(top: Fields, root: Path) -> StoreConfig:

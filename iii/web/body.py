@@ -1,7 +1,10 @@
 """From body bytes to what a handler reads, by content type and schema.
 
-    with body_schema    JSON alone (or no content type at all); anything else is 415, an empty body 400
+    with body_schema    JSON that says so; anything else is 415, an empty body 400
     without             JSON value | form fields | bytes; not asked for when empty
+
+A page of any site can have a browser send a form, plain text or a body of no type without a preflight (WHATWG
+Fetch, "CORS-safelisted request-header"): none of these is taken for JSON.
 
 Compressed bodies are refused: what they expand to is not known before the work is done.
 """
@@ -54,12 +57,12 @@ def read_body(request: Request, schema: Validator | None) -> object:
 
 
 def _checked(request: Request, media: str, schema: Validator) -> object:
-    if media and not _is_json(media):
-        raise Refused(
-            415,
-            f"content type {media!r} is not accepted here; send application/json",
-            headers=(_ACCEPT_JSON,),
-        )
+    if not (request.raw or media):
+        raise ValidationError("validation failed", (Detail("", "a JSON body is required"),))
+    if not _is_json(media):
+        given = f"content type {media!r} is not accepted here" if media else "the body has no content type"
+        message = f"{given}; send the header content-type: application/json (curl: --json instead of -d)"
+        raise Refused(415, message, headers=(_ACCEPT_JSON,))
     _refuse_charset(request)
     if not request.raw:
         raise ValidationError("validation failed", (Detail("", "a JSON body is required"),))

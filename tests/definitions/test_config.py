@@ -285,6 +285,12 @@ WRONG = [
     ("http: {cors: {origins: [1]}}", "http.cors.origins[0]", "expected a string, got number 1"),
     ("http: {cors: {origins: {a: 1}}}", "http.cors.origins", "expected a list of strings"),
     ("http: {cors: {credentials: true}}", "http.cors.credentials", "name the origins"),
+    ("http: {cors: {origins: 'null', credentials: true}}", "http.cors.credentials", '"null"'),
+    ("http: {cors: {origins: []}}", "http.cors.origins", "leave cors out"),
+    ("http: {cors: {origins: [https://a.example, https://b.example/]}}", "http.cors.origins[1]", "write"),
+    ("http: {cors: {methods: [GET, 'A B']}}", "http.cors.methods[1]", "no method"),
+    ("http: {cors: {methods: [connect]}}", "http.cors.methods[0]", "no method"),
+    ("http: {cors: {headers: ['x-a, x-b']}}", "http.cors.headers[0]", "no name of a header"),
     (
         "store: {fsync: comit}",
         "store.fsync",

@@ -39,13 +39,15 @@ async def test_requests_of_every_kind_over_one_connection(serving: Serve) -> Non
         assert (await client.get("/health")).json() == {"status": "ok"}
 
 
+JSON = {"content-type": "application/json"}
 BAD: dict[str, tuple[dict[str, Any], int]] = {
     "empty text": ({"json": {"text": ""}}, 400),
     "no body": ({}, 400),
-    "broken JSON": ({"content": b'{"text'}, 400),
-    "NaN": ({"content": b'{"text": NaN}'}, 400),
-    "invalid UTF-8": ({"content": b'{"text": "\xff"}'}, 400),
-    "100,000 nested brackets": ({"content": b"[" * 100_000}, 400),
+    "broken JSON": ({"content": b'{"text', "headers": JSON}, 400),
+    "NaN": ({"content": b'{"text": NaN}', "headers": JSON}, 400),
+    "invalid UTF-8": ({"content": b'{"text": "\xff"}', "headers": JSON}, 400),
+    "100,000 nested brackets": ({"content": b"[" * 100_000, "headers": JSON}, 400),
+    "JSON that does not say so": ({"content": b'{"text": "a"}'}, 415),
     "a form": ({"data": {"text": "a"}}, 415),
     "2 MiB": ({"content": b"x" * (2 << 20)}, 413),
 }

@@ -101,6 +101,10 @@ REFUSED_TYPES = {
     "multipart": ("multipart/form-data; boundary=b", b"--b--"),
     "text": ("text/plain", b'{"text": "hello"}'),
     "bytes": ("application/octet-stream", b'{"text": "hello"}'),
+    "text that speaks of JSON": ("text/plain; application/json", b'{"text": "hello"}'),
+    "curl -d": ("application/x-www-form-urlencoded", b'{"text": "hello"}'),
+    "a list": ("application/json, text/plain", b'{"text": "hello"}'),
+    "JSON by another name": ("text/json", b'{"text": "hello"}'),
 }
 
 
@@ -123,9 +127,13 @@ async def test_every_spelling_of_json_is_taken(messages: Site, kind: str) -> Non
     assert reply.status == 200
 
 
-async def test_a_body_without_content_type_is_taken_as_json(messages: Site) -> None:
-    assert (await messages.send("POST", "/messages", content='{"text":"a"}')).status == 200
-    assert (await messages.send("POST", "/messages", content="text=a")).status == 400
+async def test_a_body_of_no_content_type_is_415_any_page_can_have_one_sent(messages: Site) -> None:
+    for content in ('{"text":"a"}', "text=a"):
+        reply = await messages.send("POST", "/messages", content=content)
+        assert reply.status == 415
+        assert "content-type: application/json" in reply.json()["error"]
+    assert (await messages.send("POST", "/messages")).status == 400
+    assert messages.is_untouched
 
 
 async def test_another_charset_is_415(messages: Site) -> None:
