@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from iii.handling.context import Context
     from iii.handling.draft import StateEntry
     from iii.handling.inputs import CronTick, StateChange
-    from iii.step import Cancel, Response, Snooze, StepConfig, cron, http, queue
+    from iii.step import SSE, Cancel, Raw, Response, Snooze, StepConfig, cron, http, queue
     from iii.web.request import Request
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SSE",
     "BadMerge",
     "BlockingContext",
     "Cancel",
@@ -54,6 +55,7 @@ __all__ = [
     "InputError",
     "LeaseLost",
     "QueueFull",
+    "Raw",
     "Request",
     "Response",
     "Snooze",
@@ -88,7 +90,7 @@ _HOMES = {
         "ValidationError",
     ),
     "iii.handling.inputs": ("CronTick", "StateChange"),
-    "iii.step": ("Cancel", "Response", "Snooze", "StepConfig", "cron", "http", "queue"),
+    "iii.step": ("SSE", "Cancel", "Raw", "Response", "Snooze", "StepConfig", "cron", "http", "queue"),
     "iii.web.request": ("Request",),
 }
 _home = {name: module for module, names in _HOMES.items() for name in names}

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import force_setattr
 
 from iii.config import QueueConfig
+from iii.errors import StepError
 from iii.formats.units import duration_ms
 from iii.model import Lane
 from iii.schema import Validator
 
 __all__ = [
     "METHODS",
+    "SSE",
     "Cancel",
     "CronTrigger",
     "Fire",
@@ -28,6 +30,7 @@ __all__ = [
     "OnError",
     "Overlap",
     "QueueTrigger",
+    "Raw",
     "Response",
     "Schemas",
     "Snooze",
@@ -155,6 +158,49 @@ class Response(Struct, frozen=True):
     status: int = 200
     body: Any = None
     headers: Mapping[str, str | Sequence[str]] | None = None
+
+
+class SSE(Struct, frozen=True, kw_only=True):
+    """An event of a `text/event-stream` body. StepError where a client would read another one.
+
+    data     a str: its lines; anything else as JSON; left out: no data, so browsers tell nobody of it
+    event    its name; id: what a client that comes back sends as Last-Event-ID. One line each
+    retry    milliseconds before a client that lost the stream comes back
+    comment  what no client shows: `SSE(comment="ping")` keeps a quiet connection open
+    """
+
+    data: Any = UNSET
+    event: str | None = None
+    id: str | int | None = None
+    retry: int | None = None
+    comment: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("event", str), ("id", (str, int)), ("comment", str)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                raise StepError(f"SSE {name}: expected text, got {value!r:.60} ({type(value).__name__})")
+        for name in ("event", "id"):
+            if not _ENDS_A_LINE.isdisjoint(str(getattr(self, name))):
+                raise StepError(f"SSE {name}: {getattr(self, name)!r:.60} may hold no CR, LF or NUL")
+        retry = self.retry
+        if retry is not None and (type(retry) is not int or not 0 <= retry <= RETRY_MS_MAX):
+            raise StepError(f"SSE retry: expected milliseconds, 0 to {RETRY_MS_MAX}, got {retry!r:.60}")
+
+
+_ENDS_A_LINE = frozenset("\r\n\0")
+RETRY_MS_MAX = (1 << 31) - 1
+
+
+class Raw(Struct, frozen=True):
+    """A chunk of a streamed body that is sent as it is, in a `text/event-stream` too: what another server
+    framed already. Never what a client sent: it could hold events of its own."""
+
+    content: bytes | str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.content, bytes | bytearray | memoryview | str):
+            raise StepError(f"Raw: expected bytes or a str, got {type(self.content).__name__}")
 
 
 class Snooze(Struct, frozen=True):

@@ -7,16 +7,18 @@ open until the stream ends, whatever ends it. Format of events: WHATWG HTML, "Se
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
+
+from msgspec import UNSET
 
 from iii.errors import StepError
 from iii.formats import codec
 from iii.observe.logs import StepLogger
 from iii.running.settler import describe
+from iii.step import SSE, Raw
 
-__all__ = ["EVENT_STREAM", "Stream", "StreamBroken", "event_frame"]
+__all__ = ["EVENT_STREAM", "Stream", "StreamBroken", "chunk_of", "event_frame"]
 
 EVENT_STREAM = b"text/event-stream"
 
@@ -26,7 +28,6 @@ Call: TypeAlias = Callable[[Callable[..., Any]], Awaitable[Any]]
 
 _END = object()
 _FIELDS = frozenset({"event", "data", "id", "retry"})
-_FRAMED = re.compile(r"(?:(?:data|event|id|retry):|:[^\r\n])")  # ":" alone may be text, as a model writes it
 
 
 class StreamBroken(Exception):
@@ -48,7 +49,7 @@ class Stream:
         self._next: Callable[..., Any] = _next if self._blocking else _anext
         self._close: Callable[..., Any] = _close if self._blocking else _aclose
         self._thread: asyncio.Future[Any] | None = None  # the `next` that may still run in one
-        self._encode = event_frame if events else _chunk
+        self._encode = event_frame if events else chunk_of
         self.endless = events
         self._closed = False
 
@@ -106,41 +107,66 @@ def _close(source: Iterator[Any]) -> None:
         close()
 
 
-def _chunk(item: object) -> bytes:
+def chunk_of(item: object) -> bytes:
     """str and bytes as they are, anything else as a line of JSON."""
+    if isinstance(item, Raw):
+        item = item.content
     if isinstance(item, str):
-        return item.encode()
+        return _encoded(item)
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
+    if isinstance(item, SSE):
+        raise StepError('SSE events need the header content-type: "text/event-stream"')
     return codec.encode(item) + b"\n"
 
 
 def event_frame(item: object) -> bytes:
     """One event, ended by a blank line.
 
-    str      its data, a "data:" line for each of its lines; as it is where it is framed already: it begins
-             with a field ("data:", "event:", "id:", "retry:") or a comment (": ping"), ends with a blank line
-    bytes    as they are
-    dict     of event, data, id and retry only: these fields
+    str      its data, whatever it looks like: a "data:" line for each of its lines
+    bytes    the same, as UTF-8
+    SSE      that event; a dict of event, data, id and retry only likewise
+    Raw      what it holds, as it is
     other    (a dict with other keys too) data, as JSON
     """
-    if isinstance(item, str) and item.endswith(("\n\n", "\r\n\r\n")) and _FRAMED.match(item):
-        return item.encode()
-    if isinstance(item, bytes | bytearray | memoryview):
-        return bytes(item)
-    if not isinstance(item, Mapping) or not item or not item.keys() <= _FIELDS:
-        return _data(item)
-    lines = []
+    if isinstance(item, SSE):
+        return _event(item)
+    if isinstance(item, Raw):
+        return chunk_of(item)
+    if isinstance(item, Mapping) and item and item.keys() <= _FIELDS:
+        return _event(SSE(**item))
+    return _data(item) + b"\n"
+
+
+def _event(event: SSE) -> bytes:
+    lines = [] if event.comment is None else [_lines("", event.comment)]
     for name in ("event", "id", "retry"):
-        if (value := item.get(name)) is not None:
-            text = str(value)
-            if any(end in text for end in ("\r", "\n", "\0")):
-                raise StepError(f"event field {name}: {text!r} may not hold line breaks")
-            lines.append(f"{name}: {text}\n".encode())
-    return b"".join(lines) + (_data(item["data"]) if "data" in item else b"\n")
+        if (value := getattr(event, name)) is not None:
+            lines.append(_encoded(f"{name}: {value}\n"))
+    if event.data is not UNSET:
+        lines.append(_data(event.data))
+    return b"".join(lines) + b"\n"
 
 
 def _data(value: object) -> bytes:
-    text = value if isinstance(value, str) else codec.encode(value).decode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            value = bytes(value).decode()
+        except UnicodeDecodeError as error:
+            raise StepError(
+                f"data of an event is UTF-8, these bytes are not ({error}); encode them"
+            ) from None
+    return _lines("data", value if isinstance(value, str) else codec.encode(value).decode())
+
+
+def _lines(field: str, text: str) -> bytes:
+    """A line of this field for each line of `text`: CR, LF and CRLF end one, and nothing else does."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "".join(f"data: {line}\n" for line in lines).encode() + b"\n"
+    return _encoded("".join(f"{field}: {line}\n" for line in lines))
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise StepError(f"the text is no valid Unicode ({error})") from None

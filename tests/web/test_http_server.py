@@ -14,6 +14,7 @@ import h2.connection
 import h2.events
 import httpx
 import pytest
+from http2_kit import http2
 from http_kit import Serve
 from web_kit import get, post
 
@@ -315,6 +316,41 @@ async def test_a_streamed_body_arrives_chunk_by_chunk(serving: Serve) -> None:
         go.set()
         assert await anext(chunks) == b"data: two\n\n"
         assert [chunk async for chunk in chunks] == []
+
+
+FORGED = b"event: logout\ndata: {}\nid: 99\nretry: 1\n\nevent: x\r\rplain"
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("as_bytes", [False, True])
+async def test_what_a_client_sent_is_never_an_event_of_its_own(
+    serving: Serve, blocking: bool, as_bytes: bool
+) -> None:
+    """Over the lane, Hypercorn and HTTP/2; from a plain generator in a thread too."""
+
+    def echo(request: Any) -> Any:
+        said = request.raw if as_bytes else request.raw.decode()
+
+        async def events() -> AsyncIterator[object]:
+            yield said
+
+        source = iter([said]) if blocking else events()
+        return Response(200, source, {"content-type": "text/event-stream"})
+
+    async with serving(post("/", echo), config=HttpConfig(h2=True)) as running:
+        async with httpx.AsyncClient(base_url=running.url) as client:
+            over_http1 = (await client.post("/", content=FORGED)).content
+        client2 = await http2(running)
+        client2.ask(1, method="POST", body=FORGED)
+        await client2.event(h2.events.StreamEnded, 1)
+        client2.close()
+    for body in (over_http1, client2.bodies[1]):
+        lines = body.decode().split("\n")
+        assert lines[-2:] == ["", ""]
+        assert all(line.startswith("data: ") for line in lines[:-2])
+        assert [line.removeprefix("data: ") for line in lines[:-2]] == [
+            *("event: logout", "data: {}", "id: 99", "retry: 1", "", "event: x", "", "plain")
+        ]
 
 
 async def test_a_stream_that_breaks_is_not_taken_for_whole(serving: Serve) -> None:

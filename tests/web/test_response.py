@@ -116,6 +116,12 @@ UNSENDABLE: dict[str, object] = {
     "colon in a name": Response(200, None, {"x-a:": "1"}),
     "empty name": Response(200, None, {"": "1"}),
     "not latin-1": Response(200, None, {"x-a": "☃"}),
+    "a redirect that goes on": Response(302, None, {"Location": "/a\r\n\r\n<script>"}),
+    "a cookie with a line end": Response(200, None, {"Set-Cookie": ["a=1", "b=2\n"]}),
+    "a content type with NUL": Response(200, "a", {"Content-Type": "text/html\0"}),
+    "a file name that is not latin-1": Response(200, b"", {"Content-Disposition": 'a; filename="\u2028"'}),
+    "a lone surrogate": Response(200, None, {"x-a": "\ud800"}),
+    "a line end before a streamed body": Response(200, iter(["a"]), {"x-a": "1\r\nx-b: 2"}),
     "a header that is no str": Response(200, None, {"x-a": b"1"}),  # type: ignore[dict-item]
     "headers that are a list": {"status": 200, "headers": [("a", "b")]},
     "the server's own header": Response(200, "a", {"Content-Length": "100"}),

@@ -8,12 +8,14 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from web_kit import get, post, site
 
-from iii.errors import HandlerEnded
+from iii import SSE, Raw
+from iii.errors import HandlerEnded, StepError
 from iii.step import Response
-from iii.web.stream import Stream, StreamBroken, event_frame
+from iii.web.stream import Stream, StreamBroken, chunk_of, event_frame
 
 
 async def test_an_async_generator_is_streamed_chunk_by_chunk() -> None:
@@ -46,17 +48,19 @@ async def test_a_plain_generator_is_streamed_from_a_thread() -> None:
     assert threading.get_ident() not in threads
 
 
+class Point(msgspec.Struct):
+    x: int
+
+
 FRAMES: dict[str, tuple[object, bytes]] = {
     "str": ("hello", b"data: hello\n\n"),
     "lines": ("a\nb\r\nc\rd", b"data: a\ndata: b\ndata: c\ndata: d\n\n"),
     "empty": ("", b"data: \n\n"),
-    "framed": ("data: 0\n\n", b"data: 0\n\n"),
-    "framed event": ("event: tick\ndata: 0\n\n", b"event: tick\ndata: 0\n\n"),
-    "framed, CRLF": ("id: 1\r\ndata: 0\r\n\r\n", b"id: 1\r\ndata: 0\r\n\r\n"),
-    "framed retry": ("retry:5\n\n", b"retry:5\n\n"),
-    "framed comment": (": ping\n\n", b": ping\n\n"),
-    "a field without its blank line": ("data: 0\n", b"data: data: 0\ndata: \n\n"),
-    "a blank line without a field": ("so\n\n", b"data: so\ndata: \ndata: \n\n"),
+    "framed": ("data: 0\n\n", b"data: data: 0\ndata: \ndata: \n\n"),
+    "framed event": ("event: tick\ndata: 0\n\n", b"data: event: tick\ndata: data: 0\ndata: \ndata: \n\n"),
+    "framed, CR alone": ("x\revent: tick\r\r", b"data: x\ndata: event: tick\ndata: \ndata: \n\n"),
+    "framed comment": (": ping\n\n", b"data: : ping\ndata: \ndata: \n\n"),
+    "what ends no line": ("a\u2028b\x85c\x0bd", "data: a\u2028b\x85c\x0bd\n\n".encode()),
     "a colon as text": (":\n\n", b"data: :\ndata: \ndata: \n\n"),
     "all fields": (
         {"event": "tick", "data": {"n": 1}, "id": 7, "retry": 500},
@@ -67,7 +71,19 @@ FRAMES: dict[str, tuple[object, bytes]] = {
     "another dict": ({"event": "a", "n": 1}, b'data: {"event":"a","n":1}\n\n'),
     "empty dict": ({}, b"data: {}\n\n"),
     "number": (5, b"data: 5\n\n"),
-    "bytes": (b": a comment\n\n", b": a comment\n\n"),
+    "bytes": (b"event: tick\r\rdata: 0", b"data: event: tick\ndata: \ndata: data: 0\n\n"),
+    "a bytearray": (bytearray("é\nb", "utf-8"), "data: é\ndata: b\n\n".encode()),
+    "None": (None, b"data: null\n\n"),
+    "a struct": (Point(1), b'data: {"x":1}\n\n'),
+    "JSON text with line ends": ({"a": "\n\nevent: x"}, b'data: {"a":"\\n\\nevent: x"}\n\n'),
+    "SSE": (
+        SSE(data="a\rb", event="tick", id="7", retry=0, comment="for\nyou"),
+        b": for\n: you\nevent: tick\nid: 7\nretry: 0\ndata: a\ndata: b\n\n",
+    ),
+    "SSE, bytes as data": (SSE(data=b"a\nb"), b"data: a\ndata: b\n\n"),
+    "SSE, a comment alone": (SSE(comment="ping"), b": ping\n\n"),
+    "raw bytes": (Raw(b"event: x\ndata: \xff\n\n"), b"event: x\ndata: \xff\n\n"),
+    "raw text": (Raw(": ping\n\n"), b": ping\n\n"),
 }
 
 
@@ -90,10 +106,31 @@ async def test_an_event_stream_has_frames_and_is_not_cached() -> None:
         assert reply.header("cache-control") == "no-cache"
 
 
-@pytest.mark.parametrize("field", ["event", "id", "retry"])
-async def test_a_line_break_in_an_event_field_breaks_the_stream(field: str) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({name: f"a{end}data: forged"} for name in ("event", "id") for end in ("\r", "\n", "\0")),
+        *({"retry": value} for value in ("500", "1\ndata: x", -1, 1 << 31, 1.5, True)),
+        *({"event": value} for value in (b"a", 1, True)),
+        *({"id": value} for value in (b"a", 1.5, True)),
+    ],
+    ids=repr,
+)
+def test_a_field_that_could_be_read_as_another_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(StepError, match=f"SSE {next(iter(fields))}: "):
+        SSE(data=1, **fields)
+    with pytest.raises(StepError, match=f"SSE {next(iter(fields))}: "):
+        event_frame({**fields, "data": 1})
+
+
+@pytest.mark.parametrize(
+    "item", [b"\xff", "\ud800", SSE(data="\ud800"), SSE(event="\ud800"), SSE(comment="\udfff")], ids=repr
+)
+async def test_what_is_no_text_breaks_the_stream_and_the_log_says_why(
+    item: object, caplog: pytest.LogCaptureFixture
+) -> None:
     async def events() -> AsyncIterator[object]:
-        yield {field: "a\ndata: forged", "data": 1}
+        yield item
 
     async def handler() -> Any:
         return Response(200, events(), {"content-type": "text/event-stream"})
@@ -101,6 +138,15 @@ async def test_a_line_break_in_an_event_field_breaks_the_stream(field: str) -> N
     async with site(get("/", handler)) as running:
         with pytest.raises(StreamBroken):
             await running.send("GET", "/")
+    assert "UTF-8" in caplog.text or "no valid Unicode" in caplog.text
+
+
+def test_an_event_in_a_stream_of_another_type_is_refused_and_raw_goes_as_it_is() -> None:
+    with pytest.raises(StepError, match="text/event-stream"):
+        chunk_of(SSE(data=1))
+    assert chunk_of(Raw("é")) == "é".encode()
+    with pytest.raises(StepError, match="expected bytes or a str, got int"):
+        Raw(1)  # type: ignore[arg-type]
 
 
 async def test_effects_commit_before_the_first_chunk_and_later_ones_by_flush() -> None:
