@@ -1,14 +1,15 @@
-# make run | test | test-pythons | lint | bench | crash | roll | soak | simulation: each makes what it needs first (given Python 3.11, gcc, make).
+# make run | test | test-pythons | lint | bench | crash | roll | soak | simulation | lock: each makes what it needs first (given Python 3.11, gcc, make).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 KILLS ?= 500
 INSTANCES ?= 3
 SEEDS ?= 2000
 MINUTES ?= 10
 NATIVE := $(wildcard core/iii_core/*.pyx core/iii_core/*.pxd)
 CHROMIUM := /usr/bin/chromium
-.PHONY: run test test-pythons lint bench crash roll soak simulation chromium clean
+.PHONY: run test test-pythons lint bench crash roll soak simulation lock chromium clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iii run -c iii-config.yaml
@@ -42,22 +43,30 @@ soak: $(VENV)/.installed-test
 simulation: $(VENV)/.installed-test
 	$(BIN)/python tests/simulation/run.py --seeds $(SEEDS)
 
+# What is installed has the version and the hash that constraints.txt gives it, build tools included.
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iii needs Python 3.11 or later; run make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	sed -n '/^pip==/,/[^\\]$$/p' constraints.txt > $(VENV)/pip.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/pip.txt
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py constraints.txt $(NATIVE)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PIP_INSTALL) --group build
+	$(PIP_INSTALL) --no-require-hashes --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group test
+	$(PIP_INSTALL) --group test
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
+	$(PIP_INSTALL) --group bench
 	@touch $@
+
+# After a change of what pyproject.toml asks for: pins and hashes in constraints.txt, docs/sbom.json.
+lock: $(VENV)/.installed
+	$(PIP_INSTALL) --no-require-hashes --group release
+	VENV=$(VENV) .ci/lock
 
 # What the browser tests open; where it cannot be had, the report of the tests names those that were left out.
 chromium:
