@@ -1,6 +1,6 @@
 """Adds the scripts that iii/console/static/vendor brings along to a CycloneDX bill of materials.
 
-    python .ci/vendored.py FROM.json TO.json
+python .ci/vendored.py FROM.json TO.json
 """
 
 import json

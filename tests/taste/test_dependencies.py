@@ -1,4 +1,4 @@
-"""What the project stands on: bounded in pyproject.toml, pinned with hashes in constraints.txt, told in docs/sbom.json."""
+"""What the project stands on: bounds in pyproject.toml, pins and hashes in constraints.txt, docs/sbom.json."""
 
 from __future__ import annotations
 
@@ -117,4 +117,5 @@ def _vendored() -> list[Any]:
 def test_make_installs_nothing_without_constraints() -> None:
     makefile = (ROOT / "Makefile").read_text()
     installs = re.findall(r"pip install.*", makefile)
-    assert installs and [each for each in installs if not re.search(r"-c constraints\.txt|pip\.txt", each)] == []
+    assert installs
+    assert [each for each in installs if not re.search(r"-c constraints\.txt|pip\.txt", each)] == []
