@@ -1,4 +1,4 @@
-"""What the project stands on: bounds in pyproject.toml, pins and hashes in constraints.txt, docs/sbom.json."""
+"""What the project stands on: bounds in pyproject.toml, pins and sums in constraints.txt, docs/sbom.json."""
 
 from __future__ import annotations
 
