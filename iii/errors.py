@@ -131,7 +131,7 @@ class BadMerge(Refusal):
 
 
 class QueueFull(Refusal):
-    """A lane already holds `max_depth` messages."""
+    """A lane already holds `max_depth` messages, or `topics_max` topics have no step."""
 
 
 class TooLarge(Refusal):

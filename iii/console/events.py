@@ -52,10 +52,12 @@ async def _overview(means: Means) -> AsyncIterator[Event]:
 
 
 async def _queues(means: Means) -> AsyncIterator[Event]:
-    last: list[queues.QueueView] = []
+    last: dict[tuple[str, ...], queues.QueueView] = {}
     while True:
-        now = queues.rows(means)
-        changed = [row for row in now if row not in last]
+        now: dict[tuple[str, ...], queues.QueueView] = {
+            (row.topic, row.step, row.kind): row for row in queues.rows(means)
+        }
+        changed = [row for name, row in now.items() if row != last.get(name)]
         if changed:
             yield "queues", {"queues": changed}
         last = now

@@ -13,7 +13,19 @@ from msgspec import Struct
 
 from iii.core import Histogram
 
-__all__ = ["BOUNDS_S", "LATELY_MS", "Descent", "Figures", "LaneKey", "RouteKey", "RouteMeter", "StepMeter"]
+__all__ = [
+    "BOUNDS_S",
+    "LATELY_MS",
+    "OTHERS",
+    "TOPICS_MAX",
+    "Descent",
+    "Figures",
+    "LaneKey",
+    "RouteKey",
+    "RouteMeter",
+    "StepMeter",
+    "add_sent",
+]
 
 BOUNDS_S: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
@@ -52,6 +64,10 @@ class RouteMeter:
         self.time.add(seconds)
 
 
+TOPICS_MAX: Final = 2_000
+OTHERS: Final = "$other"
+"""No topic's name: those beyond TOPICS_MAX."""
+
 LATELY_MS = 10 * 60_000
 """A chain of messages without delay is shown so long after its last one, and told of as seldom."""
 
@@ -89,4 +105,14 @@ class Figures:
         return True
 
     def sent(self, topic: str) -> None:
-        self.enqueued[topic] = self.enqueued.get(topic, 0) + 1
+        if topic in self.enqueued:
+            self.enqueued[topic] += 1
+        else:
+            add_sent(self.enqueued, topic, 1)
+
+
+def add_sent(enqueued: dict[str, int], topic: str, count: int) -> None:
+    """Strangers may name topics: beyond TOPICS_MAX what is sent to others is counted together."""
+    if topic not in enqueued and len(enqueued) >= TOPICS_MAX:
+        topic = OTHERS
+    enqueued[topic] = enqueued.get(topic, 0) + count

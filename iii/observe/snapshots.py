@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from iii.core import Histogram
-from iii.observe.meters import BOUNDS_S, LATELY_MS, Descent, Figures, LaneKey, StepMeter
+from iii.observe.meters import BOUNDS_S, LATELY_MS, Descent, Figures, LaneKey, StepMeter, add_sent
 from iii.store.contract import StoreFigures
 
 __all__ = ["RouteCounts", "Share", "Snapshot", "StepCounts", "Times", "snapshot"]
@@ -110,7 +110,8 @@ class Snapshot(Struct):
 
     def add(self, other: Snapshot) -> None:
         self.instances += other.instances
-        _add_counts(self.enqueued, other.enqueued)
+        for topic, count in other.enqueued.items():
+            add_sent(self.enqueued, topic, count)
         _add_each(self.steps, other.steps, lambda each: (each.topic, each.step))
         _add_each(self.routes, other.routes, lambda each: (each.method, each.path, each.step))
         self.lag.add(other.lag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from msgspec import Struct
 
@@ -84,7 +85,12 @@ def unserved(bindings: Iterable[Binding], store: Store) -> Unserved:
     """Dead-letter topics are kept for people to look at: they need no step."""
     rules = [(binding.lane.topic, binding.rules.dead_letter_queue) for binding in bindings]
     topics = {topic for topics in rules for topic in topics}
-    return Unserved(topics, lambda topic: any(row.topic == topic and row.served for row in store.stats()))
+    return Unserved(topics, partial(_serves, store))
+
+
+def _serves(store: Store, topic: str) -> bool:
+    """Whether a session does. Of lanes there may be many more than strangers should have read."""
+    return any(topic == served for session in store.sessions() for served, _ in session.lanes)
 
 
 def _binding(lane: Lane, step: Step, index: int, config: Config) -> Binding:

@@ -21,7 +21,8 @@
 15. A paused lane grants nothing; its messages stay.
 16. A topic's subscribers are the union over live sessions, else the last recorded; each gets its own copy.
     Without any, the message lies in (topic, ""), for `retention_ms`, until the first subscriber adopts the
-    lane whole.
+    lane whole. At most `topics_max` topics without any are known: an Enqueue to one more is refused
+    (QueueFull), but those in which nothing lies are forgotten for it.
 17. A session runs at most one suspect (crashes > 0) at a time.
 18. One change per (Txn, key) that really changed a value; namespaces that begin with "$" leave no changes.
 19. Counts are exact: `stats` equals a recount.
@@ -91,6 +92,7 @@ class Limits(Struct, frozen=True):
     name_bytes_max: int = 128  # topic and step, of [A-Za-z0-9._:-]; "$..." and "/" only in the engine's own
     payload_bytes_max: int = 1 << 20
     value_bytes_max: int = 4 << 20
+    topics_max: int = 1_000  # without a step: a lane is looked at whenever lanes are counted
     ops_max: int = 10_000
     txn_bytes_max: int = 16 << 20
     runs_max: int = 10_000  # rows kept of Record("run"): the newest
@@ -258,7 +260,7 @@ class Store(Protocol):
     def marks(self, prefix: str) -> dict[str, int]: ...
 
     def stats(self) -> list[LaneStats]:
-        """One row per lane that was ever used, sorted by (topic, step)."""
+        """One row per lane that was ever used, but for forgotten topics (16), sorted by (topic, step)."""
         ...
 
     def waiting(

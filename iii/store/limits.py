@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from iii.errors import InputError, TooLarge
+from iii.errors import InputError, QueueFull, TooLarge
 from iii.model import (
     ARCHIVE,
     Ack,
@@ -46,6 +46,7 @@ __all__ = [
     "check_op",
     "check_policies",
     "check_value",
+    "too_many_topics",
 ]
 
 ENGINE_NAME_BYTES = 16
@@ -85,6 +86,14 @@ def check_op(op: Op, limits: Limits) -> int:
 def check_value(value: bytes, limits: Limits) -> None:
     """TooLarge where no key may hold `value`."""
     _sized("value", value, limits.value_bytes_max)
+
+
+def too_many_topics(most: int) -> QueueFull:
+    """There are as many topics without a step as there may be."""
+    return QueueFull(
+        f"{most} topics without a step hold messages, at most {most}: deploy a step that takes one, or "
+        "`iii queue purge` it"
+    )
 
 
 def _refuse_size(size: int, limits: Limits) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from engine.engine_kit import running, step
 
 from iii.handling.context import Context
-from iii.handling.unserved import TOPICS_MAX, Unserved
+from iii.handling.unserved import TOLD_MAX, Unserved
 from iii.store.memory import MemoryTables
 
 
@@ -76,9 +77,40 @@ async def test_a_message_from_outside_is_told_of_too(caplog: pytest.LogCaptureFi
         assert len(_warnings(caplog)) == 1
 
 
-def test_topics_without_end_are_not_remembered_without_end() -> None:
+def test_of_topics_without_end_the_first_are_told_of_and_looked_up(caplog: pytest.LogCaptureFixture) -> None:
     asked: list[str] = []
-    unserved = Unserved(["in"], lambda topic: bool(asked.append(topic)) or True)
-    for number in range(2 * TOPICS_MAX):
+    unserved = Unserved(["in"], lambda topic: bool(asked.append(topic)))
+    for number in range(2 * TOLD_MAX):
         unserved.notice(f"user-{number}")
-    assert len(asked) == TOPICS_MAX - 1
+        unserved.notice("in")
+    told = _warnings(caplog)
+    assert len(asked) == len(told) == TOLD_MAX
+    assert [warning for warning in told if "iii queue list" in warning] == told[-1:]
+
+
+async def test_a_new_topic_costs_the_same_however_many_there_are() -> None:
+    """Counted in calls of functions, so that no clock decides."""
+    async with running(step(_sends, queue("in"))) as app:
+        few = await _calls(app, "few")
+        for number in range(500):
+            await app.send(f"known-{number}")
+        assert await _calls(app, "many") < 2 * few
+
+
+async def _sends(data: Any) -> None: ...
+
+
+async def _calls(app: Any, name: str) -> int:
+    """Calls of Python functions while 20 new topics are sent to."""
+    counted = [0]
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        counted[0] += event == "call"
+
+    sys.setprofile(count)
+    try:
+        for number in range(20):
+            await app.send(f"{name}-{number}")
+    finally:
+        sys.setprofile(None)
+    return counted[0]

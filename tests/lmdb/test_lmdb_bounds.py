@@ -18,7 +18,6 @@ DEAD = DeadLetter("jobs", "Work", "it broke", 1, 5, 0)
 
 FILLS: dict[str, Callable[[int], Op]] = {
     "unique keys": lambda n: Enqueue("jobs", b"", unique=Unique(str(n), CENTURY_MS)),
-    "topics": lambda n: Enqueue(f"topic{n}", b"x"),
     "messages of a topic without a step": lambda n: Enqueue("nobody", bytes(1_000)),
     "dead letters": lambda n: Enqueue("jobs.failed", bytes(1_000), step=ARCHIVE, dead=DEAD),
     "state": lambda n: Put("ns", str(n), bytes(1_000)),

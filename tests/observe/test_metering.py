@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iii import Context, http, queue
 from iii.core import Histogram
-from iii.observe.meters import BOUNDS_S, LATELY_MS, Figures, StepMeter
+from iii.observe.meters import BOUNDS_S, LATELY_MS, OTHERS, TOPICS_MAX, Figures, StepMeter
 from iii.observe.snapshots import Share, Snapshot, Times, snapshot
 from iii.store.contract import StoreFigures
 from iii.web.request import Request
@@ -179,3 +179,18 @@ def test_a_quantile_lies_within_its_bucket_as_prometheus_has_it() -> None:
     beyond.counts[-1] = 1
     assert beyond.quantile(0.99) == BOUNDS_S[-1]
     assert Times().quantile(0.5) is None
+
+
+def test_topics_beyond_the_bound_are_counted_together_over_all_instances_too() -> None:
+    one, other = Figures(), Figures()
+    for number in range(TOPICS_MAX + 50):
+        one.sent(f"one-{number}")
+        other.sent(f"other-{number}")
+    one.sent("one-0")
+    assert len(one.enqueued) == TOPICS_MAX + 1
+    assert (one.enqueued["one-0"], one.enqueued[OTHERS]) == (2, 50)
+    total = Snapshot()
+    for each in (one, other):
+        total.add(snapshot(each, StoreFigures()))
+    assert len(total.enqueued) == TOPICS_MAX + 1
+    assert sum(total.enqueued.values()) == 2 * (TOPICS_MAX + 50) + 1

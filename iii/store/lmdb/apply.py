@@ -28,6 +28,7 @@ from iii.model import (
     Txn,
 )
 from iii.store.contract import Limits
+from iii.store.limits import too_many_topics
 from iii.store.lmdb.catalog import Catalog, LaneEntry
 from iii.store.lmdb.environment import Tables
 from iii.store.lmdb.keys import (
@@ -60,6 +61,7 @@ class Applier(Moves):
     def __init__(self, tables: Tables, catalog: Catalog, limits: Limits) -> None:
         super().__init__(tables, catalog)
         self.state = StateWrites(self, limits)
+        self.topics_max = limits.topics_max
         self.runs: list[Pair] = []
         self.audits: list[Pair] = []
         self._nothing = Committed(0, [])  # the answer to most Acks: one for all that see the same version
@@ -145,7 +147,13 @@ class Applier(Moves):
             return (archive,) if op.dead.topic == op.topic else (archive, *subscribers)
         if op.step is not None:
             return (self.lane(op.topic, op.step),)
-        return subscribers or (self.lane(op.topic, ""),)
+        return subscribers or (self._waiting_lane(op.topic),)
+
+    def _waiting_lane(self, topic: str) -> LaneEntry:
+        """The lane of a topic without a step."""
+        if (topic, "") not in self.catalog.lanes and len(self.catalog.waiting) >= self.topics_max:
+            raise too_many_topics(self.topics_max)
+        return self.lane(topic, "")
 
     def _copies(self, op: Enqueue) -> list[int]:
         lanes = self._lanes(op)

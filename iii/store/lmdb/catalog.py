@@ -100,6 +100,7 @@ class Catalog:
         self.by_number: dict[int, LaneEntry] = {}
         self.subscribers: dict[str, tuple[LaneEntry, ...]] = {}
         self.sole: dict[str, LaneEntry] = {}
+        self.waiting: set[LaneEntry] = set()  # the lanes of topics without a step
         self.sessions: dict[int, SessionEntry] = {}
         self.namespace_counts: dict[str, int] = {}
         self.dirty: set[LaneEntry] = set()
@@ -192,6 +193,7 @@ class Catalog:
     def drop(self, lane: LaneEntry) -> None:
         del self.lanes[lane.topic, lane.step], self.by_number[lane.number]
         self.dirty.discard(lane)
+        self.waiting.discard(lane)
 
     def put_lane(self, txn: lmdb.Transaction[bytes], lane: LaneEntry) -> None:
         self.counters.catalog += 1
@@ -200,6 +202,8 @@ class Catalog:
     def _adopt(self, lane: LaneEntry) -> None:
         self.lanes[lane.topic, lane.step] = lane
         self.by_number[lane.number] = lane
+        if not lane.step and not lane.topic.startswith("$"):
+            self.waiting.add(lane)
 
     def served_by_sessions(self) -> set[tuple[str, str]]:
         """The union of what the sessions on record subscribe to."""

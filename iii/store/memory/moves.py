@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from iii.model import ARCHIVE, MOVES, Lane
+from iii.model import ARCHIVE, MOVES, Lane, LanePolicy
 from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS
-from iii.store.memory.tables import MemoryTables, Row, Table
+from iii.store.memory.tables import LaneRow, MemoryTables, Row, Table
 
 __all__ = [
     "adopt",
@@ -24,6 +24,7 @@ __all__ = [
     "next_ms",
     "promote_due",
     "put_back",
+    "waiting_topics",
 ]
 
 _KEYS: dict[str, Any] = {
@@ -140,6 +141,21 @@ def forget_records(tables: MemoryTables, kind: str, last: int) -> None:
     while (oldest := next(tables.history.under(kind), None)) and oldest[0][1] <= last:
         content = tables.history.pop(oldest[0])
         tables.counter.put(f"{kind}_bytes", tables.last(f"{kind}_bytes") - len(content))
+
+
+def waiting_topics(tables: MemoryTables) -> list[Lane]:
+    """The lanes of topics without a step; those in which nothing lies are forgotten first."""
+    waiting = []
+    for lane, row in list(tables.lane.scan()):
+        if lane.step or lane.topic.startswith("$"):
+            continue
+        holds = any(tables.counted(lane, count) for count in ("ready", "later", "behind", "dead"))
+        known = next(tables.unique.under(lane), None) is not None
+        if holds or known or row != LaneRow(LanePolicy(lane.topic, "")):
+            waiting.append(lane)
+        else:
+            tables.lane.pop(lane)
+    return waiting
 
 
 def next_ms(tables: MemoryTables) -> int | None:

@@ -35,6 +35,7 @@ from iii.model import (
     Txn,
 )
 from iii.store.contract import Limits
+from iii.store.limits import too_many_topics
 from iii.store.memory import changelog, moves
 from iii.store.memory.tables import Known, MemoryTables, Now, Row
 
@@ -147,7 +148,16 @@ class Transaction:
             return [archived] + [self._add(op, lane, None) for lane in subscribers if not again]
         if op.step is not None:
             return [self._add(op, Lane(op.topic, op.step), op.id)]
-        return [self._add(op, lane, None) for lane in subscribers or [Lane(op.topic, "")]]
+        return [self._add(op, lane, None) for lane in subscribers or [self._waiting(op.topic)]]
+
+    def _waiting(self, topic: str) -> Lane:
+        """The lane of a topic without a step."""
+        tables, lane = self._tables, Lane(topic, "")
+        if tables.lane.get(lane) is None:
+            most = self._limits.topics_max
+            if len(tables.lane) >= most and len(moves.waiting_topics(tables)) >= most:
+                raise too_many_topics(most)
+        return lane
 
     def _add(self, op: Enqueue, lane: Lane, id: int | None) -> int:
         tables = self._tables
