@@ -193,13 +193,13 @@ class Engine:
         self._watchdog = Watchdog()
         stack.callback(self._watchdog.stop)
         self._outbox = Outbox(self._inputs, unserved(self._bindings.values(), self.store).notice)
-        keeps = self.config.history.keep > 0
-        captures = logging.getLevelNamesMapping()[self.config.log.level.upper()] if keeps else None
+        keeps, keeps_failed = self.config.history.keep > 0, self.config.history.keep_failed > 0
+        level = logging.getLevelNamesMapping()[self.config.log.level.upper()]
+        captures = level if keeps or keeps_failed else None
         runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)
         invoker = invoker_of(self.spans, timers, threads, self.store.clock)
-        redact = self.config.log.redact
         recorder = Recorder(
-            self.store, timers, keeps=keeps, redact=redact, figures=self.figures, spans=self.spans
+            self.store, timers, keeps, keeps_failed, self.config.log.redact, self.figures, self.spans
         )
         stack.push_async_callback(recorder.close)
         self._measure(stack)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from iii.formats.units import is_loopback
 
@@ -36,6 +37,8 @@ __all__ = [
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+KEEP_FAILED = 10_000
 
 OPEN_CONSOLE = (
     "is missing, and {host} is reached from other machines: whoever reaches the console can change what runs "
@@ -144,13 +147,19 @@ class HealthConfig(Struct, frozen=True):
 
 
 class HistoryConfig(Struct, frozen=True):
-    """Run records: the newest `keep` (0 = none) that are younger and together smaller than this. Runs that
-    succeed are recorded for as many traces a second; those that fail always."""
+    """Run records: the newest `keep` of runs that did not fail (0 = none), recorded for as many traces a
+    second, and the newest `keep_failed` of those that did (-1: KEEP_FAILED, but with `keep` 0 none); all
+    younger and together smaller than this."""
 
     keep: int = 10_000
+    keep_failed: int = -1
     max_age_ms: int = 7 * DAY
     max_bytes: int = 256 * MIB
     traces_per_second: int = 50
+
+    def __post_init__(self) -> None:
+        if self.keep_failed < 0:
+            force_setattr(self, "keep_failed", KEEP_FAILED if self.keep else 0)
 
 
 class LogConfig(Struct, frozen=True):

@@ -21,6 +21,7 @@ def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Sto
     history = config.history
     limits = Limits(
         runs_max=history.keep,
+        runs_failed_max=history.keep_failed,
         runs_age_ms_max=history.max_age_ms,
         runs_bytes_max=history.max_bytes,
         changes_bytes_max=config.store.changes_bytes_max,

@@ -10,8 +10,9 @@ outside, and what does not read as written here counts as none. `iii-depth`, whi
 still count by, is not read.
 
 Whether the runs of a trace are recorded although they succeed is decided once, at its root, and carried in
-the flags (W3C's sampled bit), so that a kept trace is whole. A caller's set bit is honoured; one that is not
-set says only that the caller does not record, so the Sampler here decides.
+the flags (W3C's sampled bit), so that a kept trace is whole. A caller's set bit is honoured at a rate of its
+own: anybody can set it. One that is not set says only that the caller does not record, so the Sampler here
+decides.
 
 What comes from outside of any run (an enqueue, a cron tick) begins a trace without a span. In its place
 stands the first half of the trace id, so that the runs it leads to know that they are roots.
@@ -31,6 +32,8 @@ HOPS_MAX = 100
 HOPS_APART_MS = 60_000
 GENERATIONS_MANY = 1_000
 BURST_S = 10
+ASKED_PER_S_MIN = 5
+"""Who looks for one trace sets the flag of its request: so it is found, however few are kept otherwise."""
 _ODD = frozenset("13579bdf")
 _COUNTED = re.compile("([0-9]{1,9}):([0-9]{1,15})")
 _SPELLED = re.compile(  # version ff is none, nor is an id of zeros; what a later version adds is not read
@@ -131,31 +134,34 @@ def is_sampled(headers: Mapping[str, str]) -> bool:
 
 class Sampler:
     """Decides at the root of a trace whether it is kept: `per_s` a second, and what was saved up in the
-    BURST_S before. A token bucket (GCRA, ITU-T I.371). per_s None: all of them, 0: none."""
+    BURST_S before. per_s None: all of them, 0: none. Of the traces that callers ask to be kept as many
+    besides, at least ASKED_PER_S_MIN. Two token buckets (GCRA, ITU-T I.371)."""
 
-    __slots__ = ("_ahead_ms_max", "_paid_ms", "_step_ms", "_wants_all", "now_ms")
+    __slots__ = ("_paid_ms", "_step_ms", "_wants_all", "now_ms")
 
     def __init__(self, per_s: int | None = None, now_ms: Callable[[], int] = lambda: 0) -> None:
         self._wants_all = per_s is None
         self.now_ms = now_ms
-        self._step_ms = 1000 / per_s if per_s else 0.0
-        self._ahead_ms_max = 1000 * BURST_S - self._step_ms
-        self._paid_ms = 0.0  # up to when tokens are spent
+        own_ms = 1000 / per_s if per_s else 0.0
+        asked_ms = 0.0 if per_s is None else 1000 / max(per_s, ASKED_PER_S_MIN)
+        self._step_ms = (own_ms, asked_ms)
+        self._paid_ms = [0.0, 0.0]  # up to when the tokens of either are spent
 
-    def take(self) -> bool:
-        """Whether the trace that begins now is kept."""
-        if self._wants_all or not self._step_ms:
+    def take(self, asked: bool = False) -> bool:
+        """Whether the trace that begins now is kept. `asked`: its caller wants it to be."""
+        step_ms = self._step_ms[asked]
+        if not step_ms:
             return self._wants_all
         now_ms = self.now_ms()
-        paid_ms = self._paid_ms
-        if paid_ms - now_ms > self._ahead_ms_max:
+        paid_ms = self._paid_ms[asked]
+        if paid_ms - now_ms > 1000 * BURST_S - step_ms:
             return False
-        self._paid_ms = max(paid_ms, now_ms) + self._step_ms
+        self._paid_ms[asked] = max(paid_ms, now_ms) + step_ms
         return True
 
     def root(self) -> Trace:
         """As `new`."""
-        sampled = self.take() if self._step_ms else self._wants_all
+        sampled = self.take()
         return Trace(_ids() + ("01" if sampled else "00"))
 
     def root_headers(self) -> dict[str, str]:
@@ -163,14 +169,14 @@ class Sampler:
         return new_headers(sampled=self.take())
 
     def child(self, headers: Mapping[str, str]) -> Trace:
-        """As `child`, of a caller's headers: a trace that nobody has decided to keep is decided on here."""
+        """As `child`, of a caller's headers: whether the trace is kept is decided here."""
         found = _spelled(headers)
         if found is None:
             return self.root()
         trace = Trace(*found)
-        if trace.sampled or not self.take():
+        if self.take(asked=trace.sampled) is trace.sampled:
             return trace
-        return Trace(f"{trace.traceparent[:53]}01", trace.parent_id)
+        return Trace(f"{trace.traceparent[:53]}{'00' if trace.sampled else '01'}", trace.parent_id)
 
     def carried_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """As `root_headers`, in the trace of a caller: his span is the parent of what follows."""

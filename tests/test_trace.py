@@ -127,6 +127,28 @@ def test_a_sampler_keeps_some_traces_a_second_and_what_was_saved_up() -> None:
     assert sum(sampler.take() for _ in range(1_000)) == 50, "no more than that is saved"
 
 
+def test_traces_that_callers_want_kept_have_a_rate_of_their_own() -> None:
+    clock = FakeClock()
+    sampler = trace.Sampler(20, clock.delay_ms)
+    asked = {"traceparent": VALID}
+    kept = [sampler.child(asked) for _ in range(10_000)]
+    assert sum(each.sampled for each in kept) == 200, "ten seconds' worth"
+    assert {each.flags for each in kept} == {"00", "01"} and {each.trace_id for each in kept} == {VALID[3:35]}
+    assert sum(trace.is_sampled(sampler.carried_headers(asked)) for _ in range(100)) == 0, "one rate for both"
+    assert sum(sampler.take() for _ in range(1_000)) == 200, "which takes nothing of our own"
+    clock.advance(1_000)
+    assert sum(sampler.child(asked).sampled for _ in range(1_000)) == 20
+
+
+def test_a_caller_finds_its_trace_however_few_are_kept_otherwise() -> None:
+    clock = FakeClock()
+    sampler = trace.Sampler(0, clock.delay_ms)
+    assert sum(sampler.child({"traceparent": VALID}).sampled for _ in range(1_000)) == 50
+    clock.advance(1_000)
+    assert sum(sampler.child({"traceparent": VALID}).sampled for _ in range(1_000)) == 5
+    assert all(trace.Sampler().child({"traceparent": VALID}).sampled for _ in range(100)), "no rate: all"
+
+
 def test_without_a_rate_all_traces_are_kept_and_at_0_none() -> None:
     assert trace.Sampler().root().sampled and trace.is_sampled(trace.Sampler().root_headers())
     assert not trace.Sampler(0).root().sampled and not trace.is_sampled(trace.Sampler(0).root_headers())

@@ -39,21 +39,30 @@ def runs(
 ) -> None:
     """List the newest runs, the newest first.
 
-    Runs that fail are always recorded; those that succeed for some traces a second, each whole.
+    Runs that fail are always recorded, those that succeed for some traces a second, each whole. Of both the
+    newest are kept, each as many as history.keep_failed and history.keep say.
     """
     from iii.cli.project import reading
     from iii.config import load
     from iii.observe import runs as history
-    from iii.store.contract import Store
+    from iii.store.contract import Held, Store
 
-    async def ask(store: Store) -> list[RunRow]:
-        return history.runs(store, step=step, outcome=outcome, trace_id=trace_id, limit=limit)
+    async def ask(store: Store) -> tuple[list[RunRow], Held]:
+        found = history.runs(store, step=step, outcome=outcome, trace_id=trace_id, limit=limit)
+        return found, store.held()
 
-    rows = reading(load(config_file), ask)
+    config = load(config_file)
+    rows, held = reading(config, ask)
     if as_json:
         print_json(rows)
-    else:
-        print_table(COLUMNS, [_cells(row) for row in rows], empty="no runs are recorded")
+        return
+    print_table(COLUMNS, [_cells(row) for row in rows], empty="no runs are recorded")
+    if rows:
+        most = config.history
+        click.echo(
+            f"kept: {held.failed} that failed (at most {most.keep_failed}), "
+            f"{held.runs} others (at most {most.keep})"
+        )
 
 
 def _cells(row: RunRow) -> tuple[object, ...]:

@@ -42,7 +42,7 @@ from iii.console.means import Means
 from iii.console.security import COOKIE, HEADERS, Guard, Refused
 from iii.errors import Conflict, IIIError, InputError, QueueFull, StepError, StoreError, TooLarge
 from iii.model import Txn
-from iii.store.audit import Actor
+from iii.store.audit import LOGIN_REFUSED, Actor
 
 __all__ = ["App", "app"]
 
@@ -135,7 +135,7 @@ class App:
             log.warning("Console: a wrong token from %s", client, extra={"fields": {"so_far": guess.count}})
             if guess.is_news:
                 row = Actor(f"console {client}").did(
-                    self._means.store, "login refused", wrong_tokens=guess.count
+                    self._means.store, LOGIN_REFUSED, wrong_tokens=guess.count
                 )
                 with suppress(IIIError):  # a store without room: the log has it
                     await self._means.store.commit(Txn((row,)))

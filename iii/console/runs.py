@@ -144,7 +144,12 @@ async def runs(ask: Ask) -> dict[str, Any]:
         limit=ask.whole("limit", 50, 1, 500),
         before=ask.before(),
     )
-    return {"runs": [run_view(row) for row in found], "next": None if more is None else str(more)}
+    held = ask.means.store.held()
+    return {
+        "runs": [run_view(row) for row in found],
+        "next": None if more is None else str(more),
+        "kept": {"failed": held.failed, "others": held.runs},
+    }
 
 
 def _quoted(text: str) -> str:

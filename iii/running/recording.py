@@ -25,6 +25,7 @@ from iii.running.attempt import Attempt
 from iii.running.retry import Cancelled, Failed, Snoozed
 from iii.running.timers import Timers
 from iii.store.contract import Store
+from iii.store.quotas import FAILURES
 from iii.trace import is_sampled
 
 if TYPE_CHECKING:
@@ -41,16 +42,16 @@ log = logging.getLogger("iii.running.recording")
 
 
 class Recorder:
-    """`keeps`: whether runs are recorded at all; the figures are counted in any case. `spans`: what exports
-    them besides; with it runs are recorded even where the history (`keeps`, as given) has no place for them.
+    """`keeps`, `keeps_failed`: whether the history has a place for runs that did not fail, and for those that
+    did; the figures are counted in any case. `spans`: what exports them besides, whatever the history keeps.
     """
 
     def __init__(
         self,
         store: Store,
         timers: Timers,
-        *,
         keeps: bool = False,
+        keeps_failed: bool = False,
         redact: Iterable[str] = (),
         figures: Figures | None = None,
         spans: Spans | None = None,
@@ -59,8 +60,8 @@ class Recorder:
         self._redaction = Redaction(redact)
         self._pending: list[Record] = []
         self._timer: int | None = None
-        self._has_history, self._spans = keeps, spans
-        self.keeps = keeps or spans is not None
+        self._keeps, self._keeps_failed, self._spans = keeps, keeps_failed, spans
+        self.keeps = keeps or keeps_failed or spans is not None
         self.figures = figures if figures is not None else Figures()
 
     # ------------------------------------------------------------------------------------- messages
@@ -196,7 +197,8 @@ class Recorder:
             if ctx.span is None:  # its handler was never called
                 ctx.span = self._spans.begin(ctx.headers, ctx.trace)
             ctx.span.run = run
-        return (record(run),) if self._has_history else ()
+        is_kept = self._keeps_failed if run.outcome in FAILURES else self._keeps
+        return (record(run),) if is_kept else ()
 
 
 class _Unheard:

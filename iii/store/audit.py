@@ -1,7 +1,7 @@
 """Who changed what from outside: the rows that console and command line write with each of their changes.
 
 An audit row is an op of the same Txn as the change, so there is none without the other. Bounded by the store
-(Limits.audits_max).
+(Limits.audits_max). Refused logins, which anybody can make, have a bound of their own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from iii.model import Record
 from iii.store.contract import Store
+from iii.store.quotas import LOGIN_REFUSED
 
-__all__ = ["Actor", "AuditEntry", "audits", "command_line"]
+__all__ = ["LOGIN_REFUSED", "Actor", "AuditEntry", "audits", "command_line"]
 
 DETAIL_BYTES_MAX = 4 << 10
 

@@ -33,6 +33,9 @@
     trigger that no session serves is forgotten. One that is served holds it: beyond 4 times as much, a Txn
     that leaves changes is refused (ChangesHeld) unless it settles a message (8 times then). What deletes or
     settles alone always lands.
+23. A history keeps the newest rows. Runs that failed have a number of rows of their own, as have refused
+    logins: no other row takes their place, nor they its, and where the bytes are too many the part with more
+    of them loses its oldest. Where failures are too many, the step with the most loses its oldest.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -70,6 +73,7 @@ __all__ = [
     "RETENTION_MS",
     "Answer",
     "Health",
+    "Held",
     "Limits",
     "Store",
     "StoreFigures",
@@ -95,10 +99,12 @@ class Limits(Struct, frozen=True):
     topics_max: int = 1_000  # without a step: a lane is looked at whenever lanes are counted
     ops_max: int = 10_000
     txn_bytes_max: int = 16 << 20
-    runs_max: int = 10_000  # rows kept of Record("run"): the newest
+    runs_max: int = 10_000  # rows kept of Record("run"): the newest that did not fail
+    runs_failed_max: int = 10_000  # and the newest that did (quotas.py tells which)
     runs_age_ms_max: int = 7 * 24 * 3600 * 1000
     runs_bytes_max: int = 256 << 20
-    audits_max: int = 10_000
+    audits_max: int = 10_000  # without refused logins
+    audits_refused_max: int = 1_000
     audits_bytes_max: int = 64 << 20
     changes_max: int = 10_000  # versions kept below the newest although nobody needs them any more
     changes_bytes_max: int = CHANGES_BYTES_MAX  # of them, and of what triggers wait for that nobody serves
@@ -111,6 +117,15 @@ class Limits(Struct, frozen=True):
         """When a run record of now goes: runs_age_ms_max later, or up to a 64th of it more."""
         step_ms = max(1, self.runs_age_ms_max // 64)
         return (now_ms // step_ms + 1) * step_ms + self.runs_age_ms_max
+
+
+class Held(NamedTuple):
+    """How many rows the histories hold, by the parts of quotas.py."""
+
+    runs: int = 0
+    failed: int = 0
+    acts: int = 0
+    refused: int = 0
 
 
 class StoreFigures(Struct, frozen=True):
@@ -299,6 +314,11 @@ class Store(Protocol):
         self, kind: Literal["run", "audit"], *, limit: int = 100, before: int | None = None
     ) -> list[tuple[int, bytes]]:
         """(row id, content), newest first."""
+        ...
+
+    def held(self) -> Held:
+        """How many rows `records` has. Those that an earlier version wrote are counted once this one has
+        kept a row of the same kind, 1,000 with each commit that does."""
         ...
 
     def sessions(self) -> list[SessionRow]: ...

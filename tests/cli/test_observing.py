@@ -63,6 +63,7 @@ def test_runs_lists_the_newest_first_and_filters(left: Project) -> None:
     assert len(left.json("runs", "--step", "Second", "--limit", "1")) == 1
     table = left.ok("runs")
     assert "queue first" in table and "three is too much" in table
+    assert table.splitlines()[-1] == "kept: 1 that failed (at most 10000), 4 others (at most 10000)"
     trace_id = rows[-1]["run"]["trace_id"]
     assert [row["run"]["step"] for row in left.json("runs", "--trace", trace_id)] == ["Second", "First"]
 

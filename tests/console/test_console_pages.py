@@ -98,6 +98,8 @@ async def test_traces_are_paged_and_found(tmp_path: Path) -> None:
         assert (await console.get("/api/traces", q="nothing"))["traces"] == []
         [run] = (await console.get("/api/runs", outcome="dead", q="three"))["runs"]
         assert run["error"] == "ValueError: three" and run["step"] == "Mail"
+        kept = (await console.get("/api/runs", limit=1))["kept"]
+        assert kept["failed"] == 1 and kept["others"] > 0
         await console.refused(400, "GET", "/api/traces?before=x")
 
 

@@ -20,16 +20,20 @@ from iii.store.lmdb.keys import (
     EPOCH,
     EPOCH_VALUE,
     EPOCHS_KEY,
+    HELD,
     LANE_COUNTS,
     LEASE,
     LEASE_HEAD,
     READY,
     TABLES,
+    held_key,
     lane_counts_key,
+    placed_prefix,
     u32,
     u64,
 )
 from iii.store.lmdb.rows import ChangeRow, LaneRow, decode_row, encode
+from iii.store.quotas import ACT, RUN
 
 JOBS = Lane("jobs", "Work")
 Break = Callable[[Any, Any], object]
@@ -235,6 +239,18 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "versions forgotten": (_numbers(version=0), "newer than the newest version 0"),
     "runs forgotten": (_numbers(run=0), "run: record 1 is newer"),
     "audits forgotten": (_numbers(audit=0), "audit: record 1 is newer"),
+    "a run counted nowhere": (
+        lambda txn, tables: txn.delete(placed_prefix(RUN, "") + u64.pack(1), db=tables.counter),
+        "run: record 1 is counted nowhere",
+    ),
+    "a run counted as a failure": (
+        _copy_first("run", _same, lambda _: b'{"step":"Work","outcome":"failed"}'),
+        "run: record 1 is counted as",
+    ),
+    "audits counted wrong": (
+        _put("counter", held_key(ACT, ""), HELD.pack(2, 0)),
+        "counts (2, 0), listed",
+    ),
     "numbers cut off": (_put("counter", COUNTERS_KEY, b"x"), "have 1 bytes, 64 are needed"),
     "no format": (lambda txn, tables: txn.delete(b"format", db=tables.meta), "the format is"),
     "a newer format": (_put("meta", b"format", u64.pack(99)), "known are 1 to"),

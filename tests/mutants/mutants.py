@@ -325,8 +325,8 @@ ALL: dict[str, Mutant] = {
         (
             Edit(
                 f"{LMDB}.apply:Applier.begin",
-                "self.runs.clear()",
-                "self.runs.clear(); self.known = dict(txn.cursor(self.tables.unique))",
+                "self.histories.begin()",
+                "self.histories.begin(); self.known = dict(txn.cursor(self.tables.unique))",
             ),
             Edit(
                 f"{LMDB}.apply:Applier._known_id",

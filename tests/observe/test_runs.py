@@ -235,6 +235,30 @@ async def test_a_callers_wish_to_keep_its_trace_is_honoured() -> None:
         assert [(row.run.trace_id, row.run.parent_id) for row in posts] == [("a" * 32, "b" * 16)]
 
 
+@pytest.mark.parametrize(
+    ("history", "kept"),
+    [
+        (HistoryConfig(keep=0, keep_failed=5), ["dead", "failed"]),
+        (HistoryConfig(keep=5, keep_failed=0), ["done", "done"]),
+        (HistoryConfig(keep=5), ["dead", "done", "done", "failed"]),
+    ],
+)
+async def test_failures_and_successes_are_kept_each_where_they_have_a_quota(
+    history: HistoryConfig, kept: list[str]
+) -> None:
+    async def handler(data: Any) -> None:
+        if data:
+            raise ValueError("no")
+
+    work = step(handler, queue("in", config={"max_retries": 0}))
+    async with running(work, *one_of_each(), history=history) as app:
+        await app.send("in", 0)
+        await app.send("in", 1)
+        await ask(app, "GET", "/broken")
+        await ask(app, "GET", "/orders", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    assert sorted(row.run.outcome for row in runs(app.store)) == kept
+
+
 async def test_with_keep_0_nothing_is_recorded() -> None:
     async def handler(data: Any) -> None:
         raise ValueError("no")
@@ -243,6 +267,7 @@ async def test_with_keep_0_nothing_is_recorded() -> None:
         await app.send("in")
         await app.settle()
         assert app.store.records("run") == []
+        assert app.engine.config.history.keep_failed == 0, "unless it is given"
 
 
 async def test_a_store_without_room_for_records_still_takes_settlements() -> None:

@@ -31,6 +31,7 @@ from iii.store.contract import Limits
 from iii.store.limits import too_many_topics
 from iii.store.lmdb.catalog import Catalog, LaneEntry
 from iii.store.lmdb.environment import Tables
+from iii.store.lmdb.histories import Histories
 from iii.store.lmdb.keys import (
     BODY,
     BODY_BYTES_MIN,
@@ -45,7 +46,6 @@ from iii.store.lmdb.moves import Moves
 from iii.store.lmdb.rows import Row
 from iii.store.lmdb.state import StateWrites
 
-Pair = tuple[bytes, bytes]
 Handler = Callable[[Any], list[int] | None]
 """Applies an op; an Enqueue's says which ids its copies have."""
 
@@ -62,8 +62,7 @@ class Applier(Moves):
         super().__init__(tables, catalog)
         self.state = StateWrites(self, limits)
         self.topics_max = limits.topics_max
-        self.runs: list[Pair] = []
-        self.audits: list[Pair] = []
+        self.histories = Histories(tables, limits)
         self._nothing = Committed(0, [])  # the answer to most Acks: one for all that see the same version
         self._handlers: dict[type, Handler] = {
             Put: self.state.put, Merge: self.state.merge, Delete: self.state.delete, Enqueue: self._enqueue,
@@ -74,8 +73,7 @@ class Applier(Moves):
     def begin(self, txn: Any, now_ms: int, wall_ms: int) -> None:
         self.begin_moves(txn, now_ms, wall_ms)
         self.state.begin()
-        self.runs.clear()
-        self.audits.clear()
+        self.histories.begin()
 
     def run(self, txn: Txn) -> Committed | Refusal:
         """All of the Txn, or the refusal and nothing of it."""
@@ -106,11 +104,10 @@ class Applier(Moves):
         counters = self.catalog.counters
         self.wrote = True
         if op.kind == "run":
-            counters.run += 1
-            number, rows = counters.run, self.runs
+            number = counters.run = counters.run + 1
         else:
-            counters.audit += 1
-            number, rows = counters.audit, self.audits
+            number = counters.audit = counters.audit + 1
+        rows = self.histories.rows[op.kind]
         rows.append((u64.pack(number), op.content))
         if self.undo is not None:
             self.undo.append((rows.pop,))

@@ -84,7 +84,7 @@ class Applying:
 
     def flush(self, txn: lmdb.Transaction[bytes], group: Group) -> None:
         """Write what was gathered in memory."""
-        applier, tables = self._applier, self._tables
+        applier = self._applier
         if not self._settled:
             self._epochs.settle(txn, applier.catalog.counters)
             self._settled = True
@@ -93,13 +93,10 @@ class Applying:
             if lane.fresh:
                 applier.spill(lane)
         applier.state.flush()
-        for table, rows in ((tables.run, applier.runs), (tables.audit, applier.audits)):
-            if rows:
-                txn.cursor(table).putmulti(rows, append=True)
         changed = applier.state.changed
         group.changed = changed > 0
         group.concerns_others = group.changed or applier.catalog.concerns_others()
-        sweep.trim(applier, self._limits)
+        applier.histories.flush(txn, applier.now_ms)
         if changed or self.log.over:
             self.log.grown(txn, applier.catalog.counters.version, changed, applier.wall_ms)
         applier.catalog.flush(txn)
@@ -108,12 +105,15 @@ class Applying:
         """Nothing of the group is in the file; `parked` is as it was before."""
         self.parked = parked
         self._applier.catalog.forget()
+        self._applier.histories.forget()
         self._stale, self._settled = True, False
 
     def _see_others(self, txn: lmdb.Transaction[bytes], group: Group, due_ms: int) -> None:
         """What other processes wrote since the last group, and what has become due."""
         applier = self._applier
         foreign = applier.catalog.begin(txn)
+        if foreign:
+            applier.histories.forget()
         if foreign and applier.catalog.counters.catalog != self._generation:
             self._generation = applier.catalog.counters.catalog
             self._epochs.load(txn)

@@ -10,6 +10,9 @@ claim order. hash16 = blake2b-128 of a group or unique key.
     counter  "*"                                  COUNTERS: what the next commit, id, version ... will be
              "l" u32 lane                         LANE_COUNTS: exact counts, written once per group
              "n" namespace                        u64 number of keys
+             "h" u8 part, share                   u64 rows, u64 bytes: of a history (quotas.py, histories.py)
+             "i" u8 part, share, 00, u64 number   u32 bytes of this row of run or audit
+             "j" u8 first part                    u64: the rows up to this number are under "i"
     mark     name                                 u64
     lane     u32 lane                             rows.LaneRow
     ready    u32 lane, u8 rank, u64 id            record
@@ -54,6 +57,7 @@ TABLES = (
 COUNTERS_KEY = b"*"
 COUNTERS = struct.Struct(">8Q")  # commit, catalog, id, version, lane, session, run, audit
 LANE_COUNTS = struct.Struct(">7Q")  # ready, later, behind, leased, dead, done, failed
+HELD = struct.Struct(">QQ")
 
 EPOCHS_KEY = b"epoch/"
 EPOCH = struct.Struct(">6sQQ")
@@ -91,6 +95,19 @@ def lane_counts_key(lane: int) -> bytes:
 
 def namespace_count_key(namespace: str) -> bytes:
     return b"n" + namespace.encode()
+
+
+def held_key(part: int, share: str) -> bytes:
+    return b"h%c%s" % (part, share.encode())
+
+
+def placed_prefix(part: int, share: str) -> bytes:
+    """Of the rows of a share; the number comes after it."""
+    return b"i%c%s\0" % (part, share.encode())
+
+
+def placed_up_to_key(part: int) -> bytes:
+    return b"j%c" % part
 
 
 def state_key(namespace: str, key: str) -> bytes:

@@ -17,9 +17,11 @@ import lmdb
 from iii.clock import Clock
 from iii.errors import StoreDamaged
 from iii.model import Change, Entry, Lane, LaneStats, MessageState, SessionRow, Waiting
+from iii.store.contract import Held
 from iii.store.lmdb.damage import explained
 from iii.store.lmdb.environment import Environment, Tables
 from iii.store.lmdb.epochs import Epochs
+from iii.store.lmdb.histories import shares_of
 from iii.store.lmdb.keys import (
     BEHIND,
     BEHIND_HEAD,
@@ -151,6 +153,10 @@ class Reads(ABC):
                 found.append((u64.unpack(cursor.key())[0], cursor.value()))
                 placed = cursor.prev()
         return found
+
+    def held(self) -> Held:
+        with self._read() as txn:
+            return shares_of(txn, self._tables).held()
 
     # -- what messages are called
 

@@ -1,4 +1,4 @@
-"""What happens by itself: rows come due, expired rows go, histories are trimmed (changes: changelog.py).
+"""What happens by itself: rows come due, expired rows go (what has a bound: histories.py, changelog.py).
 
 Each is bounded per group, so that no backlog of it delays a commit; `next_ms` says when to come back.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import lmdb
 
-from iii.store.contract import Limits
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import LaneEntry
 from iii.store.lmdb.environment import Tables
@@ -24,7 +23,6 @@ from iii.store.lmdb.keys import (
     u64,
 )
 from iii.store.lmdb.rows import LaneRow
-from iii.store.lmdb.trimming import remove_oldest, size_of
 
 ROWS_MAX = 1_000
 """Rows of one kind moved or removed in one group."""
@@ -80,10 +78,10 @@ def _expire_unique(applier: Applier, key: bytes, unique_key: bytes) -> None:
 
 def _expire_runs(applier: Applier, key: bytes) -> None:
     """What is left of them beyond ROWS_MAX goes with the next group."""
-    tables = applier.tables
-    last = u64.unpack(applier.txn.get(key, db=tables.expiry) or u64.pack(0))[0]
-    if _trim(applier, tables.run, last, ROWS_MAX) < ROWS_MAX:
-        applier.delete(tables.expiry, key)
+    last = u64.unpack(applier.txn.get(key, db=applier.tables.expiry) or u64.pack(0))[0]
+    applier.wrote = True
+    if applier.histories.expire_runs(applier.txn, last, ROWS_MAX):
+        applier.delete(applier.tables.expiry, key)
 
 
 def forget_topics(applier: Applier) -> None:
@@ -119,28 +117,4 @@ def _due_keys(applier: Applier, table: lmdb._Database) -> list[bytes]:
     return keys
 
 
-def trim(applier: Applier, limits: Limits) -> None:
-    """Shorten what this group made longer: twice as much as it added, so that an excess goes away."""
-    tables, counters = applier.tables, applier.catalog.counters
-    if applier.runs:
-        until = EXPIRY_HEAD.pack(limits.run_until_ms(applier.now_ms), EXPIRES_RUNS)
-        applier.put(tables.expiry, until, u64.pack(counters.run))
-        rows_max = 2 * len(applier.runs) + 16
-        _trim(applier, tables.run, counters.run - limits.runs_max, rows_max)
-        if size_of(applier.txn, tables.run).bytes > limits.runs_bytes_max:
-            _trim(applier, tables.run, counters.run - 1, rows_max)
-    if applier.audits:
-        rows_max = 2 * len(applier.audits) + 16
-        _trim(applier, tables.audit, counters.audit - limits.audits_max, rows_max)
-        if size_of(applier.txn, tables.audit).bytes > limits.audits_bytes_max:
-            _trim(applier, tables.audit, counters.audit - 1, rows_max)
-
-
-def _trim(applier: Applier, table: lmdb._Database, last: int, rows_max: int) -> int:
-    """Remove rows numbered up to `last`, the oldest first; how many went."""
-    gone = remove_oldest(applier.txn, table, last, rows_max)
-    applier.wrote = applier.wrote or gone > 0
-    return gone
-
-
-__all__ = ["ROWS_MAX", "forget_topics", "next_ms", "sweep", "trim"]
+__all__ = ["ROWS_MAX", "forget_topics", "next_ms", "sweep"]

@@ -21,7 +21,7 @@
     change    not newer than the newest version, something changed, of no namespace of the engine's own; the
               newest one of a key left what the state holds
     session   a number that was given
-    run audit a number that was given
+    run audit a number that was given; counted where it belongs (verify_histories.py)
 
 A page that is not as it must be is told alone: what LMDB would read through it means nothing, or ends the
 process.
@@ -63,6 +63,7 @@ from iii.store.lmdb.keys import (
 from iii.store.lmdb.moves import expiry_key
 from iii.store.lmdb.rows import ChangeRow, decode_change, decode_lane, decode_session
 from iii.store.lmdb.snapshot import Found, Rows
+from iii.store.lmdb.verify_histories import HistoryCounts
 
 __all__ = ["verify"]
 
@@ -91,7 +92,7 @@ def verify(environment: Environment) -> list[str]:
             _Messages(rows, numbers, lanes, counts.lanes).check()
             _state(rows, numbers, counts.namespaces)
             _marks(rows)
-            _records(rows, numbers)
+            counts.histories.check(rows, {"run": numbers.run, "audit": numbers.audit})
         return rows.findings
 
 
@@ -138,6 +139,7 @@ class _Counts:
     def __init__(self, rows: Rows) -> None:
         self.lanes: dict[int, tuple[int, ...]] = {}
         self.namespaces: dict[str, int] = {}
+        self.histories = HistoryCounts()
         for _ in rows.of("counter", self._read):
             pass
 
@@ -146,6 +148,8 @@ class _Counts:
             self.lanes[u32.unpack(key[1:])[0]] = LANE_COUNTS.unpack(value)
         elif key[:1] == b"n":
             self.namespaces[key[1:].decode()] = u64.unpack(value)[0]
+        elif key[:1] in (b"h", b"i", b"j"):
+            self.histories.read(key, value)
         elif key != COUNTERS_KEY:
             raise ValueError("it counts nothing that there is")
 
@@ -175,13 +179,6 @@ def _sessions(rows: Rows, numbers: _Numbers, lanes: dict[int, LaneEntry]) -> Non
     for lane in lanes.values():
         if sessions and lane.served != ((lane.topic, lane.step) in served):
             rows.say(f"lane {lane.topic}/{lane.step} says served={lane.served}, the sessions do not")
-
-
-def _records(rows: Rows, numbers: _Numbers) -> None:
-    for table, newest in (("run", numbers.run), ("audit", numbers.audit)):
-        for number in rows.of(table, lambda key, _: int(u64.unpack(key)[0])):
-            if number > newest:
-                rows.say(f"{table}: record {number} is newer than the newest number {newest}")
 
 
 def _marks(rows: Rows) -> None:

@@ -10,15 +10,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from iii.model import ARCHIVE, MOVES, Lane, LanePolicy
-from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS
+from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS, Limits
 from iii.store.memory.tables import LaneRow, MemoryTables, Row, Table
+from iii.store.quotas import Kind, place_of
 
 __all__ = [
     "adopt",
     "enter",
     "expire",
     "expiry_ms",
-    "forget_records",
+    "keep_record",
     "lease",
     "leave",
     "next_ms",
@@ -131,16 +132,28 @@ def expire(tables: MemoryTables, now_ms: int, rows_max: int) -> int:
         leave(tables, oldest[1], "ready", "expired", now_ms)
         gone += 1
     while (runs := next(tables.runs_until.scan(), None)) and runs[0][0] <= now_ms:
-        forget_records(tables, "run", runs[1])
+        _forget_runs(tables, runs[1])
         tables.runs_until.pop(runs[0])
     return gone
 
 
-def forget_records(tables: MemoryTables, kind: str, last: int) -> None:
-    """The records of this kind up to number `last` go."""
-    while (oldest := next(tables.history.under(kind), None)) and oldest[0][1] <= last:
+def keep_record(tables: MemoryTables, kind: Kind, content: bytes, limits: Limits) -> int:
+    """A row more, and what is too much goes; the row's number."""
+    number = tables.next(kind)
+    tables.history.put((kind, number), content)
+    tables.place_record(place_of(kind, content), number, len(content))
+    while (place := tables.shares.too_much(kind, limits)) is not None:
+        (*_, oldest), _ = next(tables.placed.under(*place))
+        tables.history.pop((kind, oldest))
+        tables.unplace_record(place, oldest)
+    return number
+
+
+def _forget_runs(tables: MemoryTables, last: int) -> None:
+    """The run records up to number `last` go."""
+    while (oldest := next(tables.history.under("run"), None)) and oldest[0][1] <= last:
         content = tables.history.pop(oldest[0])
-        tables.counter.put(f"{kind}_bytes", tables.last(f"{kind}_bytes") - len(content))
+        tables.unplace_record(place_of("run", content), oldest[0][1])
 
 
 def waiting_topics(tables: MemoryTables) -> list[Lane]:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import orjson
 
 from iii.model import Entry, Lane, LaneStats, MessageState, Page, SessionRow, Waiting
+from iii.store.contract import Held
 from iii.store.memory.tables import MemoryTables, Row
 from iii.store.message_ids import number_of, prefix_of
 
@@ -135,6 +136,9 @@ class MemoryReads(ABC):
     ) -> list[tuple[int, bytes]]:
         rows = [(id, content) for (_, id), content in self._tables.history.under(kind)]
         return [row for row in reversed(rows) if before is None or row[0] < before][:limit]
+
+    def held(self) -> Held:
+        return self._tables.shares.held()
 
     def sessions(self) -> list[SessionRow]:
         return [row for _, row in self._tables.session.scan()]

@@ -14,6 +14,7 @@ unique   Lane, key                   (id, known until);  unique_until: the same 
 state    namespace, key              Entry
 change   version                     Change
 mark, session, history               cursors; who works here; ("run" | "audit", id) -> content
+placed      part, share, id          size of that row of the history, by quotas.py
 runs_until  time                     the run records up to this id go then
 started  session, id                 token: its handler runs (elsewhere: the process's running board)
 """
@@ -28,6 +29,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from msgspec import Struct
 
 from iii.model import Change, DeadLetter, Entry, Lane, LanePolicy, MessageState, SessionRow
+from iii.store.quotas import Kind, Place, Shares
 
 __all__ = ["Known", "LaneRow", "MemoryTables", "Now", "Row", "Table"]
 
@@ -158,7 +160,9 @@ class MemoryTables:
         self.change: Table[int, Change] = Table(journal)
         self.mark: Table[str, int] = Table(journal)
         self.session: Table[int, SessionRow] = Table(journal)
-        self.history: Table[tuple[str, int], bytes] = Table(journal)
+        self.history: Table[tuple[Kind, int], bytes] = Table(journal)
+        self.placed: Table[tuple[int, str, int], int] = Table(journal)
+        self.shares = Shares()
         self.runs_until: Table[tuple[int], int] = Table(journal)
         self.started: Table[tuple[int, int], int] = Table(journal)
         self.dead_sessions: set[int] = set()
@@ -177,6 +181,18 @@ class MemoryTables:
             raise
         finally:
             self._journal.clear()
+
+    def place_record(self, place: Place, id: int, size: int) -> None:
+        self.placed.put((*place, id), size)
+        self._count_record(place, 1, size)
+
+    def unplace_record(self, place: Place, id: int) -> None:
+        size = self.placed.pop((*place, id))
+        self._count_record(place, -1, -size)
+
+    def _count_record(self, place: Place, rows: int, size: int) -> None:
+        self.shares.add(place, rows, size)
+        self._journal.append(lambda: self.shares.add(place, -rows, -size))
 
     def next(self, counter: str) -> int:
         number = (self.counter.get(counter) or 0) + 1

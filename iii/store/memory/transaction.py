@@ -249,19 +249,9 @@ class Transaction:
         self._tables.mark.put(op.name, op.value)
 
     def _record(self, op: Record) -> None:
-        tables, limits = self._tables, self._limits
-        most, bytes_max = limits.audits_max, limits.audits_bytes_max
-        newest = tables.next(op.kind)
-        tables.history.put((op.kind, newest), op.content)
+        newest = moves.keep_record(self._tables, op.kind, op.content, self._limits)
         if op.kind == "run":
-            tables.runs_until.put((limits.run_until_ms(self._now.delay_ms),), newest)
-            most, bytes_max = limits.runs_max, limits.runs_bytes_max
-        size = f"{op.kind}_bytes"
-        tables.counter.put(size, tables.last(size) + len(op.content))
-        while tables.last(size) > bytes_max:
-            (_, oldest), _ = next(tables.history.under(op.kind))
-            moves.forget_records(tables, op.kind, oldest)
-        moves.forget_records(tables, op.kind, newest - most)
+            self._tables.runs_until.put((self._limits.run_until_ms(self._now.delay_ms),), newest)
 
 
 def _names(op: Discard, state: MessageState, row: Row) -> bool:

@@ -9,13 +9,14 @@ from typing import Any, get_args
 from iii.model import ARCHIVE, Lane, MessageState
 from iii.store.memory import changelog
 from iii.store.memory.tables import MemoryTables, Row
+from iii.store.quotas import KINDS, Shares, place_of
 
 __all__ = ["verify"]
 
 
 def verify(tables: MemoryTables) -> list[str]:
     """The broken invariants as sentences; [] when all hold."""
-    checks = (_places, _counts, _groups, _leases, _expiry, _uniques, _state, _served)
+    checks = (_places, _counts, _groups, _leases, _expiry, _uniques, _state, _histories, _served)
     return [finding for check in checks for finding in check(tables)]
 
 
@@ -116,6 +117,21 @@ def _state(tables: MemoryTables) -> Iterator[str]:
     size = sum(changelog.size_of(change) for _, change in tables.change.scan())
     if tables.last(changelog.BYTES) != size:
         yield f"the change log counts {tables.last(changelog.BYTES)} bytes, there are {size}"
+
+
+def _histories(tables: MemoryTables) -> Iterator[str]:
+    counted = Shares()
+    for (kind, id), content in tables.history.scan():
+        place = place_of(kind, content)
+        counted.add(place, 1, len(content))
+        if tables.placed.get((*place, id)) != len(content):
+            yield f"{kind} record {id} is not listed at {place}"
+    if len(tables.placed) != len(tables.history):
+        yield f"{len(tables.placed)} records are listed, there are {len(tables.history)}"
+    for kind in KINDS:
+        for place in {*counted.of_kind(kind), *tables.shares.of_kind(kind)}:
+            if (held := tables.shares.of(place)) != (there := counted.of(place)):
+                yield f"{place} counts {held}, there are {there}"
 
 
 def _served(tables: MemoryTables) -> Iterator[str]:
