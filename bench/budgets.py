@@ -36,6 +36,7 @@ BUDGETS: dict[tuple[str, str], Budget] = {
     ("hello", "requests_per_s"): Budget(50_000, 80_000),
     ("latency", "idle_over_commit_p50_ms"): Budget(0.5, 0.2, less=True),
     ("latency", "idle_over_commit_p99_ms"): Budget(4, 1, less=True),
+    ("latency_apart", "p99_ms"): Budget(2, 1, less=True),
     ("backlog", "ratio_to_drain"): Budget(0.85),
     ("backlog", "start_ms"): Budget(1_000, less=True),
     ("backlog", "rss_anon_max_mib"): Budget(120, 80, less=True),

@@ -70,6 +70,15 @@ METRICS: dict[str, Meanings] = {
     },
     "drain": DRAIN,
     "drain_32": DRAIN,
+    "drain_apart": {
+        name: meaning
+        for awaiting in (64, 512)
+        for name, meaning in {
+            f"{awaiting}_messages_per_s": f"to the last one settled, {awaiting} enqueues awaited at any time",
+            f"{awaiting}_accepted_per_s": "until the last one was durable",
+            f"{awaiting}_writes_per_group": "enqueues a commit of the producer",
+        }.items()
+    },
     "recording": {
         "messages_per_s": "drain with the default history",
         "without_messages_per_s": "drain with history.keep 0",
@@ -98,6 +107,13 @@ METRICS: dict[str, Meanings] = {
     "pipeline_2": PIPELINE,
     "latency": LATENCY,
     "latency_2": LATENCY,
+    "latency_apart": {
+        "p50_ms": "enqueue in one process to handler in another, one at a time, p50",
+        "p99_ms": "the same, p99",
+        "commit_p50_ms": "the producer's LMDB commit with its fsync, p50",
+        "over_commit_p50_ms": "p50_ms - commit_p50_ms",
+        "over_commit_p99_ms": "p99_ms - commit_p50_ms",
+    },
     "state": {
         "set_spread_per_s": "engine.state.set over 1,000 keys, each durable on return",
         "writes_per_group": "writes a commit meanwhile",

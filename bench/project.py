@@ -36,6 +36,14 @@ queues: {{{queues}}}
 """
 
 
+BESIDE = """\
+store: {{path: "{data}", fsync: {fsync}}}
+http: {{enabled: false}}
+console: {{enabled: false}}
+log: {{level: error}}
+"""
+
+
 class Project:
     """`concurrency` by topic; a topic that is not named has the default. history_keep: run records. lane:
     `http.lane`."""
@@ -51,6 +59,7 @@ class Project:
     ) -> None:
         self.folder = round.folder / name
         self.config, self.ledgers = self.folder / "iii-config.yaml", self.folder / "ledgers"
+        self._fsync = round.settings.fsync
         self.ledgers.mkdir(parents=True)
         for source in sources:
             shutil.copytree(
@@ -64,7 +73,7 @@ class Project:
         )
         self.config.write_text(
             CONFIG.format(
-                fsync=round.settings.fsync,
+                fsync=self._fsync,
                 queues=queues,
                 history_keep=history_keep,
                 lane=str(lane).lower(),
@@ -74,6 +83,14 @@ class Project:
     @property
     def data(self) -> Path:
         return self.folder / "data"
+
+    def beside(self, name: str) -> Path:
+        """The configuration of an engine on the same store that has no steps and serves nothing."""
+        folder = self.folder / name
+        (folder / "steps").mkdir(parents=True)
+        config = folder / "iii-config.yaml"
+        config.write_text(BESIDE.format(data=self.data, fsync=self._fsync))
+        return config
 
     def call(self, *args: str) -> str:
         """Run an `iii` command to its end; what it printed."""

@@ -13,6 +13,7 @@ import orjson
 
 from bench.settings import WrongResult
 from iii.model import Lane, LaneStats
+from iii.store.contract import Store
 from iii.store.lmdb import LmdbStore
 
 LOOK_S = 0.01
@@ -31,7 +32,7 @@ async def watching(folder: Path) -> AsyncIterator[LmdbStore]:
 
 
 async def until_done(
-    store: LmdbStore, expected: Mapping[Lane, int], look: Callable[[], object] = lambda: None
+    store: Store, expected: Mapping[Lane, int], look: Callable[[], object] = lambda: None
 ) -> None:
     """Wait until each lane has settled so many messages; WrongResult when nothing moves any more."""
     moved_at, last = time.monotonic(), -1

@@ -1,4 +1,4 @@
-"""Producers that each await durability, a no-op step that consumes, until the last message is settled."""
+"""Producers that each await durability, until a no-op step, here or elsewhere, settled the last message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, cast
 
 from bench.programs.program import Asked, main
 from bench.settings import Result
+from bench.watching import until_done
 from iii import Engine
+from iii.model import Lane
 from iii.store.lmdb import LmdbStore
 
 MESSAGE = {"messageId": "msg-1234567890-abc123", "text": "Process this message", "priority": "high"}
@@ -19,7 +21,8 @@ Send = Callable[[str, dict[str, Any]], Awaitable[object]]
 
 
 async def drain(asked: Asked) -> Result:
-    """asked: config, producers, messages (a producer), text_bytes (0: the usual text)."""
+    """asked: config, producers, messages (a producer), text_bytes (0: the usual text),
+    settled_in ([topic, step], where another process runs it)."""
     engine = Engine.from_config(asked["config"])
     async with engine:
         meter = cast(LmdbStore, engine.store).meter
@@ -27,7 +30,11 @@ async def drain(asked: Asked) -> Result:
         started = time.perf_counter()
         await produce(engine.enqueue, asked)
         accepted_s = time.perf_counter() - started
-        await engine.idle()
+        if settled_in := asked.get("settled_in"):
+            lane = Lane(*settled_in)
+            await until_done(engine.store, {lane: asked["producers"] * asked["messages"]})
+        else:
+            await engine.idle()
         seconds, cpu_s = time.perf_counter() - started, time.thread_time() - cpu_s
         groups, items = meter.groups - groups, meter.items - items
     total = asked["producers"] * asked["messages"]

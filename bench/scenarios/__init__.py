@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeAlias
 
 from bench.scenarios import (
+    apart,
     backlog,
     core,
     drain,
@@ -31,6 +32,7 @@ SCENARIOS: dict[str, Scenario] = {
     "fsync": fsync.measure,
     "drain": partial(drain.measure, concurrency=1024),
     "drain_32": partial(drain.measure, concurrency=32),
+    "drain_apart": apart.measure_drain,
     "recording": recording.measure,
     "backlog": backlog.measure,
     "hello": hello.measure,
@@ -38,6 +40,7 @@ SCENARIOS: dict[str, Scenario] = {
     "pipeline_2": partial(pipeline.measure, instances_min=2),
     "latency": latency.measure,
     "latency_2": partial(latency.measure, instances_min=2),
+    "latency_apart": apart.measure_latency,
     "state": state.measure,
     "timers": timers.measure,
     "large": large.measure,
