@@ -45,7 +45,7 @@ def _run(name: str, output: int) -> int:
     tests = _tests()
     if name != UNCHANGED:
         mutant = mutants.ALL[name]
-        mutants.apply(mutant)
+        mutant.put_in()
         path = [str(HERE / "startup"), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ |= {"III_MUTANT": name, "PYTHONPATH": os.pathsep.join(path)}
         tests = list(mutant.noticed_by)

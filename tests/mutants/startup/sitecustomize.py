@@ -10,4 +10,4 @@ if "III_MUTANT" in os.environ:
     sys.path.append(str(Path(__file__).parents[1]))
     import mutants
 
-    mutants.apply(mutants.ALL[os.environ["III_MUTANT"]])
+    mutants.ALL[os.environ["III_MUTANT"]].put_in()
