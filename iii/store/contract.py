@@ -36,6 +36,8 @@
 23. A history keeps the newest rows. Runs that failed have a number of rows of their own, as have refused
     logins: no other row takes their place, nor they its, and where the bytes are too many the part with more
     of them loses its oldest. Where failures are too many, the step with the most loses its oldest.
+24. Kept answers (messages of lanes "$http/<step>" without a step; kept.py) take `kept_bytes_max` at most, the
+    oldest go first; with one goes its unique key, which may be used again.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ __all__ = [
     "CHANGES_BYTES_MAX",
     "DEAD_RETENTION_MS",
     "HEALTHS",
+    "KEPT_BYTES_MAX",
     "RETENTION_MS",
     "Answer",
     "Health",
@@ -82,6 +85,7 @@ __all__ = [
 RETENTION_MS = 7 * 24 * 3600 * 1000
 DEAD_RETENTION_MS = 30 * 24 * 3600 * 1000
 CHANGES_BYTES_MAX = 64 << 20
+KEPT_BYTES_MAX = 64 << 20
 
 Health: TypeAlias = Literal["starting", "ready", "draining"]
 """What a process says of itself."""
@@ -109,9 +113,16 @@ class Limits(Struct, frozen=True):
     changes_max: int = 10_000  # versions kept below the newest although nobody needs them any more
     changes_bytes_max: int = CHANGES_BYTES_MAX  # of them, and of what triggers wait for that nobody serves
 
+    kept_bytes_max: int = KEPT_BYTES_MAX  # of kept answers together
+
     def within(self, map_bytes: int) -> Limits:
-        """The same for a store that may become so large: the change log takes a sixteenth of it at most."""
-        return replace(self, changes_bytes_max=max(1, min(self.changes_bytes_max, map_bytes // 16)))
+        """The same for a store that may become so large: the change log takes a sixteenth of it at most, kept
+        answers a quarter."""
+        return replace(
+            self,
+            changes_bytes_max=max(1, min(self.changes_bytes_max, map_bytes // 16)),
+            kept_bytes_max=max(1, min(self.kept_bytes_max, map_bytes // 4)),
+        )
 
     def run_until_ms(self, now_ms: int) -> int:
         """When a run record of now goes: runs_age_ms_max later, or up to a 64th of it more."""
@@ -139,6 +150,9 @@ class StoreFigures(Struct, frozen=True):
     map_bytes: int = 0
     changes_bytes: int = 0  # of the change log, as of its last look
     changes_held_by: str | None = None  # the step whose state trigger keeps it over its bound
+    kept_bytes: int = 0  # of kept answers; how many there are, and how many went for want of room
+    kept_answers: int = 0
+    kept_evicted: int = 0  # since the store was made
 
 
 class Answer(Protocol):

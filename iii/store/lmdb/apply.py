@@ -27,6 +27,7 @@ from iii.model import (
     Retry,
     Txn,
 )
+from iii.store import kept
 from iii.store.contract import Limits
 from iii.store.limits import too_many_topics
 from iii.store.lmdb.catalog import Catalog, LaneEntry
@@ -37,6 +38,7 @@ from iii.store.lmdb.keys import (
     BODY_BYTES_MIN,
     EXPIRES_UNIQUE,
     EXPIRY_HEAD,
+    READY,
     UNIQUE,
     UNIQUE_VALUE,
     hash16,
@@ -59,7 +61,7 @@ class Applier(Moves):
     """Runs Txns inside the open write transaction. `begin` first; `land` writes what was gathered."""
 
     def __init__(self, tables: Tables, catalog: Catalog, limits: Limits) -> None:
-        super().__init__(tables, catalog)
+        super().__init__(tables, catalog, limits)
         self.state = StateWrites(self, limits)
         self.topics_max = limits.topics_max
         self.histories = Histories(tables, limits)
@@ -180,13 +182,15 @@ class Applier(Moves):
             counters.id = id = counters.id + 1
         else:
             self._require_freed(id)
-        row = Row(op.payload, op.headers, op.group, self.wall_ms)
+        row = Row(op.payload, kept.headers(op) if lane.kept else op.headers, op.group, self.wall_ms)
         if op.delay_ms:
             row.due_ms = self.wall_ms + op.delay_ms
         if lane.expires:
             row.expires_ms = self.now_ms + lane.life_ms()
         if len(op.payload) > BODY_BYTES_MIN:
             self.put(self.tables.body, BODY.pack(lane.number, id), op.payload)
+        if lane.kept:
+            self._keep(id, len(op.payload))
         if op.unique is not None:
             self._remember(op, lane, id)
         if op.dead is not None:
@@ -202,6 +206,12 @@ class Applier(Moves):
             self.touch(lane)
             self.ready(lane, 255 - op.priority, id, row)
         return id
+
+    def _keep(self, id: int, payload_bytes: int) -> None:
+        self.kept.look(self.txn)
+        before = self.kept.add(id, payload_bytes)
+        if self.undo is not None:
+            self.undo.append((self.kept.restore, before))
 
     def _require_freed(self, id: int) -> None:
         """Only who takes a message out of the store may put one of its id in: so an id is there once."""
@@ -225,10 +235,18 @@ class Applier(Moves):
         id, until_ms = UNIQUE_VALUE.unpack(raw)
         if until_ms <= self.now_ms:
             return None
+        if lane.kept and not self._lies_there(lane, op.priority, id):
+            return None
         if op.unique.exclusive:
             raise Conflict(f"{lane.topic} already knows the key {op.unique.key!r} (message {id})")
         found: int = id
         return found
+
+    def _lies_there(self, lane: LaneEntry, priority: int, id: int) -> bool:
+        """An answer may have gone before its unique key: the first release did not name it in the row."""
+        self.spill(lane)
+        key = READY.pack(lane.number, 255 - priority, id)
+        return self.txn.get(key, db=self.tables.ready) is not None
 
     def _remember(self, op: Enqueue, lane: LaneEntry, id: int) -> None:
         assert op.unique is not None

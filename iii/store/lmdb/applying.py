@@ -97,6 +97,7 @@ class Applying:
         group.changed = changed > 0
         group.concerns_others = group.changed or applier.catalog.concerns_others()
         applier.histories.flush(txn, applier.now_ms)
+        applier.kept.flush(applier)
         if changed or self.log.over:
             self.log.grown(txn, applier.catalog.counters.version, changed, applier.wall_ms)
         applier.catalog.flush(txn)
@@ -106,6 +107,7 @@ class Applying:
         self.parked = parked
         self._applier.catalog.forget()
         self._applier.histories.forget()
+        self._applier.kept.forget()
         self._stale, self._settled = True, False
 
     def _see_others(self, txn: lmdb.Transaction[bytes], group: Group, due_ms: int) -> None:
@@ -114,6 +116,8 @@ class Applying:
         foreign = applier.catalog.begin(txn)
         if foreign:
             applier.histories.forget()
+            applier.kept.forget()
+        applier.wrote = applier.wrote or applier.kept.more
         if foreign and applier.catalog.counters.catalog != self._generation:
             self._generation = applier.catalog.counters.catalog
             self._epochs.load(txn)

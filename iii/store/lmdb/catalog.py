@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from iii.model import ARCHIVE
 from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS
+from iii.store.kept import is_kept
 from iii.store.lmdb.keys import (
     COUNTERS,
     COUNTERS_KEY,
@@ -34,13 +35,14 @@ class LaneEntry:
     """One lane: its row, its exact counts, and the ready messages that this group has not written yet."""
 
     __slots__ = (
-        "behind", "dead", "done", "expires", "failed", "fresh", "later", "leased", "max_depth",
+        "behind", "dead", "done", "expires", "failed", "fresh", "kept", "later", "leased", "max_depth",
         "max_in_flight", "number", "paused", "ready", "retention_ms", "served", "step", "topic",
     )  # fmt: skip
 
     def __init__(self, number: int, row: LaneRow) -> None:
         self.number = number
         self.expires = row.step in ("", ARCHIVE)  # nobody claims from these lanes
+        self.kept = is_kept(row.topic, row.step)
         self.fresh: list[Fresh] = []
         self.set_counts((0, 0, 0, 0, 0, 0, 0))
         self.set_row(row)

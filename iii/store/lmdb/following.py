@@ -13,6 +13,7 @@ from typing import Any
 from iii.model import Change
 from iii.store.contract import Health, StoreFigures
 from iii.store.lmdb.browsing import Browsing
+from iii.store.lmdb.kept import total_of
 from iii.store.lmdb.membership import Membership
 from iii.store.lmdb.roster import roster
 from iii.store.lmdb.waiting import Waiters
@@ -63,6 +64,8 @@ class Following(Browsing):
         meter, opened = self._writer.meter, self._opened
         found = opened.env.info()
         used_bytes = (found["last_pgno"] + 1) * opened.env.stat()["psize"]
+        with self._read() as txn:
+            kept = total_of(txn, self._tables)
         return StoreFigures(
             commits=meter.groups,
             items=meter.items,
@@ -72,6 +75,9 @@ class Following(Browsing):
             map_bytes=found["map_size"],
             changes_bytes=self._writer.log.size,
             changes_held_by=self._writer.log.held_by,
+            kept_bytes=kept.bytes,
+            kept_answers=kept.answers,
+            kept_evicted=kept.evicted,
         )
 
     @property

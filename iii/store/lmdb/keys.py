@@ -13,6 +13,7 @@ claim order. hash16 = blake2b-128 of a group or unique key.
              "h" u8 part, share                   u64 rows, u64 bytes: of a history (quotas.py, histories.py)
              "i" u8 part, share, 00, u64 number   u32 bytes of this row of run or audit
              "j" u8 first part                    u64: the rows up to this number are under "i"
+             "kept"                               KEPT: what the kept answers take (kept.py)
     mark     name                                 u64
     lane     u32 lane                             rows.LaneRow
     ready    u32 lane, u8 rank, u64 id            record
@@ -58,6 +59,9 @@ COUNTERS_KEY = b"*"
 COUNTERS = struct.Struct(">8Q")  # commit, catalog, id, version, lane, session, run, audit
 LANE_COUNTS = struct.Struct(">7Q")  # ready, later, behind, leased, dead, done, failed
 HELD = struct.Struct(">QQ")
+
+KEPT_KEY = b"kept"
+KEPT = struct.Struct(">5Q")  # bytes, answers, newest, uncounted, evicted
 
 EPOCHS_KEY = b"epoch/"
 EPOCH = struct.Struct(">6sQQ")

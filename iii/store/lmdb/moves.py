@@ -13,8 +13,10 @@ import lmdb
 
 from iii.errors import LeaseLost
 from iii.model import ARCHIVE, Lease
+from iii.store.contract import Limits
 from iii.store.lmdb.catalog import Catalog, LaneEntry
 from iii.store.lmdb.environment import Tables
+from iii.store.lmdb.kept import Kept
 from iii.store.lmdb.keys import (
     BEHIND,
     BEHIND_HEAD,
@@ -43,8 +45,9 @@ class Moves:
 
     txn: lmdb.Transaction[bytes]
 
-    def __init__(self, tables: Tables, catalog: Catalog) -> None:
+    def __init__(self, tables: Tables, catalog: Catalog, limits: Limits) -> None:
         self.tables, self.catalog = tables, catalog
+        self.kept = Kept(tables, catalog, limits)
         self._dirty = catalog.dirty
         self.now_ms = self.wall_ms = 0
         self.session = 0
@@ -218,6 +221,8 @@ class Moves:
     def take_ready(self, lane: LaneEntry, rank: int, id: int) -> Row | None:
         """A ready message out of `ready`; None where it is not there."""
         self.spill(lane)
+        if lane.kept:
+            self.kept.look(self.txn)
         record = self.delete(self.tables.ready, READY.pack(lane.number, rank, id))
         if record is None:
             return None
@@ -259,14 +264,21 @@ class Moves:
         """The message is gone for good: its body goes, and the next of its group comes forward."""
         if self.undo is not None:
             self.freed.add(id)
-        if row.large:
-            self.delete(self.tables.body, BODY.pack(lane.number, id))
+        body = self.delete(self.tables.body, BODY.pack(lane.number, id)) if row.large else row.payload
+        if lane.kept:
+            self._keep_no_more(lane, id, row, len(body or b""))
         if row.dead is not None and lane.step == ARCHIVE:
             origin = self.lane(row.dead.topic, row.dead.step)
             self.touch(origin)
             origin.dead -= 1
         if head and row.group is not None:
             self._come_forward(lane, hash16(row.group), u64.pack(id))
+
+    def _keep_no_more(self, lane: LaneEntry, id: int, row: Row, payload_bytes: int) -> None:
+        before = self.kept.remove(id, payload_bytes)
+        if self.undo is not None:
+            self.undo.append((self.kept.restore, before))
+        self.kept.forget_key(self, lane, id, row)
 
     def _come_forward(self, lane: LaneEntry, group: bytes, head: bytes) -> None:
         """The oldest behind becomes the head; without one the group is no more."""

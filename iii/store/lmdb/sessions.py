@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from iii.errors import LeaseLost
 from iii.model import LanePolicy, Lease
+from iii.store.kept import is_kept
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import LaneEntry
 from iii.store.lmdb.keys import (
@@ -39,6 +40,8 @@ def open_session(applier: Applier, session: int, entry: SessionEntry) -> None:
     applier.put(applier.tables.session, u32.pack(session), encode(entry))
     for policy in entry.policies:
         _set_policy(applier, policy)
+        if is_kept(policy.topic, policy.step):
+            applier.kept.look(applier.txn)  # what the first release kept, or a smaller bound, is seen now
     subscribe(applier)
     for topic in sorted({policy.topic for policy in entry.policies if policy.step}):
         waiting = catalog.lanes.get((topic, ""))

@@ -4,6 +4,7 @@
     every     each row can be decoded; no table is there but those of keys.TABLES
     meta      a format number that is known, a time of creation, an anchor of the delay clock; an epoch begins
               no later than at the next message and the next change
+    kept      what kept answers take is what there is, unless the first release kept or removed some since
     counter   the numbers given last are not below any that is in use; each lane's and namespace's count is
               what there is; no other row
     mark      a name and a number
@@ -33,9 +34,11 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from iii.model import ARCHIVE
+from iii.store.kept import size_of
 from iii.store.lmdb.catalog import LaneEntry
 from iii.store.lmdb.damage import page_findings
 from iii.store.lmdb.environment import CLOCK, CREATED, FORMAT_KEY, Environment, decode_anchor
+from iii.store.lmdb.kept import Total, miscounted
 from iii.store.lmdb.keys import (
     BODY,
     BODY_BYTES_MIN,
@@ -50,6 +53,8 @@ from iii.store.lmdb.keys import (
     EXPIRY_HEAD,
     FORMAT,
     GROUP,
+    KEPT,
+    KEPT_KEY,
     LANE_COUNTS,
     STATE_HEAD,
     TABLES,
@@ -89,7 +94,10 @@ def verify(environment: Environment) -> list[str]:
         numbers = _numbers(rows)
         if numbers is not None:
             lanes, counts = _lanes(rows, numbers), _Counts(rows)
-            _Messages(rows, numbers, lanes, counts.lanes).check()
+            messages = _Messages(rows, numbers, lanes, counts.lanes)
+            messages.check()
+            if counts.kept is not None and (finding := miscounted(counts.kept, messages.kept)):
+                rows.say(finding)
             _state(rows, numbers, counts.namespaces)
             _marks(rows)
             counts.histories.check(rows, {"run": numbers.run, "audit": numbers.audit})
@@ -140,6 +148,7 @@ class _Counts:
         self.lanes: dict[int, tuple[int, ...]] = {}
         self.namespaces: dict[str, int] = {}
         self.histories = HistoryCounts()
+        self.kept: Total | None = None
         for _ in rows.of("counter", self._read):
             pass
 
@@ -150,6 +159,8 @@ class _Counts:
             self.namespaces[key[1:].decode()] = u64.unpack(value)[0]
         elif key[:1] in (b"h", b"i", b"j"):
             self.histories.read(key, value)
+        elif key == KEPT_KEY:
+            self.kept = Total(*KEPT.unpack(value))
         elif key != COUNTERS_KEY:
             raise ValueError("it counts nothing that there is")
 
@@ -209,6 +220,7 @@ class _Messages:
         self._suspects: Counter[int] = Counter()
         self._bodies: set[bytes] = set()
         self._expiring: set[bytes] = set()
+        self.kept: dict[int, int] = {}  # answers: how large each is
 
     def check(self) -> None:
         for found in self._rows.messages():
@@ -237,6 +249,9 @@ class _Messages:
             self._say(f"message {id} of {lane.topic}/{lane.step} expires at {row.expires_ms}")
         if table == "ready" and lane.expires:
             self._expiring.add(expiry_key(lane, found.rank, id, row.expires_ms))
+        if lane.kept and table == "ready":
+            body = self._rows.get("body", BODY.pack(number, id)) if row.payload is None else row.payload
+            self.kept[id] = size_of(len(body or b""))
         if table == "lease":
             self._leased(found)
         if row.dead is not None and lane.step == ARCHIVE:

@@ -273,7 +273,7 @@ class Writer:
                     if self.applier.wrote:
                         self._applying.flush(txn, group)
                     self._next_ms = sweep.next_ms(txn, self._environment.tables)
-                    if self._applying.log.more:
+                    if self._applying.log.more or self.applier.kept.more:
                         self._next_ms = 0
                 if not self.applier.wrote:
                     txn.abort()

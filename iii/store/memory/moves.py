@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from iii.model import ARCHIVE, MOVES, Lane, LanePolicy
 from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS, Limits
+from iii.store.memory import kept
 from iii.store.memory.tables import LaneRow, MemoryTables, Row, Table
 from iii.store.quotas import Kind, place_of
 
@@ -59,6 +60,7 @@ def enter(tables: MemoryTables, row: Row, now_ms: int) -> None:
         tables.group.put((row.lane, row.group), row.id)
         target = _rest(row.due_ms, now_ms)
     _move(tables, row, "-", "Enqueue", target)
+    kept.come(tables, row)
 
 
 def promote_due(tables: MemoryTables, now_ms: int) -> None:
@@ -83,6 +85,7 @@ def leave(tables: MemoryTables, row: Row, source: str, event: str, now_ms: int) 
     if source == "leased":
         _forget_start(tables, row)
     _move(tables, row, source, event, "-")
+    kept.gone(tables, row)
     if row.group is None or tables.group.get((row.lane, row.group)) != row.id:
         return
     following = next(tables.behind.under(row.lane, row.group), None)

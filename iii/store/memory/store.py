@@ -18,7 +18,7 @@ from iii.errors import LeaseLost, Refusal, StoreClosed, StoreDamaged, StoreError
 from iii.model import Change, Committed, Lane, LanePolicy, Lease, Message, Txn
 from iii.store.contract import Answer, Health, Limits, StoreFigures
 from iii.store.limits import check, check_demand, check_policies
-from iii.store.memory import changelog, moves, sessions
+from iii.store.memory import changelog, kept, moves, sessions
 from iii.store.memory.reads import MemoryReads
 from iii.store.memory.tables import MemoryTables, Now
 from iii.store.memory.transaction import Transaction, leased
@@ -272,6 +272,9 @@ class MemoryStore(MemoryReads):
             commits=tables.last("commit"),
             changes_bytes=tables.last(changelog.BYTES),
             changes_held_by=changelog.held_by(tables, self.limits),
+            kept_bytes=tables.last(kept.BYTES),
+            kept_answers=kept.answers(tables),
+            kept_evicted=tables.last(kept.EVICTED),
         )
 
     def verify(self) -> list[str]:

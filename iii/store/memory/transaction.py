@@ -35,8 +35,9 @@ from iii.model import (
     Txn,
 )
 from iii.store.contract import Limits
+from iii.store.kept import headers, is_kept
 from iii.store.limits import too_many_topics
-from iii.store.memory import changelog, moves
+from iii.store.memory import changelog, kept, moves
 from iii.store.memory.tables import Known, MemoryTables, Now, Row
 
 __all__ = ["Transaction", "leased"]
@@ -69,6 +70,9 @@ class Transaction:
         self._write_changes(txn.headers)
         if self._written:
             self._shorten_changes()
+        while (answer := kept.oldest(self._tables, self._limits)) is not None:
+            moves.leave(self._tables, answer, "ready", "expired", self._now.delay_ms)
+            self._tables.next(kept.EVICTED)
         return Committed(self._tables.last("version"), self._ids)
 
     def _shorten_changes(self) -> None:
@@ -173,7 +177,7 @@ class Transaction:
             lane=lane,
             priority=op.priority,
             payload=op.payload,
-            headers=op.headers,
+            headers=headers(op) if is_kept(*lane) else op.headers,
             group=op.group,
             dead=op.dead,
             enqueued_ms=self._now.wall_ms,
@@ -197,7 +201,8 @@ class Transaction:
         known = self._tables.unique.get((lane, op.unique.key))
         if known is None:
             return None
-        if known.until_ms <= self._now.delay_ms:
+        is_gone = is_kept(*lane) and self._tables.find(known.id) is None
+        if known.until_ms <= self._now.delay_ms or is_gone:
             self._tables.unique_until.pop((known.until_ms, lane, op.unique.key))
             return None
         if op.unique.exclusive:

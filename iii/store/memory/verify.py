@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from iii.model import ARCHIVE, Lane, MessageState
-from iii.store.memory import changelog
+from iii.store.kept import is_kept, size_of
+from iii.store.memory import changelog, kept
 from iii.store.memory.tables import MemoryTables, Row
 from iii.store.quotas import KINDS, Shares, place_of
 
@@ -16,7 +17,7 @@ __all__ = ["verify"]
 
 def verify(tables: MemoryTables) -> list[str]:
     """The broken invariants as sentences; [] when all hold."""
-    checks = (_places, _counts, _groups, _leases, _expiry, _uniques, _state, _histories, _served)
+    checks = (_places, _counts, _groups, _leases, _expiry, _uniques, _kept, _state, _histories, _served)
     return [finding for check in checks for finding in check(tables)]
 
 
@@ -99,6 +100,12 @@ def _uniques(tables: MemoryTables) -> Iterator[str]:
     by_key = {(known.until_ms, *key): known.id for key, known in tables.unique.scan()}
     if by_key != dict(tables.unique_until.scan()):
         yield "unique keys by lane and by time differ"
+
+
+def _kept(tables: MemoryTables) -> Iterator[str]:
+    sizes = [size_of(len(row.payload)) for _, _, row in _rows(tables) if is_kept(*row.lane)]
+    if tables.last(kept.BYTES) != sum(sizes):
+        yield f"kept answers count {tables.last(kept.BYTES)} bytes, there are {sum(sizes)}"
 
 
 def _state(tables: MemoryTables) -> Iterator[str]:
