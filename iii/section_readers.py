@@ -36,6 +36,7 @@ from iii.sections import (
 
 def read_http(top: Fields) -> HttpConfig:
     with top.mapping("http") as http:
+        kept_bytes_max = http.size("max_idempotency", 64 * MIB, 64 * KIB, 1 << 40)
         return HttpConfig(
             enabled=http.flag("enabled", True),
             host=_host(http),
@@ -50,7 +51,30 @@ def read_http(top: Fields) -> HttpConfig:
             h2=http.flag("h2", False),
             cors=_cors(http),
             idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
+            idempotency_identity=_identity(http),
+            idempotency_bytes_max=kept_bytes_max,
+            idempotency_body_bytes_max=_kept_body(http, kept_bytes_max),
         )
+
+
+def _identity(http: Fields) -> tuple[str, ...]:
+    """The names of headers that say who asks, in lower case, each once."""
+    names = http.texts("idempotency_identity", ())
+    for index, name in enumerate(names):
+        if not is_header_name(name):
+            message = f'{name!r:.60} is no header name; write it as in "X-Api-Key"'
+            raise http.error(f"idempotency_identity[{index}]", message)
+    return tuple(dict.fromkeys(name.lower() for name in names))
+
+
+def _kept_body(http: Fields, most: int) -> int:
+    size = http.size("max_idempotency_body", min(256 * KIB, most), 0, 4 * MIB)
+    if size > most:
+        raise http.error(
+            "max_idempotency_body",
+            f"({size} bytes) is above http.max_idempotency ({most} bytes): none of that size would be kept",
+        )
+    return size
 
 
 def read_path(fields: Fields, name: str, default: str, root: Path) -> Path:

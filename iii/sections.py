@@ -75,6 +75,9 @@ class HttpConfig(Struct, frozen=True):
     h2: bool = False
     cors: CorsConfig | None = None
     idempotency_ttl_ms: int = DAY
+    idempotency_identity: tuple[str, ...] = ()  # header names in lower case
+    idempotency_bytes_max: int = 64 * MIB  # of kept answers; at most a quarter of the map
+    idempotency_body_bytes_max: int = 256 * KIB
 
 
 class StoreConfig(Struct, frozen=True):

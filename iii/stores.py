@@ -13,19 +13,12 @@ from iii.store.contract import Limits, Store
 if TYPE_CHECKING:
     from iii.store.lmdb.roster import InstanceRow
 
-__all__ = ["expect", "made_ms_of", "roster_of", "store_of"]
+__all__ = ["expect", "limits_of", "made_ms_of", "roster_of", "store_of"]
 
 
 def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Store:
     """Not opened yet. `number`: which of its supervisor's instances asks; 0 = of none."""
-    history = config.history
-    limits = Limits(
-        runs_max=history.keep,
-        runs_failed_max=history.keep_failed,
-        runs_age_ms_max=history.max_age_ms,
-        runs_bytes_max=history.max_bytes,
-        changes_bytes_max=config.store.changes_bytes_max,
-    )
+    limits = limits_of(config)
     if config.store.kind == "memory":
         from iii.store.memory import MemoryStore
 
@@ -42,6 +35,19 @@ def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Sto
         map_bytes=kept.map_bytes,
         patience=Patience.of(kept.lock_after_ms, kept.stale_after_ms),
         number=number,
+    )
+
+
+def limits_of(config: Config) -> Limits:
+    """For whoever writes to the store, commands too: what is over a bound goes with the next commit."""
+    history = config.history
+    return Limits(
+        runs_max=history.keep,
+        runs_failed_max=history.keep_failed,
+        runs_age_ms_max=history.max_age_ms,
+        runs_bytes_max=history.max_bytes,
+        changes_bytes_max=config.store.changes_bytes_max,
+        kept_bytes_max=config.http.idempotency_bytes_max,
     )
 
 

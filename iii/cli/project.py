@@ -71,8 +71,14 @@ def _store(config: Config, *, create: bool, thorough: bool = False) -> Store:
         return MemoryStore()
     from iii.store.lmdb import LmdbStore
     from iii.store.lmdb.environment import CHECKED_BYTES_MAX
+    from iii.stores import limits_of
 
     kept, checked = config.store, sys.maxsize if thorough else CHECKED_BYTES_MAX
     return LmdbStore(
-        kept.path, fsync=kept.fsync, map_bytes=kept.map_bytes, checked_bytes_max=checked, create=create
+        kept.path,
+        limits=limits_of(config),
+        fsync=kept.fsync,
+        map_bytes=kept.map_bytes,
+        checked_bytes_max=checked,
+        create=create,
     )

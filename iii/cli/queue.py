@@ -23,7 +23,7 @@ from iii.store import bulk
 from iii.store.audit import command_line
 from iii.store.contract import Store
 from iii.store.letters import DeadGroup, dead_groups
-from iii.store.operations import MessageRow, QueueRow, message_rows, queue_rows
+from iii.store.operations import MessageRow, QueueRow, kept_row, message_rows, queue_rows
 from iii.store.reasons import why
 from iii.store.search import STATES, Wanted, known, letters_of, locate, named, places, search
 
@@ -63,17 +63,25 @@ def _dry_run_option(command: F) -> F:
 @json_option
 @config_option
 def list_(as_json: bool, config_file: Path | None) -> None:
-    """List every queue: one row per topic and step, done and failed since the store was made."""
+    """List every queue: one row per topic and step, done and failed since the store was made.
 
-    async def read(store: Store) -> list[QueueRow]:
-        return queue_rows(store)
+    Below them what is kept of HTTP answers for their Idempotency-Key.
+    """
 
-    rows = reading(load(config_file), read)
+    async def read(store: Store) -> tuple[list[QueueRow], QueueRow | None]:
+        return queue_rows(store), kept_row(store)
+
+    rows, kept = reading(load(config_file), read)
     if as_json:
-        print_json(rows)
+        print_json(rows if kept is None else [*rows, kept])
         return
     cells = [(*_shown(row), span(row.oldest_ms), "paused" if row.paused else "") for row in rows]
     print_table(("topic", "step", *COUNTS, "oldest", "state"), cells, empty="no queues yet")
+    if kept is not None:
+        click.echo(
+            f"kept HTTP answers: {kept.answers}, {kept.bytes} of {kept.bytes_max} bytes; "
+            f"{kept.evicted} went before their time (http.max_idempotency)"
+        )
 
 
 def _shown(row: QueueRow) -> tuple[object, ...]:

@@ -69,6 +69,15 @@ class Now(Struct, frozen=True):
     point: PointView | None
 
 
+class KeptView(Struct, frozen=True):
+    """Answers kept for their Idempotency-Key. evicted: those that went before their time."""
+
+    answers: int
+    bytes: int
+    bytes_max: int
+    evicted: int
+
+
 class StoreView(Struct, frozen=True):
     """map_used: a share, 0 to 1."""
 
@@ -79,6 +88,7 @@ class StoreView(Struct, frozen=True):
     free_disk_bytes: int | None
     commits_per_s: float
     group_size: float
+    kept: KeptView
 
 
 class Overview(Struct, frozen=True):
@@ -164,6 +174,7 @@ def _store(means: Means) -> StoreView:
         free_disk_bytes=_free_bytes(means),
         commits_per_s=commits_per_s,
         group_size=group_size,
+        kept=KeptView(figures.kept_answers, figures.kept_bytes, figures.kept_bytes_max, figures.kept_evicted),
     )
 
 

@@ -22,6 +22,8 @@ SIZES = {
     "head_bytes_max": "max_head",
     "map_bytes": "map_size",
     "changes_bytes_max": "max_changes",
+    "idempotency_bytes_max": "max_idempotency",
+    "idempotency_body_bytes_max": "max_idempotency_body",
     "max_bytes": "max_bytes",
     "file_bytes_max": "max_file",
 }

@@ -138,12 +138,30 @@ def _store(total: Snapshot, store: StoreFigures) -> Iterator[Metric]:
         "iii_store_map_used_bytes", "Of the map: the file up to its last page.", store.used_bytes
     )
     yield GaugeMetricFamily("iii_store_map_bytes", "How large the file may become.", store.map_bytes)
+    yield from _kept(store)
     yield GaugeMetricFamily("iii_instances", "Engines that live.", total.instances)
     lag = HistogramMetricFamily(
         "iii_event_loop_lag_seconds", "How late the event loop was, looked at once a second."
     )
     lag.add_metric((), _buckets(total.lag), total.lag.sum_s)
     yield lag
+
+
+def _kept(store: StoreFigures) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    yield GaugeMetricFamily(
+        "iii_idempotency_answers", "Answers that are kept for their Idempotency-Key.", store.kept_answers
+    )
+    yield GaugeMetricFamily("iii_idempotency_bytes", "What they take.", store.kept_bytes)
+    yield GaugeMetricFamily(
+        "iii_idempotency_limit_bytes", "What they may take: http.max_idempotency.", store.kept_bytes_max
+    )
+    yield CounterMetricFamily(
+        "iii_idempotency_evicted",
+        "Kept answers that went before their time, for want of room, since the store was made.",
+        store.kept_evicted,
+    )
 
 
 def _buckets(times: Times) -> list[tuple[str, float]]:

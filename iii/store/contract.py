@@ -153,6 +153,7 @@ class StoreFigures(Struct, frozen=True):
     kept_bytes: int = 0  # of kept answers; how many there are, and how many went for want of room
     kept_answers: int = 0
     kept_evicted: int = 0  # since the store was made
+    kept_bytes_max: int = 0  # their bound
 
 
 class Answer(Protocol):

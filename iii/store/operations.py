@@ -22,6 +22,7 @@ __all__ = [
     "QueueRow",
     "StateRow",
     "iso",
+    "kept_row",
     "message_rows",
     "peek",
     "queue_rows",
@@ -45,6 +46,10 @@ class QueueRow(Struct, frozen=True, rename="camel"):
     failed: int
     oldest_ms: int | None  # age of the oldest ready message
     paused: bool
+    answers: int | UnsetType = UNSET  # of kept HTTP answers alone, whose topic is "$http": how many,
+    bytes: int | UnsetType = UNSET  # what they take, may take,
+    bytes_max: int | UnsetType = UNSET
+    evicted: int | UnsetType = UNSET  # and how many went before their time
 
 
 class Origin(Struct, frozen=True):
@@ -114,6 +119,20 @@ def queue_rows(store: Store) -> list[QueueRow]:
         rows[row.topic, row.step] = row if other is None else _merged(row, other)
     served = {topic for topic, step in rows if step}
     return [row for _, row in sorted(rows.items()) if row.step or row.topic not in served or _holds(row)]
+
+
+def kept_row(store: Store) -> QueueRow | None:
+    """What is kept of HTTP answers for their Idempotency-Key; None where none ever was."""
+    figures = store.figures()
+    if not figures.kept_answers and not figures.kept_evicted:
+        return None
+    return QueueRow(
+        *("$http", "", 0, 0, 0, 0, 0, 0, 0, None, False),
+        answers=figures.kept_answers,
+        bytes=figures.kept_bytes,
+        bytes_max=figures.kept_bytes_max,
+        evicted=figures.kept_evicted,
+    )
 
 
 def _holds(row: QueueRow) -> bool:

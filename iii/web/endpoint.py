@@ -68,7 +68,7 @@ class Endpoint:
         self._means = Means(
             runner=runner,
             store=store,
-            kept=KeptAnswers(store, config.idempotency_ttl_ms),
+            kept=KeptAnswers(store, config),
             timeout_ms=config.timeout_ms,
             loop=asyncio.get_running_loop(),
         )

@@ -241,7 +241,7 @@ class Exchange(Struct, eq=False):
         """The answer to send, its effects being on disk. A Refusal of the store wrote nothing."""
         if self._kept is not None and response.status == self._kept.status:
             await self._ctx.settle()  # what the middleware wrote
-            return self._kept.replay()
+            return self._kept.replay(response)
         sent = self._encode(response)
         op = self._means.kept.op(self._claim, sent) if self._claim is not None else None
         try:

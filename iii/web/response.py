@@ -29,7 +29,17 @@ from iii.step import Cancel, Response, Snooze
 from iii.trace import Trace
 from iii.web.stream import Stream
 
-__all__ = ["Answer", "answer", "check_schema", "failure", "is_json", "is_stream", "open_headers", "respond"]
+__all__ = [
+    "Answer",
+    "answer",
+    "check_schema",
+    "failure",
+    "headers_of",
+    "is_json",
+    "is_stream",
+    "open_headers",
+    "respond",
+]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -110,7 +120,7 @@ def answer(response: Response) -> Answer:
         encoded = codec.encode(body)
         length = (b"content-length", b"%d" % len(encoded))
         return Answer(response.status, [_JSON_HEADER, length], encoded)
-    headers = _headers(response.headers) if response.headers else []
+    headers = headers_of(response)
     if isinstance(body, dict | list):
         encoded, kind = codec.encode(body), JSON
     elif body is None:
@@ -172,8 +182,11 @@ def failure(
     return sent
 
 
-def _headers(given: object) -> RawHeaders:
+def headers_of(response: Response) -> RawHeaders:
     """A handler's headers, each checked: what could end a header line early is refused."""
+    given: object = response.headers
+    if not given:
+        return []
     if not isinstance(given, Mapping):
         raise StepError(f"headers: expected a mapping of names to values, got {type(given).__name__}")
     headers: RawHeaders = []

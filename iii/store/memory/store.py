@@ -275,6 +275,7 @@ class MemoryStore(MemoryReads):
             kept_bytes=tables.last(kept.BYTES),
             kept_answers=kept.answers(tables),
             kept_evicted=tables.last(kept.EVICTED),
+            kept_bytes_max=self.limits.kept_bytes_max,
         )
 
     def verify(self) -> list[str]:

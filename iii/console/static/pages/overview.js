@@ -155,6 +155,12 @@ function Store({ store }) {
       ["Free disk", html`<span class="num">${bytes(store.free_disk_bytes)}</span>`],
       ["Commits", html`<span class="num">${rate(store.commits_per_s)}/s</span>`],
       ["Group size", html`<span class="num">${rate(store.group_size)}</span>`],
+      [
+        "Kept answers",
+        html`<span class="num">${compactNumber(store.kept.answers)} · ${bytes(store.kept.bytes)} of ${bytes(
+          store.kept.bytes_max,
+        )}${store.kept.evicted ? ` · ${compactNumber(store.kept.evicted)} evicted` : ""}</span>`,
+      ],
     ]} /></section>`;
 }
 
