@@ -8,7 +8,7 @@ The key's scope is method, path, the Authorization and Cookie headers and those 
 one user's key never replays another's answer. What a header says to one user or of one request (OWN) is not
 replayed. Not kept: answers of 500 and above, streamed ones, and those of a middleware that answered itself.
 
-Kept answers are bounded together (store.contract 23: the oldest go, and their keys may be used again). Of one
+Kept answers are bounded together (store.contract 24: the oldest go, and their keys may be used again). Of one
 that is too large by itself the key is kept: its request does not run again, and is answered 409.
 """
 
