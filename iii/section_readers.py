@@ -49,6 +49,7 @@ def read_http(top: Fields) -> HttpConfig:
             send_timeout_ms=http.duration("send_timeout", 30 * SECOND, 100, DAY),
             lane=http.flag("lane", True),
             h2=http.flag("h2", False),
+            hosts=_hosts(http),
             cors=_cors(http),
             idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
             idempotency_identity=_identity(http),
@@ -94,6 +95,15 @@ def _host(fields: Fields) -> str:
     if not is_host(host):
         raise fields.error("host", f'{host!r} is no host; write an address or a name, like "127.0.0.1"')
     return host
+
+
+def _hosts(fields: Fields) -> tuple[str, ...]:
+    hosts = fields.texts("hosts", ())
+    for index, host in enumerate(hosts):
+        if not is_host(host):
+            message = f"{host!r} is no host; write the name that browsers use, without scheme and port"
+            raise fields.error(f"hosts[{index}]", message)
+    return hosts
 
 
 def _cors(http: Fields) -> CorsConfig | None:
@@ -160,12 +170,8 @@ def read_console(top: Fields) -> ConsoleConfig:
             port=console.whole("port", 3113, 0, 65535),
             token=console.text("token", None),
             read_only=console.flag("read_only", False),
-            hosts=console.texts("hosts", ()),
+            hosts=_hosts(console),
         )
-        for index, host in enumerate(read.hosts):
-            if not is_host(host):
-                message = f"{host!r} is no host; write the name that browsers use, without scheme and port"
-                raise console.error(f"hosts[{index}]", message)
         if read.is_open:
             raise console.error("token", OPEN_CONSOLE.format(host=read.host))
         return read

@@ -62,6 +62,8 @@ class CorsConfig(Struct, frozen=True):
 
 
 class HttpConfig(Struct, frozen=True):
+    """`hosts`: names beside those of loopback under which it may be asked, where it listens on loopback."""
+
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = 3000
@@ -73,6 +75,7 @@ class HttpConfig(Struct, frozen=True):
     send_timeout_ms: int = 30 * SECOND
     lane: bool = True
     h2: bool = False
+    hosts: tuple[str, ...] = ()
     cors: CorsConfig | None = None
     idempotency_ttl_ms: int = DAY
     idempotency_identity: tuple[str, ...] = ()  # header names in lower case

@@ -18,7 +18,9 @@ from sys import intern
 CHUNKED = -1
 
 cdef frozenset SECRETS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
-cdef tuple ONCE = (b"host", b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade")
+cdef tuple ONCE = (
+    b"host", b"connection", b"content-length", b"content-type", b"expect", b"transfer-encoding", b"upgrade"
+)
 
 cdef enum:
     LENGTH_DIGITS_MAX = 20
@@ -40,7 +42,7 @@ cdef int classify() except -1:
         if c"A" <= c <= c"Z":
             KINDS[c] |= UPPER
             LOWER[c] = <unsigned char>(c + 32)
-        if 33 <= c <= 126:
+        if 33 <= c <= 126 and c != c"#":
             KINDS[c] |= TARGET
     for c in b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz":
         KINDS[c] |= TOKEN

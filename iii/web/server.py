@@ -14,6 +14,7 @@ from iii.config import HttpConfig
 from iii.web.accept import Acceptor
 from iii.web.asgi import AsgiApp, app
 from iii.web.endpoint import Endpoint
+from iii.web.hosts import Hosts
 from iii.web.lane.lane import Lane
 from iii.web.tcp_server import Hypercorn
 
@@ -38,15 +39,16 @@ class Server:
     @classmethod
     def of(cls, endpoint: Endpoint, sockets: Sequence[socket.socket]) -> Server:
         """Of an Endpoint: the lane before Hypercorn."""
-        hypercorn = Hypercorn(app(endpoint), endpoint.config)
-        lane = Lane(endpoint, hypercorn.take_over)
+        hosts = Hosts.on(sockets, endpoint.config)
+        hypercorn = Hypercorn(app(endpoint), endpoint.config, hosts)
+        lane = Lane(endpoint, hypercorn.take_over, hosts)
         return cls(sockets, lane.connection if endpoint.config.lane else hypercorn.protocol, hypercorn, lane)
 
     @classmethod
     def of_app(cls, app: AsgiApp, http: HttpConfig, sockets: Sequence[socket.socket]) -> Server:
         """Of an ASGI application that is no Endpoint: Hypercorn alone. `http`: limits and timeouts; how large
-        a body may be is the application's to say."""
-        hypercorn = Hypercorn(app, http)
+        a body may be, and under which names it is asked, is the application's to say."""
+        hypercorn = Hypercorn(app, http, Hosts())
         return cls(sockets, hypercorn.protocol, hypercorn, None)
 
     @property

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
@@ -18,16 +19,17 @@ from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import LifespanState
 
 from iii.config import HttpConfig
 from iii.web.asgi import AsgiApp
+from iii.web.hosts import Hosts
+from iii.web.http1.gate import Gate
+from iii.web.http1.protocol import Http1, last_words
 from iii.web.http2.connection import Http2
-from iii.web.http2.preface import OFF, Http1, Preface
+from iii.web.http2.preface import OFF, Preface
 from iii.web.http2.sizes import AnswerSizes
 from iii.web.refused import head_too_slow
-from iii.web.response import failure
 from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS, SendWatch
 
 __all__ = ["Hypercorn"]
@@ -42,8 +44,8 @@ _log = logging.getLogger("iii.http")
 class Hypercorn:
     """Serves connections it is given with `app`. For one event loop; made on it."""
 
-    def __init__(self, app: AsgiApp, http: HttpConfig) -> None:
-        self._app, self._http = ASGIWrapper(app), http  # type: ignore[arg-type]
+    def __init__(self, app: AsgiApp, http: HttpConfig, hosts: Hosts) -> None:
+        self._app, self._http, self._hosts = ASGIWrapper(app), http, hosts  # type: ignore[arg-type]
         self._asgi_app, self._sizes = app, AnswerSizes()
         self._config, self._context = _hypercorn_config(http), WorkerContext(None)
         self._loop = asyncio.get_running_loop()
@@ -53,10 +55,11 @@ class Hypercorn:
         """The protocol of a new connection."""
         return self._protocol(asyncio.StreamReader(limit=MAX_RECV, loop=self._loop))
 
-    def take_over(self, transport: asyncio.Transport, unread: bytes, eof: bool) -> None:
-        """Go on with a connection that another protocol has begun: `unread` is what it did not answer."""
+    def take_over(self, transport: asyncio.Transport, unread: bytes, eof: bool, is_new: bool) -> None:
+        """Go on with a connection that another protocol has begun: `unread` is what it did not answer,
+        `is_new` whether it answered nothing."""
         reader = asyncio.StreamReader(limit=MAX_RECV, loop=self._loop)
-        protocol = self._protocol(reader)
+        protocol = self._protocol(reader, is_new)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         reader.feed_data(unread)
@@ -79,14 +82,15 @@ class Hypercorn:
             each.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    def _protocol(self, reader: asyncio.StreamReader) -> asyncio.StreamReaderProtocol:
-        return asyncio.StreamReaderProtocol(reader, self._serve, self._loop)
+    def _protocol(self, reader: asyncio.StreamReader, is_new: bool = True) -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(reader, partial(self._serve, is_new), self._loop)
 
-    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, is_new: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(
             self._app, self._loop, self._config, self._context, LifespanState({}), reader, writer
         )
         connection.http, connection.asgi_app, connection.sizes = self._http, self._asgi_app, self._sizes
+        connection.hosts, connection.is_new = self._hosts, is_new
         task = self._loop.create_task(connection.run_logged())
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
@@ -107,6 +111,8 @@ class _Connection(TCPServer):
     http: HttpConfig
     asgi_app: AsgiApp
     sizes: AnswerSizes
+    hosts: Hosts
+    is_new: bool  # nothing of it was answered yet
     _http2: Http2 | None = None
     _watch: SendWatch | None = None
     _senders = 0  # of them that wait; several with HTTP/2
@@ -151,7 +157,9 @@ class _Connection(TCPServer):
         await self._watched(super()._close())
 
     async def _read_data(self) -> None:
-        self.protocol.protocol = Http1(self.protocol, h2=self.http.h2)
+        head_bytes_max = self.http.head_bytes_max + HEAD_ROOM_BYTES
+        gate = Gate(head_bytes_max, self.http.body_bytes_max, self.hosts, is_new=self.is_new)
+        self.protocol.protocol = Http1(self.protocol, gate, self._hang_up, h2=self.http.h2)
         data = None
         while data != b"":
             try:
@@ -185,6 +193,7 @@ class _Connection(TCPServer):
             self.protocol_send,
             self._hang_up,
             self.sizes,
+            self.hosts,
         )
         self.protocol.protocol = self._http2  # type: ignore[assignment]
         await self._http2.initiate()
@@ -215,14 +224,10 @@ class _Connection(TCPServer):
         self._head_timer = None
         if not (self._between_requests and self._has_part_of_head()):
             return
-        late = head_too_slow(self.http.head_timeout_ms)
-        sent = failure(late.status, late.message)
-        lines = [b"HTTP/1.1 408 Request Timeout", *(b"%s: %s" % pair for pair in sent.headers)]
-        assert isinstance(sent.body, bytes)
-        self.writer.write(b"\r\n".join([*lines, b"connection: close", b"", sent.body]))
+        self.writer.write(last_words(head_too_slow(self.http.head_timeout_ms)))
         self.writer.close()
 
     def _has_part_of_head(self) -> bool:
         """Whether the beginning of an HTTP/1 request waits for the rest. HTTP/2 frames (PING) are no head."""
         protocol = self.protocol.protocol
-        return isinstance(protocol, H11Protocol) and bool(protocol.connection.trailing_data[0])
+        return isinstance(protocol, Http1) and protocol.gate.begun

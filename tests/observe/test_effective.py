@@ -16,7 +16,7 @@ store: {type: lmdb, path: here, fsync: meta, map_size: 3000001, lock_after: 7s, 
 health: {stuck_after: 17s}
 http:
   {enabled: false, host: 0.0.0.0, port: 80, max_body: 3MiB, max_head: 70000, timeout: 90s, head_timeout: 1234,
-   keep_alive: 0, send_timeout: 2h, lane: false, idempotency_ttl: 36h,
+   keep_alive: 0, send_timeout: 2h, lane: false, idempotency_ttl: 36h, hosts: [shop.test],
    idempotency_identity: [X-Api-Key, x-user], max_idempotency: 5MiB, max_idempotency_body: 3KiB,
    cors: {origins: ["https://a.example"], methods: [GET], headers: [x-a], credentials: true, max_age: 90s}}
 queues:

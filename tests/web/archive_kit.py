@@ -30,16 +30,11 @@ class Many(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """`stricter`: why the lane refuses what Hypercorn takes, or does not refuse yet. `kinder`: why it answers
-    what Hypercorn refuses after its handler has run."""
-
     name: str
     send: str
     many: Many = Many("", 0)
     repeat: int = 1
     binary: bool = False
-    stricter: str = ""
-    kinder: str = ""
 
     @property
     def sent(self) -> bytes:

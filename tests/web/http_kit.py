@@ -84,8 +84,9 @@ async def serving(
     lane: bool = True,
     around: Callable[[Endpoint], Endpoint] = lambda endpoint: endpoint,
 ) -> AsyncIterator[Serving]:
-    """`around`: what to serve in place of the site's endpoint."""
+    """`around`: what to serve in place of the site's endpoint. Its host is "a" unless the config has some."""
     config = structs.replace(config or HttpConfig(port=0), lane=lane)
+    config = structs.replace(config, hosts=config.hosts or ("a",))
     async with site(*(steps or STEPS), config=config) as running:
         sockets = listen("127.0.0.1", 0)
         shutdown = asyncio.Event()

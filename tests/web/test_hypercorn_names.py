@@ -8,6 +8,7 @@ import sys
 
 import h2.config
 import h2.connection
+import h2.stream
 import h11
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
@@ -64,6 +65,8 @@ def test_the_tables_of_h2_that_are_bounded_are_where_they_were() -> None:
     connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     assert connection.MAX_CLOSED_STREAMS and connection.decoder.max_header_list_size
     assert connection.encoder.header_table_size == 4096
+    assert _parameters(h2.connection.H2Connection._begin_new_stream) == ["stream_id", "allowed_ids"]
+    assert _parameters(h2.stream.H2Stream._track_content_length) == ["length", "end_stream"]
     assert connection.streams == {}
     assert connection.outbound_flow_control_window == 65535
 

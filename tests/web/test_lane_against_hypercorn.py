@@ -1,7 +1,6 @@
 """The lane against Hypercorn: the same bytes to the same site lead to the same calls and the same answers.
 
-Where the lane is stricter, the archive (requests.yaml) says why. Beyond the archive: its requests, damaged at
-random, and random bytes.
+Of the archive (requests.yaml); beyond it: its requests, damaged at random, and random bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import Any
 
 import pytest
 import uvloop
-from archive_kit import Case, Door, Outcome, cases, door
+from archive_kit import Case, Door, Outcome, Reply, cases, door
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 CASES = cases()
-ALIKE = [case for case in CASES if not (case.stricter or case.kinder or case.binary)]
+PLAIN = [case for case in CASES if not case.binary]
 SPLIT = [case for case in CASES if len(case.sent) <= 400]
 
 
@@ -52,27 +51,18 @@ def _assert_alike(lane: Outcome, hypercorn: Outcome, *, binary: bool = False) ->
     if binary:
         assert (lane.rest[:9] == hypercorn.rest[:9]) and lane.replies == hypercorn.replies
         return
-    assert lane.classes == hypercorn.classes
-    for ours, theirs in zip(lane.replies, hypercorn.replies, strict=True):
-        if ours.status < 400:
-            assert ours == theirs
-        else:
-            assert ours.connection == theirs.connection
+    assert list(map(_said, lane.replies)) == list(map(_said, hypercorn.replies))
     assert lane.rest == hypercorn.rest
+
+
+def _said(reply: Reply) -> Reply:
+    """Without the trace's id."""
+    return reply if reply.status != 500 else reply._replace(body=reply.body.partition(b'"traceId"')[0])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_request_is_answered_as_by_hypercorn(case: Case, doors: Doors) -> None:
-    lane, hypercorn = doors.through(case.sent)
-    if case.stricter:
-        assert lane.calls == hypercorn.calls[: len(lane.calls)]
-        assert lane.classes[-1] == 4
-        assert lane.classes != hypercorn.classes
-    elif case.kinder:
-        assert lane.calls == hypercorn.calls
-        assert (lane.classes[-1], hypercorn.classes[-1]) == (2, 4)
-    else:
-        _assert_alike(lane, hypercorn, binary=case.binary)
+    _assert_alike(*doors.through(case.sent), binary=case.binary)
 
 
 @pytest.mark.parametrize("case", SPLIT, ids=lambda case: case.name)
@@ -85,7 +75,7 @@ def test_a_request_that_arrives_byte_by_byte_is_answered_as_in_one(case: Case, d
     )
 
 
-@pytest.mark.parametrize("case", ALIKE, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", PLAIN, ids=lambda case: case.name)
 def test_a_client_that_closes_its_half_with_its_request_is_answered_as_by_hypercorn(
     case: Case, doors: Doors
 ) -> None:
@@ -95,7 +85,8 @@ def test_a_client_that_closes_its_half_with_its_request_is_answered_as_by_hyperc
 def test_the_archive_holds_requests_that_are_answered_and_requests_that_are_refused() -> None:
     assert len(CASES) > 300
     assert len({case.name for case in CASES}) == len({case.sent for case in CASES}) == len(CASES)
-    assert any(case.stricter for case in CASES) and any(case.kinder for case in CASES)
+    statuses = [case for case in CASES if "HTTP/1" in case.send]
+    assert len(statuses) > 300
 
 
 DAMAGE = [
@@ -185,13 +176,9 @@ SENT = st.one_of(damaged(), composed(), composed(), st.binary(max_size=200))
 
 @given(sent=SENT, at=st.integers(0, 400))
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_request_never_does_in_the_lane_what_hypercorn_would_not_let_it(
+def test_a_damaged_request_does_in_the_lane_what_it_does_in_hypercorn(
     sent: bytes, at: int, doors: Doors
 ) -> None:
     lane, hypercorn = doors.through(sent[:at], sent[at:])
-    assert lane.calls == hypercorn.calls[: len(lane.calls)]
-    if len(lane.calls) < len(hypercorn.calls):  # stricter
-        assert lane.classes[-1] == 4
-    elif lane.classes != hypercorn.classes and lane.classes[-1] != 4:  # kinder: see the archive
-        assert lane.replies[-1].connection == "close"
-        assert hypercorn.classes[-1] == 4
+    assert lane.calls == hypercorn.calls
+    assert list(map(_said, lane.replies)) == list(map(_said, hypercorn.replies))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii.web.lane.framing import BadChunk, Chunked, Sized
+from iii.web.hosts import Hosts
+from iii.web.http1.framing import BadChunk, Chunked, Sized
 from iii.web.lane.head import KNOWN_MAX, Parser, will_never_do
 from iii_core.http1 import read_head
 
@@ -76,7 +77,7 @@ def test_a_head_that_will_not_be_taken_is_known_before_its_end() -> None:
 
 
 def test_a_parser_remembers_heads_but_no_secrets_and_not_for_ever() -> None:
-    parser = Parser()
+    parser = Parser(Hosts())
     plain, secret = head("GET / HTTP/1.1", "Host: a"), head("GET / HTTP/1.1", "Host: a", "Cookie: a=1")
     assert parser.parse(plain) is parser.parse(plain)
     assert parser.parse(secret) is not parser.parse(secret)

@@ -12,6 +12,7 @@ from http_kit import Serve
 from web_kit import get, site
 
 from iii.config import HttpConfig
+from iii.web.hosts import Hosts
 from iii.web.lane import connection
 from iii.web.lane.connection import Connection
 from iii.web.lane.lane import Lane
@@ -92,7 +93,7 @@ async def turn(call: Any) -> None:
 
 async def test_answers_that_are_made_in_one_turn_are_written_at_its_end() -> None:
     async with site(*STEPS) as running:
-        lane = Lane(running.endpoint, cast(Any, None))
+        lane = Lane(running.endpoint, cast(Any, None), Hosts())
         connections = [connect(lane) for _ in range(3)]
 
         def arrives() -> None:
@@ -109,7 +110,7 @@ async def test_answers_that_are_made_in_one_turn_are_written_at_its_end() -> Non
 
 async def test_an_answer_that_took_long_or_is_large_goes_at_once_and_takes_along_what_waits() -> None:
     async with site(*STEPS) as running:
-        lane = Lane(running.endpoint, cast(Any, None))
+        lane = Lane(running.endpoint, cast(Any, None), Hosts())
         one, other = connect(lane), connect(lane)
 
         def arrives() -> None:
@@ -125,7 +126,7 @@ async def test_an_answer_that_took_long_or_is_large_goes_at_once_and_takes_along
 
 async def test_a_connection_closes_after_its_answer_and_a_closed_one_is_written_nothing() -> None:
     async with site(*STEPS) as running:
-        lane = Lane(running.endpoint, cast(Any, None))
+        lane = Lane(running.endpoint, cast(Any, None), Hosts())
         closes, gone = connect(lane), connect(lane)
 
         def arrives() -> None:

@@ -27,11 +27,13 @@ from hypercorn.typing import TaskGroup, WorkerContext
 
 from iii.config import HttpConfig
 from iii.web.asgi import AsgiApp, Receive, Scope, Send
+from iii.web.hosts import Hosts
 from iii.web.http2.frames import UNACKNOWLEDGED_BYTES_MAX, Frames
 from iii.web.http2.progress import Progress
-from iii.web.http2.request import Address, Malformed, declared_bytes, scope_of
+from iii.web.http2.request import Address, declared_bytes, scope_of
 from iii.web.http2.sizes import AnswerSizes
 from iii.web.http2.stream import Gone, Http2Stream
+from iii.web.refused import Refused
 from iii.web.response import Answer, RawHeaders, failure
 
 __all__ = ["Http2"]
@@ -57,10 +59,11 @@ class Http2:
         send: Callable[[Event], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
         sizes: AnswerSizes,
+        hosts: Hosts,
     ) -> None:
         self._app, self._config, self._context = app, config, context
         self._tasks, self._addresses, self._send, self._hang_up = tasks, addresses, send, hang_up
-        self._sizes, self._frames = sizes, Frames(http.head_bytes_max)
+        self._sizes, self._hosts, self._frames = sizes, hosts, Frames(http.head_bytes_max)
         self._streams: dict[int, Http2Stream] = {}
         self._waiting: deque[Http2Stream] = deque()
         self._running: dict[Http2Stream, None] = {}  # in the order in which they began
@@ -115,9 +118,9 @@ class Http2:
         if self._context.terminated.is_set():
             return self._frames.reset(id, ErrorCodes.REFUSED_STREAM)
         try:
-            scope, app = scope_of(headers, *self._addresses), self._app
-        except Malformed as malformed:
-            scope, app = _scope_of_nothing(), partial(_refuse, failure(400, str(malformed)))
+            scope, app = scope_of(headers, self._hosts, *self._addresses), self._app
+        except Refused as refused:
+            scope, app = _scope_of_nothing(), partial(_refuse, failure(refused.status, refused.message))
         stream = Http2Stream(id, scope, app, self, declared_bytes=declared_bytes(headers))
         if sum(each.head_bytes for each in self._waiting) + stream.head_bytes > HELD_BYTES_MAX:
             return self._frames.reset(id, ErrorCodes.REFUSED_STREAM)
@@ -129,7 +132,10 @@ class Http2:
         self._frames.unacknowledged_bytes += event.flow_controlled_length
         if (stream := self._streams.get(event.stream_id)) is not None:
             stream.unacknowledged_bytes += event.flow_controlled_length
-            if event.data:
+            declared_bytes = stream.declared_bytes
+            if declared_bytes is not None and stream.received_bytes + len(event.data) > declared_bytes:
+                self._refuse_length(stream, "more")
+            elif event.data:
                 stream.arrived(event.data)
 
     def _request_ended(self, id: int) -> None:
@@ -138,9 +144,16 @@ class Http2:
             return
         if stream.declared_bytes in (None, stream.received_bytes):
             stream.request_ended()
-            return
+        else:
+            self._refuse_length(stream, str(stream.received_bytes))
+
+    def _refuse_length(self, stream: Http2Stream, body_bytes: str) -> None:
+        """RFC 9113 §8.1.1. Its handler, if it began, gets no more; what still arrives is thrown away."""
+        id = stream.id
         self._forget(id)
-        message = f"content-length is {stream.declared_bytes}, the body has {stream.received_bytes} bytes"
+        if stream.answered:
+            return self._frames.reset(id, ErrorCodes.PROTOCOL_ERROR)
+        message = f"content-length is {stream.declared_bytes}, the body has {body_bytes} bytes"
         refused = Http2Stream(id, stream.scope, partial(_refuse, failure(400, message)), self)
         refused.request_ended()
         self._streams[id] = refused

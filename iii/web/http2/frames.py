@@ -8,9 +8,11 @@ from contextlib import suppress
 import h2.config
 import h2.connection
 import h2.events
+from h2.connection import AllowedStreamIDs
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from h2.stream import H2Stream
 
 from iii.web.response import RawHeaders
 
@@ -25,6 +27,16 @@ HEADER_TABLE_BYTES_MAX = 4096
 
 class _Connection(h2.connection.H2Connection):
     MAX_CLOSED_STREAMS = 1024  # remembered, for frames that are late; 65,536 take 10 MiB
+
+    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> H2Stream:
+        """For a content-length that lies h2 ends the connection, and with it requests of other people, whom a
+        proxy has sent with it: connection.py counts, and answers the one."""
+        stream = super()._begin_new_stream(stream_id, allowed_ids)
+        stream._track_content_length = _nothing  # type: ignore[method-assign]
+        return stream
+
+
+def _nothing(length: int, end_stream: bool) -> None: ...
 
 
 class Frames:

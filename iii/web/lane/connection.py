@@ -16,8 +16,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
+from iii.web.http1.framing import BadChunk, Chunked, Sized
 from iii.web.lane.answers import END_OF_CHUNKS, chunk, has_no_length
-from iii.web.lane.framing import BadChunk, Chunked, Sized
 from iii.web.lane.head import CHUNKED, Head, will_never_do
 from iii.web.lane.outgoing import BYTES_MAX
 from iii.web.refused import Refused, body_too_large, body_too_slow, head_too_slow
@@ -319,7 +319,8 @@ class Connection(asyncio.Protocol):
         self._over()
         self._lane.outgoing.flush()
         self._read_on()
-        self._lane.hand_over(self, self._transport, bytes(self._unread), self._eof)
+        is_new = not hasattr(self, "_head")
+        self._lane.hand_over(self, self._transport, bytes(self._unread), eof=self._eof, is_new=is_new)
 
     def _over(self) -> None:
         self._phase = OVER

@@ -1,10 +1,12 @@
 """Requests' heads as the lane reads them: what it remembers of them, and what it need not wait for.
 
-The grammar is iii_core.http1's; Hypercorn judges what that leaves in doubt.
+The grammar is iii_core.http1's, the names that may be asked for are hosts.py's; what that leaves in doubt is
+judged at the gate before Hypercorn (http1/).
 """
 
 from __future__ import annotations
 
+from iii.web.hosts import Hosts
 from iii_core.http1 import CHUNKED, Head, read_head
 
 __all__ = ["CHUNKED", "Head", "Parser", "will_never_do"]
@@ -20,7 +22,8 @@ class Parser:
     whole(data): the head of the one request without a body that `data` is, if it is remembered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
         self._known: dict[bytes, Head] = {}
         self._bodiless: dict[bytes, Head] = {}
         self.whole = self._bodiless.get
@@ -29,6 +32,8 @@ class Parser:
         head = self._known.get(raw)
         if head is None:
             head = read_head(raw)
+            if head is not None and (host := head.fields.get(b"host")) not in self._hosts.accepted:
+                head = head if self._hosts.accepts(host) else None
             if head is not None and len(raw) <= KNOWN_BYTES_MAX and not head.is_secret:
                 self._remember(raw, head)
         return head

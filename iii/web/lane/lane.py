@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from iii.web.endpoint import Endpoint
+from iii.web.hosts import Hosts
 from iii.web.lane.answers import Heads
 from iii.web.lane.connection import Connection
 from iii.web.lane.eager import Eager
@@ -23,20 +24,21 @@ T = TypeVar("T")
 
 
 class HandOver(Protocol):
-    """Takes a connection over: `unread` is what came and was not answered, `eof` whether more can come."""
+    """Takes a connection over: `unread` is what came and was not answered, `eof` whether no more can come,
+    `is_new` whether nothing was answered."""
 
-    def __call__(self, transport: asyncio.Transport, unread: bytes, eof: bool) -> None: ...
+    def __call__(self, transport: asyncio.Transport, unread: bytes, eof: bool, is_new: bool) -> None: ...
 
 
 class Lane:
     """For one server; made on its loop."""
 
-    def __init__(self, endpoint: Endpoint, hand_over: HandOver) -> None:
+    def __init__(self, endpoint: Endpoint, hand_over: HandOver, hosts: Hosts) -> None:
         self.endpoint, self.config = endpoint, endpoint.config
         self.loop = asyncio.get_running_loop()
         self.eager: Eager[Answer | None] = Eager()
         self.heads = Heads()
-        self.parser = Parser()
+        self.parser = Parser(hosts)
         self.outgoing = Outgoing(self.loop)
         self.beat = 0
         self._beat_s = self.config.keep_alive_ms / 1000 / KEEP_ALIVE_BEATS
@@ -95,9 +97,9 @@ class Lane:
         self._look_for_the_end()
 
     def hand_over(
-        self, connection: Connection, transport: asyncio.Transport, unread: bytes, eof: bool
+        self, connection: Connection, transport: asyncio.Transport, unread: bytes, *, eof: bool, is_new: bool
     ) -> None:
-        self._to_hypercorn(transport, unread, eof)
+        self._to_hypercorn(transport, unread, eof, is_new)
         self.leave(connection)
 
     # --------------------------------------------------------------------------------------- the end

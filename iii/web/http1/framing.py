@@ -67,6 +67,11 @@ class Chunked:
     def body(self) -> bytes:
         return b"".join(self._parts)
 
+    def take(self) -> bytes:
+        """What came of the body since the last call; it is no part of `body` then."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
     def feed(self, data: bytes) -> None:
         """BadChunk, after which nothing more may be fed."""
         data, at = self.rest + data, 0
