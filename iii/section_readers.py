@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from iii.formats.fields import Fields
+from iii.formats.networks import network_fault
 from iii.formats.origins import origin_fault
 from iii.formats.units import NAME_RULE, is_header_name, is_host, is_name, is_unicode
 from iii.sections import (
@@ -17,7 +18,6 @@ from iii.sections import (
     KIB,
     MIB,
     MINUTE,
-    OPEN_CONSOLE,
     SECOND,
     Backoff,
     ConsoleConfig,
@@ -171,10 +171,21 @@ def read_console(top: Fields) -> ConsoleConfig:
             token=console.text("token", None),
             read_only=console.flag("read_only", False),
             hosts=_hosts(console),
+            https=console.flag("https", False),
+            trusted_proxies=read_networks(console, "trusted_proxies"),
         )
-        if read.is_open:
-            raise console.error("token", OPEN_CONSOLE.format(host=read.host))
+        if (fault := read.token_fault) is not None:
+            raise console.error("token", fault)
         return read
+
+
+def read_networks(section: Fields, name: str) -> tuple[str, ...]:
+    """Addresses and networks, as formats/networks.py takes them."""
+    written = section.texts(name, ())
+    for index, each in enumerate(written):
+        if (fault := network_fault(each)) is not None:
+            raise section.error(f"{name}[{index}]", fault)
+    return written
 
 
 def read_history(top: Fields) -> HistoryConfig:

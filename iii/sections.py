@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from iii.formats.units import is_loopback
+from iii.formats.units import is_loopback, is_unicode
 
 __all__ = [
     "DAY",
@@ -17,7 +17,6 @@ __all__ = [
     "KIB",
     "MIB",
     "MINUTE",
-    "OPEN_CONSOLE",
     "SECOND",
     "Backoff",
     "ConsoleConfig",
@@ -39,10 +38,18 @@ SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 KEEP_FAILED = 10_000
-
+TOKEN_CHARS_MIN, TOKEN_CHARS_MAX = 16, 512
 OPEN_CONSOLE = (
     "is missing, and {host} is reached from other machines: whoever reaches the console can change what runs "
     "here; set a token (a long random text), or host: 127.0.0.1"
+)
+SHORT_TOKEN = (
+    "has {length} characters; it needs {least} to {most}: whoever guesses it can change what runs here. "
+    "A good one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+)
+ODD_TOKEN = (
+    "has white space at an end or a control character in it, which no Authorization header carries; write it "
+    "on one line, in quotes"
 )
 
 Backoff: TypeAlias = Literal["fixed", "exponential"]
@@ -131,7 +138,8 @@ class QueueRules(Struct, frozen=True):
 
 
 class ConsoleConfig(Struct, frozen=True):
-    """`hosts`: further names under which browsers may ask for it, behind a proxy."""
+    """`hosts`: further names under which browsers may ask for it, behind a proxy. `https`: they speak HTTPS
+    to it, which such a proxy ends. `trusted_proxies`: whose word on a client's address and scheme counts."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -139,11 +147,20 @@ class ConsoleConfig(Struct, frozen=True):
     token: str | None = None
     read_only: bool = False
     hosts: tuple[str, ...] = ()
+    https: bool = False
+    trusted_proxies: tuple[str, ...] = ()
 
     @property
-    def is_open(self) -> bool:
-        """Whether other machines may reach it and nothing keeps them out."""
-        return self.enabled and self.token is None and not is_loopback(self.host)
+    def token_fault(self) -> str | None:
+        """Why no console may be served with this token, or without one; None: it may."""
+        token = self.token
+        if token is None:
+            is_open = self.enabled and not is_loopback(self.host)
+            return OPEN_CONSOLE.format(host=self.host) if is_open else None
+        if not TOKEN_CHARS_MIN <= len(token) <= TOKEN_CHARS_MAX:
+            return SHORT_TOKEN.format(length=len(token), least=TOKEN_CHARS_MIN, most=TOKEN_CHARS_MAX)
+        is_odd = token != token.strip() or not token.replace(" ", "").isprintable() or not is_unicode(token)
+        return ODD_TOKEN if is_odd else None
 
 
 class HealthConfig(Struct, frozen=True):

@@ -1,19 +1,19 @@
 """One question to the API: its path, its parameters, its body, who asks. And the answers that are no data.
 
-Owns what is refused before a page sees it: a parameter out of range, a body that is no JSON or too large.
+Owns what is refused before a page sees it: a parameter out of range, a body that is no JSON.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 import orjson
 from msgspec import UNSET
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from iii.console.hub import Hub
 from iii.console.means import Means
@@ -26,15 +26,12 @@ __all__ = [
     "BadField",
     "Missing",
     "Stale",
-    "client_of",
     "json_of",
     "path_of",
     "preview",
-    "read_body",
     "value_of",
 ]
 
-BODY_BYTES_MAX = 8 << 20
 PREVIEW_CHARS = 160
 
 T = TypeVar("T")
@@ -62,13 +59,20 @@ class Stale(IIIError):
 
 
 class Ask:
-    """`means`: what to answer with; `hub`: what happens."""
+    """`means`: what to answer with; `hub`: what happens; `by`: who asks; `lives`: whether they still may."""
 
     def __init__(
-        self, means: Means, hub: Hub, request: Request, path: Mapping[str, str], body: bytes
+        self,
+        means: Means,
+        hub: Hub,
+        request: Request,
+        path: Mapping[str, str],
+        body: bytes,
+        by: Actor,
+        lives: Callable[[], bool],
     ) -> None:
         self.means, self.hub, self.request, self.path, self.body = means, hub, request, path, body
-        self.by = Actor(f"console {client_of(request)}")
+        self.by, self.lives = by, lives
 
     def text(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default)
@@ -104,26 +108,6 @@ class Ask:
             raise BadField(found[1] if found else "body", _FIELD.sub("", str(error))) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"the body is no JSON: {error}") from None
-
-
-def client_of(request: Request) -> str:
-    """The address it came from."""
-    return request.client.host if request.client else "unknown"
-
-
-async def read_body(request: Request) -> bytes:
-    """InputError where it is too large. What is sent for nothing is not read."""
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > BODY_BYTES_MAX:
-                raise InputError(f"the body is larger than {BODY_BYTES_MAX} bytes")
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise InputError("the body did not come to its end") from None
-    return b"".join(chunks)
 
 
 def path_of(scope: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,5 @@
 """/api/events: what happens, as server-sent events. The producers of each topic, and the stream of one
-listener."""
+listener, LISTENERS_MAX at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from iii.console import logs, overview, queues
 from iii.console.asks import Ask, BadField
@@ -16,6 +17,7 @@ from iii.console.means import Means
 from iii.console.runs import run_view
 from iii.console.state import change_type
 from iii.errors import StoreError
+from iii.formats.units import shown
 from iii.observe.log_file import LogTail
 from iii.observe.runs import RunRow, decode
 from iii.threads import in_thread
@@ -30,6 +32,7 @@ LOGS_PER_LOOK = 100
 CHANGES_PAGE = 200
 HEARTBEAT_S = 15.0
 LISTENERS_MAX = 100
+MEDIA_TYPE = "text/event-stream"
 
 
 def hub(means: Means) -> Hub:
@@ -120,26 +123,48 @@ async def _changes(means: Means) -> AsyncIterator[Event]:
         await asyncio.sleep(RUNS_LOOK_S)
 
 
-def events(ask: Ask) -> StreamingResponse:
+def events(ask: Ask) -> Response:
     wanted = [topic for topic in ask.text("topics").split(",") if topic] or list(ask.hub.topics)
     for topic in wanted:
         if topic not in ask.hub.topics:
-            raise BadField("topics", f"expected some of {', '.join(ask.hub.topics)}; got {topic}")
+            raise BadField("topics", f"expected some of {', '.join(ask.hub.topics)}; got {shown(topic)}")
+    if ask.request.method == "HEAD":
+        return Response(media_type=MEDIA_TYPE)
     if ask.hub.listening >= LISTENERS_MAX:
         raise StoreError(f"{LISTENERS_MAX} listen already; close a page")
-    headers = {"x-accel-buffering": "no"}
-    return StreamingResponse(_stream(ask, wanted), media_type="text/event-stream", headers=headers)
+    return _Stream(ask, ask.hub.join(wanted))
 
 
-async def _stream(ask: Ask, topics: list[str]) -> AsyncIterator[bytes]:
+class _Stream(StreamingResponse):
+    """It has a place among the listeners from its making to its end, however that comes: before its first
+    event, while its client takes nothing, or by a cancellation."""
+
+    def __init__(self, ask: Ask, listener: Listener) -> None:
+        super().__init__(_told(ask, listener), media_type=MEDIA_TYPE, headers={"x-accel-buffering": "no"})
+        self._hub, self._listener = ask.hub, listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._hub.leave(self._listener)
+
+
+async def _told(ask: Ask, listener: Listener) -> AsyncIterator[bytes]:
+    """Until who listens has logged out, here or at another instance."""
     hello: dict[str, Any] = {"version": ask.means.version, "started_ms": ask.means.started_ms}
-    listener: Listener = ask.hub.join(topics)
-    try:
-        yield frame_of("hello", hello)
-        while not listener.closed:
-            yield await listener.wait(HEARTBEAT_S) or b": still here\n\n"
-    finally:
-        ask.hub.leave(listener)
+    yield frame_of("hello", hello)
+    quiet_s = 0.0
+    while not listener.closed:
+        found = await listener.wait(SECOND_S)
+        if not ask.lives():
+            return
+        quiet_s = 0.0 if found else quiet_s + SECOND_S
+        if found:
+            yield found
+        elif quiet_s >= HEARTBEAT_S:
+            quiet_s = 0.0
+            yield b": still here\n\n"
 
 
 ROUTES = (("GET", "/api/events", events),)

@@ -1,35 +1,40 @@
 """Who may ask the console what: decided on the head of a request alone, before anything is read or done.
 
-    Host       one of our own names: a page elsewhere that rebinds its name to this address is refused
-    Origin     where a browser sends one, it is the very host that was asked; never "null"
-    token      where one is configured: as a bearer, or as the cookie that /api/login gives for it; who
-               guesses has to wait (guesses.py)
-    method     with read_only, nothing but GET and HEAD
+    Host            one of our own names: a page elsewhere that rebinds its name to this address is refused
+    Origin          where a browser sends one, it is the very host that was asked; never "null"
+    Sec-Fetch-Site  where a browser sends it, no other site's and no other port's page asks the API
+    Content-Type    where what changes something has one it is JSON: forms and texts may come from any page
+    token           where one is configured: as a bearer, or as the cookie of a session that /api/login began
+    method          with read_only, nothing but GET and HEAD
 
-A cookie is a random name and a digest of it, keyed by the token: every instance can check it, and it says
-nothing of the token. A session that was let in goes on while others of its address (a proxy's) guess.
+Who guesses the token waits (guesses.py), at the login above all: there even the right one waits, or it would
+tell each guess whether it is the one. A right bearer is let in whoever guesses, and so is a session
+(sessions.py): what keeps guesses of bearers hopeless is the length that a token must have.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import socket
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+
 from iii.config import ConsoleConfig
 from iii.console.guesses import Guess, Guesses
-from iii.web.cookies import read_cookies
+from iii.console.sessions import Session, Sessions
+from iii.formats.networks import Networks
+from iii.web.cookies import cookie_pairs
 
-__all__ = ["COOKIE", "HEADERS", "Guard", "Refused"]
+__all__ = ["COOKIE", "HEADERS", "Guard", "Refused", "Visit"]
 
 COOKIE = "iii_console"
-SESSIONS_MAX = 1_000
+HTTPS_COOKIE = f"__Host-{COOKIE}"
+"""Both with the tag of the store behind. Browsers take the latter from this very host by HTTPS alone."""
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,6 +50,8 @@ HEADERS = (
 """Of every answer."""
 
 SAFE_METHODS = ("GET", "HEAD")
+OWN_PAGES = ("same-origin", "none")  # none: typed, or a bookmark
+PORTS = {"http": ":80", "https": ":443"}
 ASK = "the console asks for its token: log in, or send it as a bearer token"
 OPEN_PATHS = (("",), ("health",), ("api", "login"), ("api", "logout"))
 
@@ -58,101 +65,106 @@ class Refused(NamedTuple):
     guess: Guess | None = None
 
 
+class Visit(NamedTuple):
+    """client: the address it is asked from; is_https: by the browser; session: it has come with."""
+
+    client: str
+    is_https: bool
+    session: Session | None = None
+
+
 class Guard:
     """now_ms: the engine's clock of delays."""
 
-    def __init__(self, config: ConsoleConfig, now_ms: Callable[[], int]) -> None:
-        self._config, self._now_ms = config, now_ms
+    def __init__(self, config: ConsoleConfig, sessions: Sessions, now_ms: Callable[[], int]) -> None:
+        self._config, self._sessions, self._now_ms = config, sessions, now_ms
+        self._proxies = Networks(config.trusted_proxies)
         self._guesses = Guesses()
-        self._sessions: OrderedDict[str, None] = OrderedDict()  # names in cookies that were let in
         self._any_address = _is_wildcard(config.host)
         names = {"localhost", "127.0.0.1", "::1", config.host, *config.hosts}
         if self._any_address:
             names.add(socket.gethostname())
         self._names = {name.lower().rstrip(".") for name in names}
-        token = config.token or ""
-        self._token = token.encode()
+        self._key = secrets.token_bytes(32)
+        self._token = self._digest((config.token or "").encode())
 
-    def refusal(
-        self, method: str, path: Sequence[str], headers: Mapping[str, str], client: str
-    ) -> Refused | None:
-        """None: go on. `path`: its parts, decoded."""
+    def visit(self, headers: Headers, peer: str, scheme: str) -> Visit:
+        """Who asks, by a connection from `peer`: what it says of others counts where it is trusted."""
+        is_https = self._config.https or scheme == "https"
+        if peer not in self._proxies:
+            return Visit(peer, is_https)
+        client = self._proxies.client(peer, ",".join(headers.getlist("x-forwarded-for")))
+        told = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+        return Visit(client, is_https or told == "https")
+
+    def judge(self, method: str, path: Sequence[str], headers: Headers, visit: Visit) -> Refused | Visit:
+        """`path`: its parts, decoded."""
+        if (foreign := self._foreign(path, headers, visit)) is not None:
+            return foreign
+        is_change = method not in SAFE_METHODS
+        if is_change and not all(map(_is_json, headers.getlist("content-type"))):
+            return Refused(415, "send application/json")
+        if tuple(path) in OPEN_PATHS or path[:1] == ["static"]:
+            return visit
+        known = self._known(headers, visit)
+        if isinstance(known, Visit) and is_change and self._config.read_only:
+            return Refused(403, "this console only shows: it was started with read_only")
+        return known
+
+    def login(self, token: str, client: str) -> Refused | None:
+        """None: it is the token. Judged and counted in one step: however many come at once, each counts
+        before it is compared, and takes as long for a wrong one."""
+        if (wait := self.must_wait(client)) is not None:
+            return wait
+        given, now_ms = token.encode(errors="surrogatepass"), self._now_ms()
+        counted = self._guesses.wrong(client, given, now_ms)
+        if not self._is_token(given):
+            return Refused(401, ASK, guess=counted)
+        self._guesses.right(client, counted)
+        return None
+
+    def must_wait(self, client: str) -> Refused | None:
+        """Whether this client, or all together, guessed too often to be listened to now."""
+        now_ms = self._now_ms()
+        wait_ms = self._guesses.wait_ms(client, now_ms)
+        if wait_ms <= 0:
+            return None
+        whose = " from this address" if wait_ms == self._guesses.own_wait_ms(client, now_ms) else ""
+        seconds = -(-wait_ms // 1000)
+        return Refused(429, f"too many wrong tokens{whose}; try again in {seconds} s", seconds)
+
+    def session(self, headers: Headers, visit: Visit) -> Session | None:
+        """The one that its cookies are of, whatever others of this host's cookies look like."""
+        name, header = self._cookie_name(visit), ";".join(headers.getlist("cookie"))
+        if name not in header:
+            return None
+        return self._sessions.of(value for given, value in cookie_pairs(header) if given == name)
+
+    def set_cookie(self, visit: Visit, value: str) -> str:
+        """The header; "" takes it back."""
+        ends = "" if value else "; Max-Age=0"
+        secure = "; Secure" if visit.is_https else ""
+        return f"{self._cookie_name(visit)}={value}; Path=/{ends}; HttpOnly; SameSite=Strict{secure}"
+
+    def _cookie_name(self, visit: Visit) -> str:
+        return f"{HTTPS_COOKIE if visit.is_https else COOKIE}_{self._sessions.tag}"
+
+    # -------------------------------------------------------------------------------- whose page it is
+
+    def _foreign(self, path: Sequence[str], headers: Headers, visit: Visit) -> Refused | None:
         host = headers.get("host", "")
         if not self._is_ours(host):
             known = ", ".join(sorted(self._names))
             return Refused(
                 403, f"the console is not called {host!r}, but {known}; add other names to console.hosts"
             )
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return Refused(403, f"a page of {origin!r} may not use this console")
-        if headers.get("sec-fetch-site") == "cross-site" and path[0] == "api":
+        for origin in headers.getlist("origin"):
+            if not _is_same(origin, host, by_https=visit.is_https):
+                return Refused(403, f"a page of {origin!r} may not use this console")
+        sites = headers.getlist("sec-fetch-site")
+        if path[:1] == ["api"] and any(site not in OWN_PAGES for site in sites):
             return Refused(403, "a page of another site may not use this console")
-        is_change = method not in SAFE_METHODS
-        if (
-            is_change
-            and headers.get("content-type", "application/json").partition(";")[0] != "application/json"
-        ):
-            return Refused(415, "send application/json")
-        if tuple(path) in OPEN_PATHS or path[0] == "static":
-            return None
-        if (unknown := self._stranger(headers, client)) is not None:
-            return unknown
-        if is_change and self._config.read_only:
-            return Refused(403, "this console only shows: it was started with read_only")
         return None
-
-    def login(self, token: str, client: str) -> Refused | None:
-        """None: it is the token. Takes as long for a wrong one."""
-        return self._checked(client, token, hmac.compare_digest(token.encode(), self._token))
-
-    def must_wait(self, client: str) -> Refused | None:
-        """Whether this client guessed too often to be listened to now."""
-        wait_ms = self._guesses.wait_ms(client, self._now_ms())
-        if not wait_ms:
-            return None
-        seconds = -(-wait_ms // 1000)
-        return Refused(429, f"too many wrong tokens from this address; try again in {seconds} s", seconds)
-
-    def new_cookie(self, *, secure: bool) -> str:
-        """For who has logged in."""
-        name = secrets.token_hex(16)
-        self._remember(name)
-        value = f"{name}.{self._digest(name)}"
-        return f"{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
-
-    def _stranger(self, headers: Mapping[str, str], client: str) -> Refused | None:
-        if not self._token:
-            return None
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            token = token.strip()
-            return self.must_wait(client) or self.login(token, client)
-        cookie = read_cookies(headers.get("cookie", "")).get(COOKIE, "")
-        if not cookie:
-            return Refused(401, ASK)
-        name, _, digest = cookie.partition(".")
-        if name not in self._sessions and (wait := self.must_wait(client)) is not None:
-            return wait
-        is_right = hmac.compare_digest(digest.encode(), self._digest(name).encode())
-        if is_right:
-            self._remember(name)
-        return self._checked(client, cookie, is_right)
-
-    def _checked(self, client: str, given: str, is_right: bool) -> Refused | None:
-        if is_right:
-            return None
-        guess = self._guesses.wrong(client, given.encode(), self._now_ms())
-        return Refused(401, ASK, guess=guess)
-
-    def _digest(self, name: str) -> str:
-        return hmac.new(self._token, b"iii console session " + name.encode(), hashlib.sha256).hexdigest()
-
-    def _remember(self, name: str) -> None:
-        self._sessions[name] = None
-        self._sessions.move_to_end(name)
-        if len(self._sessions) > SESSIONS_MAX:
-            self._sessions.popitem(last=False)
 
     def _is_ours(self, host: str) -> bool:
         """The port is not looked at: it may be forwarded."""
@@ -165,8 +177,49 @@ class Guard:
             return False
         return self._any_address or address.is_loopback  # an address cannot be rebound to another
 
+    # ------------------------------------------------------------------------------------- who it is
+
+    def _known(self, headers: Headers, visit: Visit) -> Refused | Visit:
+        if self._config.token is None:
+            return visit
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return self._bearer(token.strip().encode("latin-1"), visit)
+        session = self.session(headers, visit)
+        return Refused(401, ASK) if session is None else visit._replace(session=session)
+
+    def _bearer(self, token: bytes, visit: Visit) -> Refused | Visit:
+        if self._is_token(token):
+            self._guesses.right(visit.client)
+            return visit
+        if (wait := self.must_wait(visit.client)) is not None:
+            return wait
+        return Refused(401, ASK, guess=self._guesses.wrong(visit.client, token, self._now_ms()))
+
+    def _is_token(self, given: bytes) -> bool:
+        return self._config.token is not None and hmac.compare_digest(self._digest(given), self._token)
+
+    def _digest(self, token: bytes) -> bytes:
+        """Of one length, whatever the token's, with a key that nobody has."""
+        return hmac.digest(self._key, token, "sha256")
+
+
+def _is_same(origin: str, host: str, *, by_https: bool) -> bool:
+    """Whether a page of `origin` is one of ours. A port that its scheme implies may be left out by either."""
+    scheme, _, authority = origin.lower().partition("://")
+    if scheme not in PORTS or (by_https and scheme != "https"):
+        return False
+    port = PORTS[scheme]
+    return bool(authority) and authority.removesuffix(port) == host.lower().removesuffix(port)
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
 
 def _name_of(host: str) -> str:
+    if "@" in host:
+        return ""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -18,7 +18,6 @@ from iii.console.hub import Hub
 from iii.console.means import InstanceRow, Means
 from iii.errors import ConfigError
 from iii.running.duty import Duty, ignored
-from iii.sections import OPEN_CONSOLE
 from iii.threads import in_thread
 from iii.web.port import address_of, listen, owners
 
@@ -42,13 +41,13 @@ def take(
     """The console on `given` sockets, or (True) on its own port; None where it is not wanted, or another
     instance on the same store has the port already.
 
-    ConfigError: somebody else has it, or the console would be open to other machines.
+    ConfigError: somebody else has it, or the token keeps nobody out.
     """
     if not given:
         return None
     console = config.console
-    if console.is_open:
-        raise ConfigError(OPEN_CONSOLE.format(host=console.host), field="console.token")
+    if (fault := console.token_fault) is not None:
+        raise ConfigError(fault, field="console.token")
     if not isinstance(given, bool):
         return Console(given)
     try:
@@ -94,6 +93,7 @@ class Console:
             made = await in_thread(partial(import_module, "iii.console.app"))
             server = (await in_thread(partial(import_module, "iii.web.server"))).Server
             application, http = made.app(means), HttpConfig(body_bytes_max=BODY_BYTES_MAX)
+            await application.open()
             self._made = server.of_app(application, http, self._sockets), application.hub
         server, hub = self._made
         await means.stopping.wait()

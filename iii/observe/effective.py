@@ -1,7 +1,8 @@
 """The configuration as it holds: every default filled in, under the names and in the units of the file.
 
-Written to a file and loaded again it is the same configuration, but for what is secret: that is HIDDEN. Of
-queues only what was written is told; the rest comes from their triggers.
+Written to a file, with its secrets put in, and loaded again it is the same configuration: what is secret is
+HIDDEN, which the console does not take for a token. Of queues only what was written is told; the rest comes
+from their triggers.
 """
 
 from __future__ import annotations

@@ -6,15 +6,23 @@ minutes, and one odd cookie makes it drop all that follow.
 
 from __future__ import annotations
 
-__all__ = ["read_cookies"]
+from collections.abc import Iterator
+
+__all__ = ["cookie_pairs", "read_cookies"]
 
 _BLANK = " \t"
 
 
 def read_cookies(header: str) -> dict[str, str]:
-    """Pairs without a name or a "=" are passed over; the first of a name counts, as browsers send the one
-    with the longest path first. Quotes around a value are no part of it."""
+    """The first of a name counts, as browsers send the one with the longest path first."""
     cookies: dict[str, str] = {}
+    for name, value in cookie_pairs(header):
+        cookies.setdefault(name, value)
+    return cookies
+
+
+def cookie_pairs(header: str) -> Iterator[tuple[str, str]]:
+    """All of them; pairs without a name or a "=" are passed over. Quotes around a value are no part of it."""
     for pair in header.split(";"):
         name, equals, value = pair.partition("=")
         name, value = name.strip(_BLANK), value.strip(_BLANK)
@@ -22,5 +30,4 @@ def read_cookies(header: str) -> dict[str, str]:
             continue
         if len(value) > 1 and value[0] == value[-1] == '"':
             value = value[1:-1]
-        cookies.setdefault(name, value)
-    return cookies
+        yield name, value

@@ -195,7 +195,7 @@ def test_an_unknown_key_is_refused_at_every_level(load: Load, text: str, field: 
 
 
 def test_an_unknown_key_that_resembles_nothing_lists_the_known_ones(load: Load) -> None:
-    known = "known here: enabled, host, hosts, port, read_only, token"
+    known = "known here: enabled, host, hosts, https, port, read_only, token, trusted_proxies"
     assert known in refusal(load, "console: {zzz: 1}").message
 
 
@@ -216,7 +216,7 @@ def test_what_later_versions_obey_is_known(load: Load) -> None:
 
 
 def test_a_console_beyond_loopback_needs_a_token(load: Load) -> None:
-    assert load("console: {host: 0.0.0.0, token: t, hosts: [iii.example.com]}").console.hosts
+    assert load("console: {host: 0.0.0.0, token: a-long-random-text, hosts: [iii.example.com]}").console.hosts
     assert not load("console: {host: 0.0.0.0, enabled: false}").console.enabled
     for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
         assert load(f'console: {{host: "{host}", read_only: true}}').console.read_only
@@ -275,6 +275,24 @@ WRONG = [
     ("console: {host: 0.0.0.0}", "console.token", "0.0.0.0 is reached from other machines"),
     ('console: {host: "::"}', "console.token", "set a token"),
     ("console: {hosts: ['https://a']}", "console.hosts[0]", "'https://a' is no host; write the name"),
+    ("console: {token: fifteen-letters}", "console.token", "has 15 characters; it needs 16 to 512"),
+    ("console: {token: ''}", "console.token", "expected a string"),
+    (f"console: {{token: {'x' * 513}}}", "console.token", "has 513 characters"),
+    ("console: {token: 'short', enabled: false}", "console.token", "secrets.token_urlsafe"),
+    ("console:\n  token: |\n    a-long-random-text\n", "console.token", "white space at an end"),
+    ('console: {token: "a-long-random\\x1b-text"}', "console.token", "write it on one line, in quotes"),
+    ("console: {https: 1}", "console.https", "expected true or false"),
+    (
+        "console: {trusted_proxies: [proxy.example]}",
+        "console.trusted_proxies[0]",
+        "is no address and no network",
+    ),
+    (
+        "console: {trusted_proxies: [10.0.0.0/33]}",
+        "console.trusted_proxies[0]",
+        "is no address and no network",
+    ),
+    ("console: {trusted_proxies: ['::1', 10.0.0.7/8]}", "console.trusted_proxies[1]", 'write "10.0.0.0/8"'),
     ("http: {enabled: 1}", "http.enabled", "expected true or false, got number 1"),
     ("http: 3000", "http", "expected a mapping of names to values, got number 3000"),
     ("http: {timeout: 5x}", "http.timeout", 'like "5s", "2m", "1h", "7d"; got string "5x"'),

@@ -108,7 +108,13 @@ def test_anchors_and_merge_keys_work(read: Load) -> None:
 
 
 def test_a_variable_stands_for_a_string_a_number_a_boolean_or_a_duration(read: Load) -> None:
-    os.environ |= {"T_HOST": "::1", "T_PORT": "81", "T_ON": "False", "T_TIME": "2m", "T_TOKEN": "0123"}
+    os.environ |= {
+        "T_HOST": "::1",
+        "T_PORT": "81",
+        "T_ON": "False",
+        "T_TIME": "2m",
+        "T_TOKEN": "0123456789012345",
+    }
     config = read(
         "http:\n  host: ${T_HOST}\n  port: ${T_PORT}\n  enabled: ${T_ON}\n  timeout: ${T_TIME}\n"
         "console: {token: '${T_TOKEN}'}\n"
@@ -116,15 +122,17 @@ def test_a_variable_stands_for_a_string_a_number_a_boolean_or_a_duration(read: L
     )
     assert (config.http.host, config.http.port, config.http.enabled) == ("::1", 81, False)
     assert config.http.timeout_ms == 120_000
-    assert config.console.token == "0123"
+    assert config.console.token == "0123456789012345"
     assert config.queues["a"].jitter == 0.25
 
 
 def test_a_default_holds_where_the_variable_is_not_set(read: Load) -> None:
-    config = read("steps: ${T_UNSET:src}/x\nhttp:\n  port: ${T_UNSET:4000}\nconsole:\n  token: a$${b}")
+    config = read(
+        "steps: ${T_UNSET:src}/x\nhttp:\n  port: ${T_UNSET:4000}\nconsole:\n  token: a$${b}-and-more-of-it"
+    )
     assert config.steps.parts[-2:] == ("src", "x")
     assert config.http.port == 4000
-    assert config.console.token == "a${b}"
+    assert config.console.token == "a${b}-and-more-of-it"
 
 
 def test_an_unset_variable_is_named(read: Load) -> None:

@@ -1,0 +1,72 @@
+"""The bodies of requests as they arrive: read within a bound and a time, or thrown away.
+
+Hypercorn holds up a connection whose body nobody takes, and to close on a client that still sends would
+reset its connection before it could read why. So what is left of a body when its answer is sent is read and
+dropped, for a while, and the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from iii.errors import InputError
+from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS
+
+__all__ = ["BODY_BYTES_MAX", "BODY_S", "Arriving", "read_body"]
+
+BODY_BYTES_MAX = 8 << 20
+BODY_S = 30.0
+
+Receive = Callable[[], Awaitable[Any]]
+
+
+class Arriving:
+    """What comes in of a request; `receive` is ASGI's."""
+
+    def __init__(self, scope: Any, receive: Receive) -> None:
+        names = {name.lower(): value for name, value in scope["headers"]}
+        self._receive = receive
+        self.ended = b"transfer-encoding" not in names and names.get(b"content-length", b"0") == b"0"
+
+    async def receive(self) -> Any:
+        event = await self._receive()
+        if event["type"] == "http.disconnect" or not event.get("more_body", False):
+            self.ended = True
+        return event
+
+    async def drop(self) -> None:
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_MS / 1000):
+                while not self.ended and size < LINGER_BYTES_MAX:
+                    size += len((await self.receive()).get("body", b""))
+
+
+async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX, seconds: float = BODY_S) -> bytes:
+    """InputError where it is too large, does not come to its end, or not in time."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > bytes_max:
+        raise InputError(f"the body is larger than {bytes_max} bytes")
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(request, bytes_max)
+    except TimeoutError:
+        raise InputError(f"the body did not arrive within {seconds:g} s") from None
+    except ClientDisconnect:
+        raise InputError("the body did not come to its end") from None
+
+
+async def _read(request: Request, bytes_max: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > bytes_max:
+            raise InputError(f"the body is larger than {bytes_max} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,111 @@
+"""Whose page may ask the console, and which acts a console that only shows has: every one is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from console_kit import CONSOLE, Console, serving, step
+from msgspec.structs import replace
+
+from iii import queue
+from iii.console.app import PAGES
+
+TOKEN = "a-long-random-text"
+
+
+async def idle(mail: object) -> None: ...
+
+
+async def enqueue(console: Console, *headers: tuple[str, str | bytes]) -> int:
+    given = [(name.encode(), each.encode() if isinstance(each, str) else each) for name, each in headers]
+    body = b'{"topic": "mail", "data": 1}'
+    if not any(name == "content-type" for name, _ in headers):
+        given.append((b"content-type", b"application/json"))
+    answer = await console.http.post("/api/enqueue", content=body, headers=given)
+    return answer.status_code
+
+
+ORIGINS = [
+    "null", "", "file://", "http://", "http://[::1", "http://[", "//", "ftp://localhost", "localhost", "*",
+    "http://localhost.evil.example", "http://evil.example#", "data:", "chrome-extension://a", "\xff\xfe", "http://\x80",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+async def test_a_page_of_an_odd_origin_changes_nothing(tmp_path: Path, origin: str) -> None:
+    async with serving(tmp_path, step(idle, queue("mail"), name="Mail")) as console:
+        odd, own = ("origin", origin.encode("latin-1")), ("origin", console.address)
+        for headers in ((odd,), (own, odd), (odd, own)):
+            assert await enqueue(console, *headers) in (400, 403)
+        assert await console.audit() == []
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "", "SAME-ORIGIN"])
+async def test_a_page_of_another_site_or_port_asks_the_api_nothing(tmp_path: Path, site: str) -> None:
+    """Cookies are the same on every port of a host."""
+    async with serving(tmp_path, step(idle, queue("mail"), name="Mail")) as console:
+        assert await enqueue(console, ("sec-fetch-site", site)) == 403
+        for path in ("/api/overview", "/api/events", "/api/login"):
+            answer = await console.http.get(path, headers={"sec-fetch-site": site})
+            assert answer.status_code == 403
+        assert (await console.http.get("/", headers={"sec-fetch-site": site})).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain;application/json", "application/jsonp", "", "x"])
+async def test_what_changes_something_is_json_where_it_says_what_it_is(tmp_path: Path, kind: str) -> None:
+    async with serving(tmp_path, step(idle, queue("mail"), name="Mail")) as console:
+        own = ("origin", console.address)
+        assert await enqueue(console, own, ("content-type", kind)) == 415
+        twice = ("content-type", "application/json"), ("content-type", kind)
+        assert await enqueue(console, *twice) in (400, 415)
+        assert await enqueue(console, own, ("content-type", "Application/JSON; charset=utf-8")) == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil@localhost", "localhost@evil", "localhost:1@evil", "127.0.0.1.evil", "a b"]
+)
+async def test_a_host_that_only_looks_like_ours_is_refused(tmp_path: Path, host: str) -> None:
+    async with serving(tmp_path) as console:
+        assert (await console.http.get("/api/overview", headers={"host": host})).status_code in (400, 403)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        ("https://iii.example.com", "iii.example.com:443", 200),
+        ("https://iii.example.com:443", "iii.example.com", 200),
+        ("http://iii.example.com", "iii.example.com:80", 200),
+        ("https://III.example.com", "iii.example.com", 200),
+        ("https://iii.example.com", "iii.example.com:80", 403),
+        ("https://iii.example.com:444", "iii.example.com", 403),
+    ],
+)
+async def test_the_port_that_a_scheme_implies_need_not_be_written(
+    tmp_path: Path, origin: str, host: str, status: int
+) -> None:
+    named = replace(CONSOLE, hosts=("iii.example.com",))
+    async with serving(tmp_path, step(idle, queue("mail"), name="Mail"), console=named) as console:
+        assert await enqueue(console, ("origin", origin), ("host", host)) == status
+
+
+async def test_read_only_refuses_every_act_there_is(tmp_path: Path) -> None:
+    acts = [(method, path) for page in PAGES for method, path, _ in page.ROUTES if method != "GET"]
+    assert len(acts) > 10
+    shown = replace(CONSOLE, read_only=True, token=TOKEN)
+    async with serving(tmp_path, console=shown, token=TOKEN) as console:
+        for method, path in [*acts, ("PATCH", "/api/state/a/b"), ("OPTIONS", "/api/overview")]:
+            filled = path.replace("{", "").replace("}", "")
+            error = await console.refused(403, method, filled, {})
+            assert "read_only" in error["message"]
+        assert await console.audit() == []
+        assert (await console.http.post("/api/login", json={"token": TOKEN})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/metrics", "/api/overview", "/%61pi/overview", "/api/x", "/x"]
+)
+async def test_nothing_but_files_is_kept_by_browsers_and_proxies(tmp_path: Path, path: str) -> None:
+    async with serving(tmp_path) as console:
+        kept = (await console.http.get(path)).headers["cache-control"]
+        assert kept == ("no-cache" if path == "/" else "no-store")
