@@ -69,7 +69,8 @@ class CorsConfig(Struct, frozen=True):
 
 
 class HttpConfig(Struct, frozen=True):
-    """`hosts`: names beside those of loopback under which it may be asked, where it listens on loopback."""
+    """`hosts`: names beside those of loopback under which it may be asked, where it listens on loopback.
+    `connections_max`: open at once; None: as many as the files that the process may open allow."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -83,6 +84,7 @@ class HttpConfig(Struct, frozen=True):
     lane: bool = True
     h2: bool = False
     hosts: tuple[str, ...] = ()
+    connections_max: int | None = None
     cors: CorsConfig | None = None
     idempotency_ttl_ms: int = DAY
     idempotency_identity: tuple[str, ...] = ()  # header names in lower case

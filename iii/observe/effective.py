@@ -28,7 +28,7 @@ SIZES = {
     "max_bytes": "max_bytes",
     "file_bytes_max": "max_file",
 }
-NAMES = {"kind": "type"}
+NAMES = {"kind": "type", "connections_max": "max_connections"}
 
 
 def effective(config: Config) -> dict[str, Any]:

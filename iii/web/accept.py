@@ -11,10 +11,10 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-__all__ = ["Acceptor"]
+__all__ = ["Acceptor", "Admits"]
 
 BATCH_MAX = 64  # accepted in a row, before what they ask is looked at
 EXHAUSTED_S = 0.1  # until the next try
@@ -24,11 +24,24 @@ _OF_THE_CLIENT = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, er
 _log = logging.getLogger("iii.http")
 
 
-class Acceptor:
-    """Accepts until `close`, which closes the sockets. `make`: a connection's protocol, from its address."""
+class Admits(Protocol):
+    """Who decides what becomes of an accepted connection."""
 
-    def __init__(self, sockets: Sequence[socket.socket], make: Callable[[str], asyncio.BaseProtocol]) -> None:
-        self._sockets, self._make = {each: _inode(each) for each in sockets}, make
+    def protocol(self, client: str) -> asyncio.BaseProtocol:
+        """Its protocol, from its address."""
+
+    def settled(self, protocol: asyncio.BaseProtocol) -> None:
+        """It has its connection, or never will."""
+
+    def starved(self) -> None:
+        """There was no file descriptor for one."""
+
+
+class Acceptor:
+    """Accepts until `close`, which closes the sockets."""
+
+    def __init__(self, sockets: Sequence[socket.socket], admits: Admits) -> None:
+        self._sockets, self._admits = {each: _inode(each) for each in sockets}, admits
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[Any]] = set()
         self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -80,8 +93,10 @@ class Acceptor:
             task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, accepted: socket.socket, client: str) -> None:
+        protocol: asyncio.BaseProtocol | None = None
         try:
-            await self._loop.connect_accepted_socket(lambda: self._make(client), accepted)
+            made = protocol = self._admits.protocol(client)
+            await self._loop.connect_accepted_socket(lambda: made, accepted)
         except OSError:  # it left again
             accepted.close()
         except asyncio.CancelledError:
@@ -90,10 +105,14 @@ class Acceptor:
         except Exception:
             _log.exception("A connection could not be served")
             accepted.close()
+        finally:
+            if protocol is not None:
+                self._admits.settled(protocol)
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:
         """No file descriptor or no memory for a connection: it waits in the backlog. To ask again at once
         would keep the loop busy."""
+        self._admits.starved()
         self._loop.remove_reader(listener.fileno())
         self._retries[listener] = self._loop.call_later(EXHAUSTED_S, self._watch, listener)
         if not self._exhausted:

@@ -12,7 +12,8 @@ RETRY_AFTER = (b"retry-after", b"1")
 
 
 class Refused(InputError):
-    """`status` 4xx, what is wrong in one sentence, the fields it is about, headers the answer needs."""
+    """`status` 4xx (5xx: what is not spoken, or not now), what is wrong in one sentence, the fields it is
+    about, headers the answer needs."""
 
     def __init__(
         self,

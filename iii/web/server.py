@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from iii.config import HttpConfig
 from iii.web.accept import Acceptor
 from iii.web.asgi import AsgiApp, app
+from iii.web.crowd import Crowd, Door, connections_max
 from iii.web.endpoint import Endpoint
 from iii.web.hosts import Hosts
 from iii.web.lane.lane import Lane
@@ -20,6 +21,7 @@ from iii.web.tcp_server import Hypercorn
 
 __all__ = ["Server", "serve"]
 
+APP_CONNECTIONS_MAX = 320  # logins of the console that are on their way (bodies.py), and its pages
 IDLE_LAST_S = 1.0  # an idle connection's last second, for the request that is on its way
 
 
@@ -32,9 +34,11 @@ class Server:
         protocol: Callable[[str], asyncio.BaseProtocol],
         hypercorn: Hypercorn,
         lane: Lane | None,
+        connections_max: int,
     ) -> None:
         self._hypercorn, self._lane = hypercorn, lane
-        self._acceptor = Acceptor(sockets, protocol)
+        doors: list[Door] = [hypercorn] if lane is None else [lane, hypercorn]
+        self._acceptor = Acceptor(sockets, Crowd(connections_max, protocol, doors))
 
     @classmethod
     def of(cls, endpoint: Endpoint, sockets: Sequence[socket.socket]) -> Server:
@@ -42,14 +46,15 @@ class Server:
         hosts = Hosts.on(sockets, endpoint.config)
         hypercorn = Hypercorn(app(endpoint), endpoint.config, hosts)
         lane = Lane(endpoint, hypercorn.take_over, hosts)
-        return cls(sockets, lane.connection if endpoint.config.lane else hypercorn.protocol, hypercorn, lane)
+        protocol = lane.connection if endpoint.config.lane else hypercorn.protocol
+        return cls(sockets, protocol, hypercorn, lane, connections_max(endpoint.config))
 
     @classmethod
     def of_app(cls, app: AsgiApp, http: HttpConfig, sockets: Sequence[socket.socket]) -> Server:
         """Of an ASGI application that is no Endpoint: Hypercorn alone. `http`: limits and timeouts; how large
         a body may be, and under which names it is asked, is the application's to say."""
         hypercorn = Hypercorn(app, http, Hosts())
-        return cls(sockets, hypercorn.protocol, hypercorn, None)
+        return cls(sockets, hypercorn.protocol, hypercorn, None, APP_CONNECTIONS_MAX)
 
     @property
     def listens(self) -> bool:

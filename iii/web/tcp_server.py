@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -50,6 +50,8 @@ class Hypercorn:
         self._config, self._context = _hypercorn_config(http), WorkerContext(None)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
+        self._idle: dict[_Connection, None] = {}  # the idlest first
+        self.entered: Callable[[asyncio.BaseProtocol], object] = lambda protocol: None
 
     def protocol(self, client: str = "") -> asyncio.StreamReaderProtocol:
         """The protocol of a new connection."""
@@ -82,6 +84,18 @@ class Hypercorn:
             each.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def close_idlest(self) -> bool:
+        if not self._idle:
+            return False
+        idlest = next(iter(self._idle))
+        del self._idle[idlest]
+        idlest.writer.close()
+        return True
+
     def _protocol(self, reader: asyncio.StreamReader, is_new: bool = True) -> asyncio.StreamReaderProtocol:
         return asyncio.StreamReaderProtocol(reader, partial(self._serve, is_new), self._loop)
 
@@ -91,9 +105,12 @@ class Hypercorn:
         )
         connection.http, connection.asgi_app, connection.sizes = self._http, self._asgi_app, self._sizes
         connection.hosts, connection.is_new = self._hosts, is_new
+        connection.idle = self._idle
+        self._idle[connection] = None
         task = self._loop.create_task(connection.run_logged())
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        self.entered(writer.transport.get_protocol())
 
 
 def _hypercorn_config(http: HttpConfig) -> Config:
@@ -113,6 +130,7 @@ class _Connection(TCPServer):
     sizes: AnswerSizes
     hosts: Hosts
     is_new: bool  # nothing of it was answered yet
+    idle: dict[_Connection, None]  # those between two requests
     _http2: Http2 | None = None
     _watch: SendWatch | None = None
     _senders = 0  # of them that wait; several with HTTP/2
@@ -126,6 +144,7 @@ class _Connection(TCPServer):
             _log.exception("A connection failed")
         finally:
             self._disarm()
+            self.idle.pop(self, None)
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -133,6 +152,9 @@ class _Connection(TCPServer):
         if isinstance(event, Updated):
             self._between_requests = event.idle
             self._disarm()
+            self.idle.pop(self, None)
+            if event.idle:
+                self.idle[self] = None
             if event.idle and self.reader.at_eof():
                 return  # its client sends no more: waiting for the next request would only keep it open
             if event.idle and self._has_part_of_head():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from iii.web.accept import Acceptor
+from iii.web.crowd import Crowd
 from iii.web.port import listen
 
 
@@ -67,7 +68,7 @@ async def read_all(client: socket.socket) -> bytes:
 
 async def test_a_connection_is_made_with_its_clients_address() -> None:
     sockets = listen("127.0.0.1", 0)
-    acceptor = Acceptor(sockets, Greeting)
+    acceptor = Acceptor(sockets, Crowd(1000, Greeting, []))
     reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
     assert await reader.read() == b"127.0.0.1"
     writer.close()
@@ -77,7 +78,7 @@ async def test_a_connection_is_made_with_its_clients_address() -> None:
 
 async def test_many_connections_at_once_are_all_accepted() -> None:
     sockets = listen("127.0.0.1", 0)
-    acceptor = Acceptor(sockets, Greeting)
+    acceptor = Acceptor(sockets, Crowd(1000, Greeting, []))
     clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(200)]
     for client in clients:
         client.setblocking(False)
@@ -95,7 +96,7 @@ async def test_without_file_descriptors_connections_wait_and_are_accepted_later(
     listener.setblocking(False)
     listener.refused = asyncio.Event()
     clients = [socket.socket() for _ in range(3)]
-    acceptor = Acceptor([listener], Greeting)
+    acceptor = Acceptor([listener], Crowd(1000, Greeting, []))
     with no_file_descriptors():
         for client in clients:
             client.setblocking(False)
@@ -113,7 +114,7 @@ async def test_without_file_descriptors_connections_wait_and_are_accepted_later(
 async def test_a_closed_acceptor_accepts_nothing() -> None:
     sockets = listen("127.0.0.1", 0)
     address = sockets[0].getsockname()
-    acceptor = Acceptor(sockets, Greeting)
+    acceptor = Acceptor(sockets, Crowd(1000, Greeting, []))
     acceptor.close()
     await acceptor.settled()
     with pytest.raises(OSError):

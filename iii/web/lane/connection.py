@@ -158,6 +158,7 @@ class Connection(asyncio.Protocol):
         elif self._timer is None:
             self._unread = bytearray(unread)  # grows in place
             self._arm(self._lane.config.head_timeout_ms, self._head_is_late)
+            self._lane.begun[self] = None
 
     def _begin_body(self, head: Head) -> None:
         self._body = Chunked() if head.length == CHUNKED else Sized(head.length)
@@ -350,6 +351,7 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._lane.begun.pop(self, None)
 
     def _head_is_late(self) -> None:
         late = head_too_slow(self._lane.config.head_timeout_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import Any, Protocol, TypeVar
 
 from iii.web.endpoint import Endpoint
@@ -17,6 +18,7 @@ from iii.web.response import Answer
 
 __all__ = ["HandOver", "Lane"]
 
+IDLEST_MAX = 64  # are looked for at a time
 KEEP_ALIVE_BEATS = 8
 """http.keep_alive is counted in so many: an idle connection may live one of them longer."""
 
@@ -44,7 +46,10 @@ class Lane:
         self._beat_s = self.config.keep_alive_ms / 1000 / KEEP_ALIVE_BEATS
         self._to_hypercorn = hand_over
         self._connections: set[Connection] = set()
-        self._idle: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}
+        self._idlest: list[tuple[Connection, int]] = []  # some of them with their beats, the idlest last
+        self.begun: dict[Connection, None] = {}  # those with a part of a head, in the order of its beginning
+        self.entered: Callable[[asyncio.BaseProtocol], object] = lambda protocol: None
         self._beats: asyncio.TimerHandle | None = None  # while anybody is idle
         self._tasks: set[asyncio.Task[Any]] = set()
         self._expected = 0
@@ -58,6 +63,7 @@ class Lane:
 
     def enter(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self.entered(connection)
         self.rest(connection)
 
     def leave(self, connection: Connection) -> None:
@@ -69,13 +75,14 @@ class Lane:
         """It waits for its next request; where that is answered at once, `connection.rested` is all there is
         to be set anew."""
         connection.rested = self.beat
-        self._idle.add(connection)
+        self._idle.pop(connection, None)
+        self._idle[connection] = None
         if self._beats is None:
             self._beats = self.loop.call_later(self._beat_s, self._close_idle)
 
     def wake(self, connection: Connection) -> None:
         """It is no longer idle."""
-        self._idle.discard(connection)
+        self._idle.pop(connection, None)
 
     def follow(
         self, connection: Connection, task: asyncio.Task[T], done: Callable[[asyncio.Task[T]], None]
@@ -101,6 +108,28 @@ class Lane:
     ) -> None:
         self._to_hypercorn(transport, unread, eof, is_new)
         self.leave(connection)
+
+    # -------------------------------------------------------------------------------------- crowd.Door
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def close_idlest(self) -> bool:
+        """As idle counts how many beats ago it was; in one beat, who became idle first."""
+        while self._idlest or self._idle:
+            if not self._idlest:
+                some = nsmallest(IDLEST_MAX, self._idle, key=lambda each: each.rested)
+                self._idlest = [(each, each.rested) for each in reversed(some)]
+            connection, rested = self._idlest.pop()
+            if connection in self._idle and connection.rested == rested:
+                return self._close(connection)
+        return bool(self.begun) and self._close(next(iter(self.begun)))
+
+    def _close(self, connection: Connection) -> bool:
+        self.wake(connection)
+        connection.close()
+        return True
 
     # --------------------------------------------------------------------------------------- the end
 
