@@ -193,7 +193,10 @@ class LogConfig(Struct, frozen=True):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: LogFormat = "auto"
-    redact: tuple[str, ...] = ("authorization", "cookie", "password", "secret", "token", "api_key")
+    redact: tuple[str, ...] = (
+        *("authorization", "cookie", "password", "passwd", "pwd", "passphrase", "secret", "token"),
+        *("api_key", "access_key", "private_key", "credential", "session", "session_id", "jwt"),
+    )
     file_bytes_max: int = 16 * MIB
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from iii.cli.group import config_option
+from iii.cli.output import say
 from iii.cli.project import has_store, reading
 from iii.config import load
 from iii.errors import InputError
@@ -31,4 +32,4 @@ def backup(dest: Path, config_file: Path | None) -> None:
         await store.backup(dest.absolute())
 
     reading(config, copy)
-    click.echo(f"copied to {dest}")
+    say(f"copied to {dest}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from iii.cli.group import config_option, json_option
-from iii.cli.output import count, print_json
+from iii.cli.output import count, print_json, say
 from iii.cli.project import has_store, reading
 from iii.config import Config, load_leniently
 from iii.definitions.loader import conflicts, each_step
@@ -45,11 +45,11 @@ def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
         print_json({"ok": not findings.problems, "problems": findings.problems} | warned)
     else:
         for problem in findings.problems:
-            click.echo(f"error: {problem}", err=True)
+            say(f"error: {problem}", err=True)
         for warning in findings.warnings:
-            click.echo(f"warning: {warning}", err=True)
+            say(f"warning: {warning}", err=True)
         if not findings.problems:
-            click.echo(f"ok: {', '.join(findings.fine)}")
+            say(f"ok: {', '.join(findings.fine)}")
     ctx.exit(1 if findings.problems else 0)
 
 

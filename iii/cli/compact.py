@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from iii.cli.group import config_option
+from iii.cli.output import say
 from iii.cli.project import has_store
 from iii.config import load
 from iii.errors import ConfigError, InputError
@@ -31,7 +32,7 @@ def compact(config_file: Path | None) -> None:
     from iii.store.lmdb.compact import compact as compacted
 
     before, after = compacted(config.store.path, config.store.map_bytes, config.store.changes_bytes_max)
-    click.echo(f"{config.store.path}: {_mib(before)} before, {_mib(after)} now")
+    say(f"{config.store.path}: {_mib(before)} before, {_mib(after)} now")
 
 
 def _mib(size: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from iii.cli.group import config_option, json_option
-from iii.cli.output import print_json
+from iii.cli.output import print_json, say
 
 __all__ = ["config"]
 
@@ -30,4 +30,5 @@ def config(as_json: bool, config_file: Path | None) -> None:
     if as_json:
         print_json(told)
     else:
-        click.echo(msgspec.yaml.encode(told).decode(), nl=False)
+        for line in msgspec.yaml.encode(told).decode().removesuffix("\n").split("\n"):
+            say(line)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from iii.cli.group import config_option
+from iii.cli.output import say
 from iii.errors import InputError
 
 __all__ = ["create"]
@@ -36,5 +37,7 @@ def create(folder: Path, config_file: Path | None) -> None:
         file = folder / target
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text((TEMPLATE / source).read_text(encoding="utf-8"), encoding="utf-8")
-        click.echo(f"wrote {file}")
-    click.echo(f"\nstart it:  cd {folder} && iii\ntest it:   cd {folder} && python -m pytest")
+        say(f"wrote {file}")
+    say()
+    say(f"start it:  cd {folder} && iii")
+    say(f"test it:   cd {folder} && python -m pytest")

@@ -8,7 +8,7 @@ import click
 from msgspec import Struct
 
 from iii.cli.group import config_option, json_option
-from iii.cli.output import print_json, print_table
+from iii.cli.output import print_json, print_table, say
 from iii.cli.project import load_project_steps, reading, writing
 from iii.config import load
 from iii.errors import InputError
@@ -93,7 +93,8 @@ def run(step: str, as_json: bool, config_file: Path | None) -> None:
     if as_json:
         print_json({"ids": ids})
     else:
-        click.echo("\n".join(ids))
+        for id in ids:
+            say(id)
 
 
 def _no_cron(step: str, steps: list[Step]) -> str:

@@ -9,7 +9,7 @@ import click
 from iii import trace
 from iii.cli.arguments import json_value, priority_value
 from iii.cli.group import config_option, json_option
-from iii.cli.output import print_json
+from iii.cli.output import print_json, say
 from iii.cli.project import load_project_steps, writing
 from iii.config import Config, load
 from iii.errors import StepError
@@ -71,7 +71,8 @@ def enqueue(
     if as_json:
         print_json({"ids": ids})
     else:
-        click.echo("\n".join(ids))
+        for id in ids:
+            say(id)
 
 
 def _schemas(config: Config) -> dict[str, tuple[tuple[str, Validator], ...]]:
@@ -81,6 +82,6 @@ def _schemas(config: Config) -> dict[str, tuple[tuple[str, Validator], ...]]:
     try:
         steps = load_project_steps(config)
     except StepError as error:
-        click.echo(f"warning: sent without a check of its schema, the steps do not load: {error}", err=True)
+        say(f"warning: sent without a check of its schema, the steps do not load: {error}", err=True)
         return {}
     return inputs(steps)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -92,21 +93,42 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _with_run(args))
+        with _escaped():
+            return super().parse_args(ctx, _with_run(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         from iii.errors import IIIError
 
         try:
-            return super().invoke(ctx)
+            with _escaped():
+                return super().invoke(ctx)
         except IIIError as error:
-            click.echo(f"error: {error}", err=True)
+            _say_error(str(error))
         except OSError as error:
             where = error.filename or ("the output" if error.errno in (errno.ENOSPC, errno.EIO) else None)
             if where is None:
                 raise
-            click.echo(f"error: {where}: {error.strerror}", err=True)
+            _say_error(f"{where}: {error.strerror}")
         ctx.exit(1)
+
+
+def _say_error(message: str) -> None:
+    from iii.cli.output import say
+
+    say(f"error: {message}", err=True)
+
+
+@contextmanager
+def _escaped() -> Iterator[None]:
+    """What click says of a command line repeats parts of it."""
+    try:
+        yield
+    except click.ClickException as error:
+        from iii.formats.printable import printable
+
+        if type(error).__name__ != "NoArgsIsHelpError":  # of which the message is the help
+            error.message = printable(error.message)  # type: ignore[misc]
+        raise
 
 
 def _with_run(args: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iii.cli.group import config_option, json_option
-from iii.cli.output import compact
+from iii.cli.output import coloured, say, say_json, say_lines
 
 if TYPE_CHECKING:
     from iii.observe.log_file import TailedLine
@@ -63,17 +63,25 @@ def _print(lines: Iterable[TailedLine], as_json: bool) -> None:
     import msgspec
 
     for line in lines:
-        click.echo(msgspec.json.encode(line).decode() if as_json else _told(line))
+        if as_json:
+            say_json(msgspec.json.encode(line))
+        else:
+            _print_line(line)
     sys.stdout.flush()
 
 
-def _told(line: TailedLine) -> str:
-    at = datetime.fromisoformat(line.time).astimezone().strftime("%H:%M:%S.%f")[:-3] if line.time else ""
-    who = (line.step or line.logger) + (f" (attempt {line.attempt})" if line.attempt > 1 else "")
-    fields = "".join(f"  {name}={_text(value)}" for name, value in line.fields.items())
-    text = click.style(f"{at} {line.level:<7} {who}  {line.message}{fields}", fg=COLOURS.get(line.level))
-    return f"{text}\n{line.error}" if line.error else text
+def _print_line(line: TailedLine) -> None:
+    from iii.observe.lines import line_of
+
+    who = line.step or line.logger
+    text = line_of(_time_of(line), line.level, who, line.attempt, line.message, line.fields)
+    say(coloured(text, fg=COLOURS.get(line.level)))
+    if line.error:
+        say_lines(line.error)
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) and value and not set(value) & set(' "=\n') else compact(value)
+def _time_of(line: TailedLine) -> datetime | None:
+    try:
+        return datetime.fromisoformat(line.time).astimezone()
+    except ValueError:
+        return None

@@ -1,4 +1,8 @@
-"""What commands print: JSON for programs, aligned columns for people."""
+"""What commands print: JSON for programs, aligned columns for people.
+
+The one door to the terminal: what is printed through it may come from anybody (names, payloads, errors), so
+it is escaped here (formats/printable.py). Colours of ours are `coloured`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,59 @@ import click
 import msgspec
 import orjson
 
-__all__ = ["compact", "count", "print_json", "print_json_list", "print_table", "span"]
+from iii.formats.printable import indented, printable, printable_json
+
+__all__ = [
+    "Coloured",
+    "coloured",
+    "compact",
+    "count",
+    "print_json",
+    "print_json_list",
+    "print_table",
+    "say",
+    "say_json",
+    "say_lines",
+    "span",
+]
+
+
+class Coloured(str):
+    """Escaped already, with colours of ours around it."""
+
+    __slots__ = ()
+
+
+def coloured(text: str, *, fg: str | None = None, bold: bool | None = None, dim: bool | None = None) -> str:
+    return Coloured(click.style(printable(text), fg=fg, bold=bold, dim=dim))
+
+
+def say(*parts: str, err: bool = False) -> None:
+    """One line, of these parts."""
+    click.echo("".join(part if isinstance(part, Coloured) else printable(part) for part in parts), err=err)
+
+
+def say_lines(text: str) -> None:
+    """A text of several lines, each indented: a traceback."""
+    click.echo(indented(text))
+
+
+def say_json(encoded: str | bytes, *, nl: bool = True) -> None:
+    """JSON as it is; escaped in it is what a terminal would obey."""
+    text = encoded if isinstance(encoded, str) else encoded.decode(errors="backslashreplace")
+    click.echo(printable_json(text), nl=nl)
 
 
 def print_json(content: object) -> None:
     """`content` (msgspec Structs too) as indented JSON."""
-    click.echo(_json(content))
+    say_json(_json(content))
 
 
 def print_json_list(items: Iterable[object]) -> None:
     """A JSON list, an item at a time: it may be longer than memory."""
     separator = "[\n"
     for item in items:
-        click.echo(f"{separator}{_indented(_json(item))}", nl=False)
+        say_json(f"{separator}{_indented(_json(item))}", nl=False)
         separator = ",\n"
     click.echo("[]" if separator == "[\n" else "\n]")
 
@@ -32,18 +76,18 @@ def _json(content: object) -> str:
 
 def compact(content: object) -> str:
     """JSON on one line."""
-    return orjson.dumps(content).decode()
+    return printable_json(orjson.dumps(content).decode())
 
 
 def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+    return "\n".join(f"  {line}" for line in text.split("\n"))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Aligned columns, numbers to the right; `empty` where there are no rows."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     if not cells:
-        click.echo(empty)
+        say(empty)
         return
     numeric = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(columns))]
     if sys.stdout.isatty():

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from iii.cli.arguments import MESSAGE_ID, json_value, priority_value
 from iii.cli.group import config_option, json_option
-from iii.cli.output import compact, count, print_json, print_table, span
+from iii.cli.output import compact, count, print_json, print_table, say, span
 from iii.cli.project import reading, writing
 from iii.config import Config, load
 from iii.errors import InputError
@@ -78,7 +78,7 @@ def list_(as_json: bool, config_file: Path | None) -> None:
     cells = [(*_shown(row), span(row.oldest_ms), "paused" if row.paused else "") for row in rows]
     print_table(("topic", "step", *COUNTS, "oldest", "state"), cells, empty="no queues yet")
     if kept is not None:
-        click.echo(
+        say(
             f"kept HTTP answers: {kept.answers}, {kept.bytes} of {kept.bytes_max} bytes; "
             f"{kept.evicted} went before their time (http.max_idempotency)"
         )
@@ -119,7 +119,7 @@ def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | 
     for row in rows:
         _print_message(row)
     if not rows:
-        click.echo(f"nothing waits in {topic}")
+        say(f"nothing waits in {topic}")
 
 
 def _configured(config: Config) -> set[str]:
@@ -145,13 +145,17 @@ def _print_message(row: MessageRow) -> None:
     origin = f" from {row.origin.topic}/{row.origin.step}" if row.origin else ""
     due = f", due {row.due_at}" if row.due_at else ""
     due += f", died {row.died_at}" if row.died_at else ""
-    click.echo(f"{row.id}  {row.state}{origin}  {row.step or '-'}  enqueued {row.enqueued_at}{due}")
-    click.echo(f"    priority {row.priority}, {count(row.attempts, 'failed attempt')}")
+    say(f"{row.id}  {row.state}{origin}  {row.step or '-'}  enqueued {row.enqueued_at}{due}")
+    say(f"    priority {row.priority}, {count(row.attempts, 'failed attempt')}")
     if row.error:
-        click.echo(f"    error: {row.error.strip().splitlines()[-1]}")
+        say(f"    error: {_last_line(row.error)}")
     if row.why:
-        click.echo(f"    {row.why}")
-    click.echo(f"    {compact(row.payload)}")
+        say(f"    {row.why}")
+    say(f"    {compact(row.payload)}")
+
+
+def _last_line(error: str) -> str:
+    return error.strip().rpartition("\n")[2]
 
 
 @queue.command("dead")
@@ -172,7 +176,7 @@ def dead(topic: str, as_json: bool, config_file: Path | None) -> None:
     if as_json:
         print_json(groups)
         return
-    cells = [(group.count, group.topic, group.step, group.error.splitlines()[0]) for group in groups]
+    cells = [(group.count, group.topic, group.step, group.error.partition("\n")[0]) for group in groups]
     print_table(("letters", "topic", "died in", "error"), cells, empty="no dead letters")
 
 
@@ -250,7 +254,7 @@ def resend(
     if as_json:
         print_json({"id": new})
     else:
-        click.echo(new)
+        say(new)
 
 
 @queue.command("purge")
@@ -294,7 +298,7 @@ def _act(
     if as_json:
         print_json({"count": number})
     else:
-        click.echo(f"{count(number, 'message')} {'found' if dry_run else verb}")
+        say(f"{count(number, 'message')} {'found' if dry_run else verb}")
 
 
 def _told(topic: str, which: dict[str, Any]) -> dict[str, Any]:
@@ -332,4 +336,4 @@ def _pause(topic: str, step: str | None, paused: bool, as_json: bool, config_fil
         print_json({"topic": topic, "paused": paused, "steps": steps})
         return
     named = ", ".join(each for each in steps if each)
-    click.echo(f"{topic} {'paused' if paused else 'resumed'}{f' for {named}' if named else ''}")
+    say(f"{topic} {'paused' if paused else 'resumed'}{f' for {named}' if named else ''}")

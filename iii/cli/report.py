@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-import click
-
 from iii import __version__
+from iii.cli.output import coloured
 from iii.engine import Engine
+from iii.formats.printable import printable
 from iii.report import CronLine
 from iii.step import StateTrigger
 from iii.store.operations import iso
@@ -23,7 +23,7 @@ def lines(engine: Engine, instances: int = 1) -> Iterator[str]:
     """The report of a started engine, or of several equal ones."""
     config, report = engine.config, engine.report()
     file = _near(config.file) if config.file else "no configuration file: defaults"
-    yield click.style(f"iii {__version__}", bold=True) + f"  {file}"
+    yield coloured(f"iii {__version__}", bold=True) + printable(f"  {file}")
     sections: dict[str, list[Row]] = {
         "steps": [(f"{len(report.steps)} in {_near(config.steps)}",)],
         "routes": [(f"{method} {path}", step) for method, path, step in report.routes],
@@ -60,11 +60,12 @@ def _state(engine: Engine) -> list[Row]:
 
 def _section(label: str, rows: Sequence[Row]) -> Iterator[str]:
     """Aligned rows behind their label."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for index, row in enumerate(rows):
+    shown_rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown_rows, strict=True)]
+    for index, row in enumerate(shown_rows):
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         shown = label if index == 0 else " " * len(label)
-        yield f"  {click.style(shown, dim=True)}  {cells}"
+        yield f"  {coloured(shown, dim=True)}  {cells}"
 
 
 def _near(path: Path) -> str:

@@ -23,6 +23,7 @@ from typing import Literal
 import click
 
 from iii.cli.group import config_option
+from iii.cli.output import Coloured, say
 from iii.cli.report import lines
 from iii.config import Config, load
 from iii.definitions.loader import load_steps
@@ -32,6 +33,7 @@ from iii.instances import loop
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals, hear_all
+from iii.observe.floods import ForOthers
 from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
 from iii.observe.streams import own
@@ -104,7 +106,7 @@ def run(
         options += ("--no-console",) if no_console else ()
         sys.exit(_supervise(config, serves, reload, options, environment))
     else:
-        configure(config.log.level, config.log.format, config.log.redact, file=_log_file(config))
+        _configure_log(config, config.log.format)
         _run_alone(config, serves)
 
 
@@ -134,7 +136,7 @@ async def _run_to_the_end(engine: Engine, line: Line | None) -> None:
         if await _tasks_left():
             if line is not None:
                 line.refuse(error)
-            click.echo(f"error: {error}", err=True)
+            say(f"error: {error}", err=True)
             _end_now(1)
         raise
     if left := await _tasks_left():
@@ -171,7 +173,16 @@ def _own_console(config: Config) -> Literal[True] | Sequence[socket]:
 
 
 def _print(report: Sequence[str]) -> None:
-    click.echo("\n".join(report))
+    """The report has been escaped where it was made."""
+    for line in report:
+        say(Coloured(line))
+
+
+def _configure_log(config: Config, format: str, *, colour: bool | None = None) -> None:
+    """What is logged by anybody in this process goes the same way, but for loggers that a step set up."""
+    log_config = config.log
+    floods = configure(log_config.level, format, log_config.redact, colour=colour, file=_log_file(config))
+    logging.lastResort = ForOthers(floods)
 
 
 def _log_file(config: Config) -> LogFile | None:
@@ -204,8 +215,7 @@ def _nothing_to_roll() -> None:
 def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
     made_ms = seat.stores.get(str(config.store.path), 0)
-    file = _log_file(config)
-    configure(config.log.level, seat.format, config.log.redact, colour=seat.colour, file=file)
+    _configure_log(config, seat.format, colour=seat.colour)
     line = Line(seat)
     line.guard()
     try:
@@ -237,7 +247,7 @@ def _supervise(
             file=str(config.file or ""),
             field="store.type",
         )
-    configure(config.log.level, config.log.format, config.log.redact, file=_log_file(config))
+    _configure_log(config, config.log.format)
     sockets = http_sockets(config) if serves else []
     console = console_sockets(config)
     command = Command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iii.cli.group import config_option, json_option
-from iii.cli.output import print_json, print_table
+from iii.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from iii.observe.runs import RunOutcome, RunRow
@@ -59,7 +59,7 @@ def runs(
     print_table(COLUMNS, [_cells(row) for row in rows], empty="no runs are recorded")
     if rows:
         most = config.history
-        click.echo(
+        say(
             f"kept: {held.failed} that failed (at most {most.keep_failed}), "
             f"{held.runs} others (at most {most.keep})"
         )

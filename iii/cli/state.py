@@ -10,10 +10,11 @@ import orjson
 
 from iii.cli.arguments import json_value, utf8
 from iii.cli.group import config_option, json_option
-from iii.cli.output import compact, print_json, print_json_list, print_table
+from iii.cli.output import compact, print_json, print_json_list, print_table, say, say_json
 from iii.cli.project import reading, writing
 from iii.config import load
 from iii.errors import InputError
+from iii.formats.printable import printable
 from iii.model import Delete, Entry, Put, Txn
 from iii.store.audit import command_line
 from iii.store.contract import Store
@@ -48,7 +49,7 @@ def get(namespace: str, key: str, as_json: bool, config_file: Path | None) -> No
     if as_json:
         print_json(state_row(entry))
     else:
-        click.echo(entry.value)
+        say_json(entry.value)
 
 
 @state.command("set")
@@ -106,7 +107,7 @@ def list_(namespace: str, prefix: str, limit: int | None, as_json: bool, config_
             print_json_list(map(state_row, entries))
         else:
             for entry in entries:
-                click.echo(b"%b\t%b" % (entry.key.encode(), entry.value))
+                say_json(f"{printable(entry.key)}\t{entry.value.decode(errors='backslashreplace')}")
 
     reading(load(config_file), read)
 
@@ -146,10 +147,10 @@ def history(namespace: str, key: str, limit: int, as_json: bool, config_file: Pa
         print_json(rows)
         return
     for row in rows:
-        click.echo(f"{row.version}  {row.type}{f'  trace {row.trace_id}' if row.trace_id else ''}")
-        click.echo(f"    {compact(row.value)}" if row.type != "deleted" else f"    was {compact(row.before)}")
+        say(f"{row.version}  {row.type}{f'  trace {row.trace_id}' if row.trace_id else ''}")
+        say(f"    {compact(row.value)}" if row.type != "deleted" else f"    was {compact(row.before)}")
     if not rows:
-        click.echo(f"no change of {namespace}/{key} is kept")
+        say(f"no change of {namespace}/{key} is kept")
 
 
 def _entries(store: Store, namespace: str, prefix: str, limit: int | None) -> Iterator[Entry]:

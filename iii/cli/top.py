@@ -14,6 +14,7 @@ from iii.cli.output import print_json, span
 from iii.cli.project import reading
 from iii.config import Config, load
 from iii.console.pulse import LOOK_S, Pulse
+from iii.formats.printable import printable
 from iii.model import Lane
 from iii.observe.metering import Metering
 from iii.observe.meters import Figures
@@ -130,12 +131,13 @@ def _queue_cells(row: dict[str, Any]) -> list[str]:
     counts = [row[name] for name in ("ready", "delayed", "behind", "leased", "dead")]
     rates = [f"{row['enqueuedPerS']:,.1f}", f"{row['donePerS']:,.1f}"]
     state = "paused" if row["paused"] else ""
-    return [row["topic"], row["step"] or "-", *map(str, counts), *rates, span(row["oldestMs"]), state]
+    names = printable(row["topic"]), printable(row["step"] or "-")
+    return [*names, *map(str, counts), *rates, span(row["oldestMs"]), state]
 
 
 def _instance_cells(row: dict[str, Any]) -> list[str]:
     cells = [row["pid"], row["health"], span(row["uptime_ms"]), row["in_flight"], row["requests"]]
-    return [str(cell) for cell in (*cells, row["messages_per_s"])]
+    return [printable(str(cell)) for cell in (*cells, row["messages_per_s"])]
 
 
 def _table(columns: tuple[str, ...], rows: list[list[str]], *, left: int) -> RenderableType:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
 from iii.cli.group import config_option, json_option
-from iii.cli.output import compact, print_json
+from iii.cli.output import coloured, compact, print_json, say
 from iii.cli.runs import milliseconds
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from iii.observe.traces import TraceNode, TraceTree
 
 __all__ = ["trace"]
+
+Line: TypeAlias = tuple[str, ...]
 
 BAR = 24
 OUTCOME_COLOURS = {
@@ -62,37 +64,38 @@ def trace(trace_id: str, as_json: bool, config_file: Path | None) -> None:
     if as_json:
         print_json(tree)
     else:
-        click.echo("\n".join(_lines(tree)))
+        for line in _lines(tree):
+            say(*line)
 
 
-def _lines(tree: TraceTree) -> Iterator[str]:
-    outcome = click.style(tree.outcome, fg=OUTCOME_COLOURS[tree.outcome])
+def _lines(tree: TraceTree) -> Iterator[Line]:
+    outcome = coloured(tree.outcome, fg=OUTCOME_COLOURS[tree.outcome])
     at = datetime.fromtimestamp(tree.started_ms / 1000, UTC).isoformat(" ", "milliseconds")
-    yield f"trace {tree.trace_id}  {outcome}  {at}  {milliseconds(tree.duration_ms)} ms"
+    yield f"trace {tree.trace_id}  ", outcome, f"  {at}  {milliseconds(tree.duration_ms)} ms"
     depth = max((_width(node, 0) for node in tree.roots), default=0)
     for node in tree.roots:
         yield from _node(node, tree, "", "", depth)
     for message in tree.waiting:
         error = f"  {message.error}" if message.error else ""
-        state = click.style(message.state, fg="yellow")
-        yield f"  {state}  message {message.id} of {message.topic} for {message.step or 'no step'}{error}"
+        state = coloured(message.state, fg="yellow")
+        yield "  ", state, f"  message {message.id} of {message.topic} for {message.step or 'no step'}{error}"
     if tree.cut:
-        yield f"  (only its newest {tree.runs} runs are shown)"
+        yield (f"  (only its newest {tree.runs} runs are shown)",)
 
 
-def _node(node: TraceNode, tree: TraceTree, branch: str, below: str, width: int) -> Iterator[str]:
+def _node(node: TraceNode, tree: TraceTree, branch: str, below: str, width: int) -> Iterator[Line]:
     run = node.run
-    outcome = click.style(run.outcome, fg=OUTCOME_COLOURS[run.outcome])
+    outcome = coloured(run.outcome, fg=OUTCOME_COLOURS[run.outcome])
     status = f" {run.status}" if run.status else ""
     again = f" (attempt {run.attempt})" if run.attempt > 1 else ""
     label = f"{branch}{run.step}{again}"
     yield (
-        f"{label:<{width}}  {_bar(node, tree)}  {milliseconds(run.duration_ms):>6} ms  "
-        f"{outcome}{status}  {click.style(_cause(run), dim=True)}"
+        f"{label:<{width}}  {_bar(node, tree)}  {milliseconds(run.duration_ms):>6} ms  ",
+        *(outcome, f"{status}  ", coloured(_cause(run), dim=True)),
     )
     inner = f"{below}{'│  ' if node.children else '   '}"
     for line in _details(run):
-        yield f"{inner}{line}"
+        yield inner, line
     for index, child in enumerate(node.children):
         last = index == len(node.children) - 1
         yield from _node(
@@ -121,14 +124,14 @@ def _cause(run: Run) -> str:
 
 def _details(run: Run) -> Iterator[str]:
     for change in run.changes:
-        yield click.style(f"{change.op} {change.namespace}/{change.key}", fg="cyan")
+        yield coloured(f"{change.op} {change.namespace}/{change.key}", fg="cyan")
     for sent in run.enqueued:
         delay = f", in {sent.delay_ms} ms" if sent.delay_ms else ""
-        yield click.style(f"enqueue {sent.topic} ({sent.bytes} bytes{delay})", fg="cyan")
+        yield coloured(f"enqueue {sent.topic} ({sent.bytes} bytes{delay})", fg="cyan")
     for entry in run.logs:
         yield _log_line(entry)
     if run.error:
-        yield click.style(run.error.partition("\n")[0], fg="red")
+        yield coloured(run.error.partition("\n")[0], fg="red")
     left = run.left_out
     if more := left.changes + left.enqueued + left.logs:
         yield f"({more} more are not recorded)"
@@ -138,8 +141,8 @@ def _details(run: Run) -> Iterator[str]:
 
 def _log_line(entry: LogEntry) -> str:
     fields = "".join(f"  {name}={_text(value)}" for name, value in entry.fields.items())
-    line = f"{entry.level:<7} {entry.message}{fields}".replace("\n", " ")
-    return click.style(line, fg=LEVEL_COLOURS.get(entry.level), dim=entry.level == "debug")
+    line = f"{entry.level:<7} {entry.message}{fields}"
+    return coloured(line, fg=LEVEL_COLOURS.get(entry.level), dim=entry.level == "debug")
 
 
 def _text(value: object) -> str:

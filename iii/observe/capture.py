@@ -47,7 +47,7 @@ class CapturedLines:
         found: list[LogEntry] = []
         left = LOG_BYTES_MAX
         for at_ms, level, message, fields in self._lines:
-            message = _plain(message)[:LINE_CHARS_MAX]
+            message = redaction.text(_plain(message))[:LINE_CHARS_MAX]
             encoded = redaction.json(fields) if fields else b""
             if len(encoded) > LINE_CHARS_MAX:
                 encoded = orjson.dumps({"left out": f"fields of {len(encoded)} bytes"})

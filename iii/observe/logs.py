@@ -1,7 +1,8 @@
 """Logs on the standard library: text on a terminal, one JSON object a line otherwise.
 
 `configure` is called by whoever owns the process (the command line), never by the engine: an application that
-embeds it keeps its own logging. Every record may carry `fields`; the values of redacted names never leave.
+embeds it keeps its own logging. A record may carry `fields`, and `below`, a text of several lines. No secret
+leaves (redaction.py), nothing forges a line (lines.py), and no flood drowns the rest (floods.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from typing import Any, Literal, TextIO
 
 from msgspec import Struct
 
+from iii.formats.printable import printable_json
 from iii.observe.capture import CapturedLines
+from iii.observe.floods import Floods
+from iii.observe.lines import line_of, traceback_of
 from iii.observe.redaction import Redaction, to_json
 
 __all__ = ["JsonFormatter", "StepLogger", "TextFormatter", "chosen", "configure", "log"]
@@ -56,8 +60,26 @@ class StepLogger(Struct, frozen=True, eq=False):
         """As `error`, with the traceback of the exception being handled."""
         self._write(logging.ERROR, message, fields, {"exc_info": True, **more})
 
+    def tell(
+        self,
+        level: int,
+        kind: str,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        message: str = "",
+        exc_info: BaseException | None = None,
+    ) -> None:
+        """A line of the engine's own about this step. Many of a kind are counted (floods.py). `message`: the
+        kind itself where it is not given."""
+        self._write(level, message or kind, fields, {"exc_info": exc_info} if exc_info else {}, kind)
+
     def _write(
-        self, level: int, message: str, fields: Mapping[str, Any] | None, more: dict[str, Any]
+        self,
+        level: int,
+        message: str,
+        fields: Mapping[str, Any] | None,
+        more: dict[str, Any],
+        kind: str | None = None,
     ) -> None:
         captured, logger = self._captured, _logger(self._step)
         is_shown = logger.isEnabledFor(level)
@@ -71,51 +93,69 @@ class StepLogger(Struct, frozen=True, eq=False):
         if not is_shown:
             return
         context = {"step": self._step, "attempt": self._attempt, "trace_id": self._trace_id()}
-        extra = {"context": context, "fields": told}
+        extra = {"context": context, "fields": told, "kind": kind}
         logger.log(level, "%s", message, extra=extra, exc_info=exc_info, stacklevel=3)
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, step, trace, the fields, the traceback."""
-
+class _Formatter(logging.Formatter):
     def __init__(self, redact: Iterable[str] = ()) -> None:
         super().__init__()
-        self._redacted = Redaction(redact)
+        self._redaction = Redaction(redact)
+
+    def _parts(self, record: logging.LogRecord) -> tuple[str, str]:
+        """The message; and what stands below it: the traceback, or the further lines of one that the engine
+        wrote in several (stacks)."""
+        message, below = record.getMessage(), getattr(record, "below", "")
+        if "\n" in str(record.msg) and record.name.startswith("iii."):
+            message, _, below = message.partition("\n")
+        if record.exc_info:
+            return self._redaction.text(message), self._redaction.traceback(
+                self.formatException(record.exc_info)
+            )
+        return self._redaction.text(message), self._redaction.text(below) if below else ""
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object a line: time, level, logger, message, step, trace, the fields, the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
+        message, below = self._parts(record)
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message,
             **getattr(record, "context", {}),
         }
         if fields := getattr(record, "fields", None):
-            line["fields"] = self._redacted(fields)
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return _json(line)
+            line["fields"] = self._redaction.fields(fields)
+        if below:
+            line["error"] = below
+        return printable_json(to_json(line).decode())
 
 
-class TextFormatter(logging.Formatter):
-    """A line for people: `12:00:01.250 info  SendMessage  Received message  messageId=msg-1`."""
+class TextFormatter(_Formatter):
+    """A line for people (lines.py), its traceback below."""
 
     def __init__(self, redact: Iterable[str] = (), *, colour: bool = False) -> None:
-        super().__init__()
-        self._redacted, self._colour = Redaction(redact), colour
+        super().__init__(redact)
+        self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
+        message, below = self._parts(record)
         context = getattr(record, "context", {})
-        fields = self._redacted(getattr(record, "fields", None) or {})
-        who = context.get("step") or record.name
-        if context.get("attempt", 1) > 1:
-            who += f" (attempt {context['attempt']})"
-        at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
-        told = "".join(f"  {name}={_text(value)}" for name, value in fields.items())
-        line = f"{at} {record.levelname.lower():<7} {who}  {record.getMessage()}{told}"
+        fields = getattr(record, "fields", None)
+        line = line_of(
+            datetime.fromtimestamp(record.created),
+            record.levelname.lower(),
+            context.get("step") or record.name,
+            context.get("attempt", 1),
+            message,
+            self._redaction.fields(fields) if fields else {},
+        )
         if self._colour and record.levelname in _COLOURS:
             line = f"{_COLOURS[record.levelname]}{line}{_PLAIN}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{traceback_of(below)}" if below else line
 
 
 def configure(
@@ -126,7 +166,7 @@ def configure(
     *,
     colour: bool | None = None,
     file: logging.Handler | None = None,
-) -> None:
+) -> Floods:
     """Send everything below `iii` to `stream` (stderr). format: text, json, or auto (text on a terminal).
 
     colour: None = where `stream` is a terminal. file: takes everything too, as JSON (log_file.py)."""
@@ -138,9 +178,11 @@ def configure(
         handler.setFormatter(TextFormatter(redact, colour=out.isatty() if colour is None else colour))
     if file is not None:
         file.setFormatter(JsonFormatter(redact))
-    log.handlers[:] = [handler] if file is None else [handler, file]
+    floods = Floods([handler] if file is None else [handler, file])
+    log.handlers[:] = [floods]
     log.setLevel(level.upper())
     log.propagate = False
+    return floods
 
 
 def chosen(format: str, out: TextIO) -> Literal["text", "json"]:
@@ -156,13 +198,3 @@ def _logger(step: str) -> logging.Logger:
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str) and value and not any(c.isspace() or c in '"=' for c in value):
-        return value
-    return _json(value)
-
-
-def _json(value: Any) -> str:
-    return to_json(value).decode()

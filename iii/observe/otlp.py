@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
 
@@ -31,6 +31,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from iii.errors import ConfigError
+from iii.observe.redaction import Redaction
 from iii.observe.spans import RunSpan, finished
 from iii.sections import TracesConfig
 from iii.trace import Trace
@@ -44,9 +45,11 @@ log = logging.getLogger("iii.traces")
 
 
 class Spans:
-    """The spans of one engine. `file`: of the configuration, for an error."""
+    """The spans of one engine. `file`: of the configuration, for an error; `redact`: names whose values no
+    span shows."""
 
-    def __init__(self, config: TracesConfig, file: str = "") -> None:
+    def __init__(self, config: TracesConfig, file: str = "", redact: Iterable[str] = ()) -> None:
+        self._redaction = Redaction(redact)
         self._config, self._file = config, file
         self._resource = _resource(config.service_name)
         self._limits = SpanLimits()
@@ -96,7 +99,7 @@ class Spans:
         if (run := span.run) is None or span.is_over:
             return
         try:
-            self._processor.on_end(finished(span, run, self._resource))
+            self._processor.on_end(finished(span, run, self._resource, self._redaction))
         except Exception:  # whatever a handler put into it: its work is done
             log.exception("a span of %s was not exported", run.step)
 

@@ -1,46 +1,126 @@
-"""What is not to be seen: the values of configured names, at any depth and in any spelling."""
+"""What is not to be seen in log lines, run records, errors and spans, at any depth and in any spelling.
+
+    under a name     whose words say so (secret_names.py): in mappings, in pairs like the list of a request's
+                     headers, in {"name": ..., "value": ...}
+    within a text    secret_text.py
+
+Owns what of a value is told at all: DEPTH_MAX levels, VALUES_MAX values, TEXT_CHARS_MAX of a text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-__all__ = ["HIDDEN", "Redaction"]
+from iii.observe.secret_names import SecretNames
+from iii.observe.secret_text import HIDDEN, TEXT_CHARS_MAX, SecretText
 
-HIDDEN = "[redacted]"
+__all__ = ["HIDDEN", "Redaction", "to_json"]
+
 DEPTH_MAX = 8
+VALUES_MAX = 2_000
+CHARS_MAX = 128 << 10
+LEFT_OUT = "..."
+
+_PLAIN = frozenset((int, float, bool, type(None)))
 
 
 class Redaction:
-    """`names`: their values are hidden; apiKey, api_key and API-KEY are one name."""
+    """`names`: their values are hidden; none: nothing is."""
 
-    __slots__ = ("_hidden",)
+    __slots__ = ("_hides", "text", "traceback")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._hidden = frozenset(map(_fold, names))
+        known = SecretNames(names)
+        self._hides = known.hides if known else None
+        within = SecretText(known) if known else None
+        self.text = within if within is not None else _as_it_is
+        """A message or an error without its secrets."""
+        self.traceback = within.of_traceback if within is not None else _as_it_is
 
     def __call__(self, value: Any) -> Any:
-        """`value` with what lies under a hidden name replaced."""
-        return self._redacted(value, 0)
+        """`value` with what must not be seen replaced."""
+        return _Walk(self).of(value, 0)
+
+    def fields(self, fields: Mapping[str, Any]) -> dict[Any, Any]:
+        """As that, of the fields of a log line."""
+        hides, text = self._hides, self.text
+        told: dict[Any, Any] = {}
+        walk: _Walk | None = None
+        for name, value in fields.items():
+            kind = type(value)
+            if hides is not None and hides(name, value):
+                told[name] = HIDDEN
+            elif kind is str and len(value) <= TEXT_CHARS_MAX:
+                told[name] = text(value)
+            elif kind in _PLAIN:
+                told[name] = value
+            else:
+                walk = walk or _Walk(self)
+                told[name] = walk.of(value, 1)
+        return told
 
     def json(self, value: Any) -> bytes:
         """The redacted value as JSON; what has none is told by its repr. Never fails."""
         return to_json(self(value))
 
-    def _redacted(self, value: Any, depth: int) -> Any:
-        if depth == DEPTH_MAX:
-            return "..."
+
+class _Walk:
+    """Through one value, as far as a log line goes."""
+
+    __slots__ = ("_chars", "_hides", "_text", "_values")
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._hides, self._text = redaction._hides, redaction.text
+        self._values, self._chars = VALUES_MAX, CHARS_MAX
+
+    def of(self, value: Any, depth: int) -> Any:
+        self._values -= 1
+        if depth >= DEPTH_MAX or self._values < 0:
+            return LEFT_OUT
+        if isinstance(value, str):
+            return self._told(value)
+        if type(value) in _PLAIN:
+            return value
         if isinstance(value, Mapping):
-            hidden = self._hidden
-            return {
-                key: HIDDEN if _fold(key) in hidden else self._redacted(item, depth + 1)
-                for key, item in value.items()
-            }
+            return self._mapping(value, depth)
         if isinstance(value, list | tuple):
-            return [self._redacted(item, depth + 1) for item in value]
-        return value
+            return self._list(value, depth)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            held = {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
+            return self._mapping(held, depth)
+        return value if _is_told_by_json(value) else self._told(_repr(value))
+
+    def _told(self, text: str) -> str:
+        self._chars -= min(len(text), TEXT_CHARS_MAX)
+        return LEFT_OUT if self._chars < 0 else self._text(text)
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
+        hides, told = self._hides, {}
+        named = value.get("name", value.get("key")) if "value" in value else None
+        for key, item in value.items():
+            if self._values < 0:
+                told[LEFT_OUT] = LEFT_OUT
+                break
+            is_hidden = hides is not None and (
+                hides(key, item) or (key == "value" and isinstance(named, str | bytes) and hides(named, item))
+            )
+            told[key] = HIDDEN if is_hidden else self.of(item, depth + 1)
+        return told
+
+    def _list(self, value: Sequence[Any], depth: int) -> list[Any]:
+        if len(value) == 2 and self._hides is not None and self._hides(value[0], value[1]):
+            return [self.of(value[0], depth + 1), HIDDEN]
+        told: list[Any] = []
+        for item in value:
+            if self._values < 0:
+                told.append(LEFT_OUT)
+                break
+            told.append(self.of(item, depth + 1))
+        return told
 
 
 def to_json(value: Any) -> bytes:
@@ -51,8 +131,17 @@ def to_json(value: Any) -> bytes:
         return orjson.dumps(_told(value))
 
 
-def _fold(name: object) -> str:
-    return str(name).lower().replace("_", "").replace("-", "")
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _is_told_by_json(value: object) -> bool:
+    """Dates, UUIDs, enumerations: they hold no names."""
+    try:
+        orjson.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _told(value: Any) -> Any:

@@ -25,6 +25,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from opentelemetry.util.types import AttributeValue
 
 from iii.observe.capture import told_traceback
+from iii.observe.redaction import Redaction
 from iii.observe.runs import Run
 from iii.trace import Trace, child
 
@@ -35,6 +36,7 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 NS_PER_MS = 1_000_000
 SCOPE = InstrumentationScope("iii")
 
+_STACK = "exception.stacktrace"
 _NO_STATUS = Status(StatusCode.UNSET)
 _FAILURES = ("failed", "dead")
 
@@ -138,15 +140,16 @@ class RunSpan(Span):
         return BoundedAttributes(most, attributes, max_value_len=self._limits.max_attribute_length)
 
 
-def finished(span: RunSpan, run: Run, resource: Resource) -> ReadableSpan:
-    """`span` with what its record says; from then on it takes nothing any more.
+def finished(span: RunSpan, run: Run, resource: Resource, redaction: Redaction) -> ReadableSpan:
+    """`span` with what its record says; from then on it takes nothing any more. What the handler added goes
+    through `redaction`; the record has been through it.
 
     Always as a sampled one: whoever asks for it has decided that it is exported.
     """
     span.is_over = True
     start_ns = run.started_ms * NS_PER_MS
     end_ns = start_ns + round(run.duration_ms * NS_PER_MS)
-    events: BoundedList[Event] | list[Event] = span.events if span.events is not None else []
+    events = [_without_secrets(event, redaction) for event in span.events or ()]
     if run.outcome in _FAILURES and run.error:
         kind, message = _error(run)
         events.append(Event("exception", _exception(kind, message, run.traceback), end_ns))
@@ -155,15 +158,27 @@ def finished(span: RunSpan, run: Run, resource: Resource) -> ReadableSpan:
         context=_context(run.trace_id, run.span_id),
         parent=_context(run.trace_id, run.parent_id, is_remote=True) if run.parent_id else None,
         resource=resource,
-        attributes={**dict(_attributes(run)), **(span.attributes or {})},
+        attributes={**dict(_attributes(run)), **redaction.fields(span.attributes or {})},
         events=events,
         links=span.links if span.links is not None else (),
         kind=SpanKind.SERVER if run.trigger == "http" else SpanKind.CONSUMER,
-        status=Status(StatusCode.ERROR, run.error or None) if _is_error(run) else span.status,
+        status=Status(StatusCode.ERROR, run.error or None) if _is_error(run) else _status(span, redaction),
         start_time=start_ns,
         end_time=end_ns,
         instrumentation_scope=SCOPE,
     )
+
+
+def _without_secrets(event: Event, redaction: Redaction) -> Event:
+    told = redaction.fields(event.attributes or {})
+    if isinstance(stack := (event.attributes or {}).get(_STACK), str):
+        told[_STACK] = redaction.traceback(stack)
+    return Event(event.name, told, event.timestamp)
+
+
+def _status(span: RunSpan, redaction: Redaction) -> Status:
+    said = span.status.description
+    return Status(span.status.status_code, redaction.text(said)) if said else span.status
 
 
 def _context(trace_id: str, span_id: str, *, is_sampled: bool = True, is_remote: bool = False) -> SpanContext:
@@ -227,5 +242,5 @@ def _error(run: Run) -> tuple[str, str]:
 def _exception(kind: str, message: str, traceback: str) -> dict[str, AttributeValue]:
     told: dict[str, AttributeValue] = {"exception.type": kind, "exception.message": message}
     if traceback:
-        told["exception.stacktrace"] = traceback
+        told[_STACK] = traceback
     return told

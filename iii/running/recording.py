@@ -57,7 +57,7 @@ class Recorder:
         spans: Spans | None = None,
     ) -> None:
         self._store, self._timers = store, timers
-        self._redaction = Redaction(redact)
+        self.redaction = Redaction(redact)
         self._pending: list[Record] = []
         self._timer: int | None = None
         self._keeps, self._keeps_failed, self._spans = keeps, keeps_failed, spans
@@ -177,7 +177,7 @@ class Recorder:
         effects = ctx.flushed or NamedEffects()
         effects.note(ops)
         captured = ctx.captured
-        lines = captured.entries(self._redaction) if captured is not None else ()
+        lines = captured.entries(self.redaction) if captured is not None else ()
         left_out = LeftOut(
             effects.changes_left_out,
             effects.sent_left_out,
@@ -186,6 +186,8 @@ class Recorder:
         )
         run = msgspec.structs.replace(
             run,
+            error=self.redaction.text(run.error) if run.error else "",
+            traceback=self.redaction.traceback(run.traceback) if run.traceback else "",
             span_id=ctx.trace.span_id,
             parent_id=ctx.trace.parent_id,
             changes=effects.changes,

@@ -7,6 +7,7 @@ Requests use `open` and `call` alone; who answers them settles their context.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
@@ -167,7 +168,8 @@ class Runner:
             return
         self._settler.settle(attempt, outcome)
         if thread is not None:
-            ctx.logger.warning("Settled as timed out, but its thread still runs and keeps its slot")
+            told = "Settled as timed out, but its thread still runs and keeps its slot"
+            ctx.logger.tell(logging.WARNING, told)
             await asyncio.shield(thread)
 
     def drain(self) -> set[asyncio.Task[None]]:
@@ -194,10 +196,10 @@ class Runner:
             if task is not None and not self.forget_cancellation(task):
                 raise error
         if isinstance(error, Late):
-            ctx.logger.warning("Timed out", after=duration_text(rules.timeout_ms))
+            ctx.logger.tell(logging.WARNING, "Timed out", {"after": duration_text(rules.timeout_ms)})
             return Failed(_timed_out(attempt.binding))
         trimmed = _without_our_frames(error)
-        ctx.logger.warning("Attempt failed", exc_info=trimmed)
+        ctx.logger.tell(logging.WARNING, "Attempt failed", exc_info=trimmed)
         if self.recorder.keeps:
             attempt.traceback = told_traceback(trimmed)
         return Failed(describe(error))

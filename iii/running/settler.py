@@ -45,6 +45,8 @@ class Settler:
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """End the context and hand over what is left of it; the attempt hears from the store."""
+        if type(outcome) is Failed:  # it becomes a row of the store, for people to read
+            outcome = Failed(self._recorder.redaction.text(outcome.error), outcome.final)
         attempt.outcome = outcome
         attempt.seconds = seconds = perf_counter() - attempt.began
         meter = attempt.binding.meter
@@ -85,9 +87,8 @@ class Settler:
                     self._recorder.figures.sent(op.topic)
                     continue
                 attempt.binding.meter.dead += 1
-                attempt.ctx.logger.error(
-                    "Given up: now a dead letter", error=dead.error, attempts=dead.attempts
-                )
+                told = {"error": dead.error, "attempts": dead.attempts}
+                attempt.ctx.logger.tell(logging.ERROR, "Given up: now a dead letter", told)
         finally:
             attempt.end()
 
@@ -166,8 +167,9 @@ class Settler:
         except LeaseLost:
             self._lost(attempt)
         except (Refusal, InputError) as refusal:
-            attempt.ctx.logger.warning("Effects refused: the attempt failed", error=describe(refusal))
-            attempt.outcome, attempt.dropped = Failed(describe(refusal)), _enqueues(attempt.txn)
+            why = self._recorder.redaction.text(describe(refusal))
+            attempt.ctx.logger.tell(logging.WARNING, "Effects refused: the attempt failed", {"error": why})
+            attempt.outcome, attempt.dropped = Failed(why), _enqueues(attempt.txn)
             await self._settle_alone(attempt, attempt.outcome)
 
     async def _settle_alone(self, attempt: Attempt, outcome: Failed) -> None:
@@ -179,9 +181,8 @@ class Settler:
         except LeaseLost:
             self._lost(attempt)
         except (Refusal, InputError) as refusal:
-            attempt.ctx.logger.error(
-                "Settlement refused: the message is tried again", error=describe(refusal)
-            )
+            told = {"error": describe(refusal)}
+            attempt.ctx.logger.tell(logging.ERROR, "Settlement refused: the message is tried again", told)
             delay_ms = attempt.binding.rules.retry_delay_max_ms
             await self._persist(Txn((Retry(attempt.message.lease, delay_ms, outcome.error),)))
 
@@ -226,7 +227,7 @@ class Settler:
         if not isinstance(outcome, Failed):
             return ctx.end()
         if ctx.clears:
-            ctx.logger.info("Nothing is cleared: the attempt failed")
+            ctx.logger.tell(logging.INFO, "Nothing is cleared: the attempt failed")
         if on_error == "keep_all":
             return ctx.end(clears=False)
         attempt.dropped = ctx.enqueued
@@ -234,7 +235,7 @@ class Settler:
             ctx.end()
             return NO_EFFECTS
         if dropped := attempt.dropped:
-            ctx.logger.info("Enqueues of the failed attempt dropped", count=dropped)
+            ctx.logger.tell(logging.INFO, "Enqueues of the failed attempt dropped", {"count": dropped})
         return ctx.end(enqueues=False, clears=False)
 
     def _settlement(self, attempt: Attempt, effects: Sequence[Op]) -> tuple[Op, ...]:

@@ -40,7 +40,7 @@ def spans_of(config: Config) -> Spans | None:
             file=file,
             field="traces",
         ) from error
-    return Spans(config.traces, file)
+    return Spans(config.traces, file, config.log.redact)
 
 
 def invoker_of(spans: Spans | None, timers: Timers, threads: Threads, clock: Clock) -> Invoker:

@@ -11,6 +11,7 @@ its commit itself (store.contract.Answer): neither costs a task.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from time import perf_counter
@@ -181,7 +182,8 @@ class Exchange(Struct, eq=False):
             if self._waiting:
                 message = "the first request with this Idempotency-Key is still running; try again"
                 raise Refused(409, message, headers=(RETRY_AFTER,)) from None
-            self._ctx.logger.warning("No answer within http.timeout", timeout_ms=means.timeout_ms)
+            told = {"timeout_ms": means.timeout_ms}
+            self._ctx.logger.tell(logging.WARNING, "No answer within http.timeout", told)
             raise
 
     async def _take_back(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from iii.errors import ChangesHeld, Conflict, QueueFull, StoreClosed, StoreDamaged, StoreFailing, StoreFull
 from iii.handling.context import Context
 from iii.running.invoke import Late
@@ -29,9 +31,11 @@ def told(error: BaseException, ctx: Context, trace: Trace) -> Answer:
     if isinstance(error, Conflict):
         return failure(409, "what this request builds on has changed; read it again and retry")
     if isinstance(error, StoreFull | QueueFull | StoreClosed | StoreDamaged):
-        ctx.logger.warning("Request refused", error=str(error))
+        ctx.logger.tell(logging.WARNING, "Request refused", {"error": str(error)})
         return failure(503, _unavailable(error), headers=(RETRY_AFTER,), trace=trace)
-    ctx.logger.error(f"Request failed: {describe(error)}", exc_info=without_engine_frames(error))
+    message = f"Request failed: {describe(error)}"
+    trimmed = without_engine_frames(error)
+    ctx.logger.tell(logging.ERROR, "Request failed", message=message, exc_info=trimmed)
     return failure(500, "internal error", trace=trace)
 
 

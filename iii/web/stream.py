@@ -7,6 +7,7 @@ open until the stream ends, whatever ends it. Format of events: WHATWG HTML, "Se
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -62,7 +63,8 @@ class Stream:
             if item is not _END:
                 return self._encode(item)
         except Exception as error:
-            self._logger.exception(f"Streamed body failed: {describe(error)}")
+            message = f"Streamed body failed: {describe(error)}"
+            self._logger.tell(logging.ERROR, "Streamed body failed", message=message, exc_info=error)
             await self.aclose()
             raise StreamBroken(describe(error)) from None
         await self.aclose()
@@ -83,8 +85,8 @@ class Stream:
             await asyncio.wait((self._thread,))
         try:
             await self._call(self._close)
-        except Exception:
-            self._logger.exception("Streamed body failed while closing")
+        except Exception as error:
+            self._logger.tell(logging.ERROR, "Streamed body failed while closing", exc_info=error)
         finally:
             self._ended()
 

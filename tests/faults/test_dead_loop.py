@@ -96,7 +96,7 @@ async def test_a_message_that_always_blocks_is_a_dead_letter_after_max_crashes_a
         assert await engine.ended() == 1
         last = engine.text.splitlines()[-1]
         assert last == "error: step Poison holds the event loop: it has not turned for 1 s; ended"
-        assert "All threads:\nThread " in engine.text and "Thread iii-writer:" in engine.text
+        assert "All threads:\n  Thread " in engine.text and "Thread iii-writer:" in engine.text
     (project.folder / "gate").touch()
     last_engine = await started(project)
     async with project.store() as store:
