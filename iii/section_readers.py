@@ -50,6 +50,7 @@ def read_http(top: Fields) -> HttpConfig:
             lane=http.flag("lane", True),
             h2=http.flag("h2", False),
             hosts=_hosts(http),
+            trusted_proxies=read_networks(http, "trusted_proxies"),
             connections_max=http.whole("max_connections", None, 1, 1_000_000),
             cors=_cors(http),
             idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),

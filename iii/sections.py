@@ -70,7 +70,8 @@ class CorsConfig(Struct, frozen=True):
 
 class HttpConfig(Struct, frozen=True):
     """`hosts`: names beside those of loopback under which it may be asked, where it listens on loopback.
-    `connections_max`: open at once; None: as many as the files that the process may open allow."""
+    `connections_max`: open at once; None: as many as the files that the process may open allow.
+    `trusted_proxies`: whose word on a client's address, scheme and host counts."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -85,6 +86,7 @@ class HttpConfig(Struct, frozen=True):
     h2: bool = False
     hosts: tuple[str, ...] = ()
     connections_max: int | None = None
+    trusted_proxies: tuple[str, ...] = ()
     cors: CorsConfig | None = None
     idempotency_ttl_ms: int = DAY
     idempotency_identity: tuple[str, ...] = ()  # header names in lower case

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
-__all__ = ["Networks", "network_fault"]
+__all__ = ["HOPS_MAX", "Networks", "network_fault"]
 
 HOPS_MAX = 32  # of X-Forwarded-For that are looked at
 
@@ -42,17 +42,21 @@ class Networks:
     def client(self, peer: str, forwarded_for: str) -> str:
         """Who asks, where `peer` opened the connection and sent this X-Forwarded-For: the last address in it
         that is no trusted proxy's. What is no address was not written by one: the hop before it counts."""
+        return self.hops(peer, forwarded_for)[0]
+
+    def hops(self, peer: str, forwarded_for: str) -> tuple[str, int]:
+        """(client, how many trusted proxies it came through as far as they wrote it)"""
         if peer not in self:
-            return peer
-        client = peer
+            return peer, 0
+        client, hops = peer, 0
         for written in reversed(forwarded_for.rsplit(",", HOPS_MAX)[-HOPS_MAX:]):
             found = _address(_without_port(written.strip()))
             if found is None:
-                return client
-            client = str(found)
+                break
+            client, hops = str(found), hops + 1
             if client not in self:
-                return client
-        return client
+                break
+        return client, hops
 
 
 def _address(text: str) -> Address | None:

@@ -21,6 +21,7 @@ from iii.step import Step
 from iii.store.contract import Store
 from iii.web.cors import Cors
 from iii.web.exchange import Exchange, Means
+from iii.web.forwarded import Forwarded
 from iii.web.idempotency import KeptAnswers
 from iii.web.openapi import describe
 from iii.web.refused import RETRY_AFTER, Refused
@@ -72,7 +73,9 @@ class Endpoint:
             timeout_ms=config.timeout_ms,
             loop=asyncio.get_running_loop(),
         )
-        self.begin: Begin = self._begin if self._cors is None else self._begin_with_cors
+        self._forwarded = Forwarded(config.trusted_proxies)
+        self._begin_inside: Begin = self._begin if self._cors is None else self._begin_with_cors
+        self.begin: Begin = self._begin_forwarded if config.trusted_proxies else self._begin_inside
         pages = BuiltIn(HEALTH, self._health), BuiltIn(OPENAPI, _once(lambda: self._openapi()))
         self.router = Router(steps, pages)
 
@@ -159,6 +162,10 @@ class Endpoint:
         self.in_flight -= 1
         if not self.in_flight and self._answered is not None:
             self._answered()
+
+    def _begin_forwarded(self, request: Request, answered: Answered | None) -> Begun:
+        self._forwarded.apply(request)
+        return self._begin_inside(request, answered)
 
     def _begin_with_cors(self, request: Request, answered: Answered | None) -> Begun:
         cors = self._cors

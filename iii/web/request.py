@@ -100,6 +100,8 @@ class Request(Struct, eq=False):
     raw           the body's bytes
     path_params   {"id": "7"} for /orders/{id}, percent-decoded; also `params`
     query         every field as text (MultiDict); query_params: validated by its schema, else the same
+    client        the address that asked; scheme, host: how, under which name (it may have a port). As trusted
+                  proxies say, where one sent it (`http.trusted_proxies`)
     trace, step   the request's Trace; the name of the step that answers it
     """
 
@@ -120,6 +122,7 @@ class Request(Struct, eq=False):
     _query: MultiDict[str] | None = None
     _query_params: Any = None
     _cookies: dict[str, str] | None = None
+    forwarded_host: str | None = None
 
     @property
     def fields(self) -> dict[bytes, bytes]:
@@ -154,6 +157,11 @@ class Request(Struct, eq=False):
         if self._cookies is None:
             self._cookies = read_cookies(self.headers.get("cookie", ""))
         return self._cookies
+
+    @property
+    def host(self) -> str:
+        """ "" in HTTP/1.0 without one."""
+        return self.forwarded_host or self.fields.get(b"host", b"").decode("latin-1")
 
     @property
     def params(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ health: {stuck_after: 17s}
 http:
   {enabled: false, host: 0.0.0.0, port: 80, max_body: 3MiB, max_head: 70000, timeout: 90s, head_timeout: 1234,
    keep_alive: 0, send_timeout: 2h, lane: false, idempotency_ttl: 36h, hosts: [shop.test],
-   max_connections: 77,
+   max_connections: 77, trusted_proxies: [10.0.0.0/8],
    idempotency_identity: [X-Api-Key, x-user], max_idempotency: 5MiB, max_idempotency_body: 3KiB,
    cors: {origins: ["https://a.example"], methods: [GET], headers: [x-a], credentials: true, max_age: 90s}}
 queues:
