@@ -4,10 +4,13 @@
     msgspec.Struct, dataclass, TypedDict, attrs,     msgspec        an instance (TypedDict: a dict)
     any typing type (dict[str, str], Literal, ...)
     pydantic model, or a type that mentions one      pydantic       an instance
-    JSON Schema dict (Draft 2020-12)                 jsonschema     the value, `default`s filled in
+    JSON Schema dict (Draft 4 to 2020-12)            compiler.py    the value, `default`s filled in
 
 Defaults are applied in all of them, but a TypedDict has none to apply (NotRequired keys stay absent).
 pydantic and jsonschema are imported only for a schema that needs them.
+
+No body holds a check up: what it may cost is counted (work.py, json_schema.py) or known before it begins
+(pydantic_cost.py, automaton.py); a schema that would leave it open is refused at start.
 """
 
 from __future__ import annotations
@@ -46,6 +49,6 @@ def _needs_pydantic(schema: object) -> bool:
     """Whether the type is a pydantic one or mentions one; without importing pydantic for it."""
     if "pydantic" not in sys.modules:
         return False
-    if isinstance(schema, sys.modules["pydantic"].TypeAdapter) or hasattr(schema, "__pydantic_validator__"):
-        return True
+    if type(schema).__module__.partition(".")[0] == "pydantic" or hasattr(schema, "__pydantic_validator__"):
+        return True  # a TypeAdapter, a Field(…) in an Annotated; a model
     return any(_needs_pydantic(part) for part in get_args(schema))

@@ -14,12 +14,22 @@ from typing import Any
 import msgspec
 
 from iii.errors import Detail, ValidationError
-from iii.schema.validator import Validator, dotted, misfit, not_json, parse_json, unsupported
+from iii.schema.automaton import refuse_slow_pattern
+from iii.schema.validator import (
+    Validator,
+    dotted,
+    misfit,
+    not_json,
+    parse_json,
+    refuse_slow_numbers,
+    unsupported,
+)
 
 _AT = re.compile(r"(?P<what>.*?) - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
 _QUOTED = re.compile(r"`(\w+)`")
 _LENGTH = re.compile(r"Expected (\w+) of length (?:(>=|<=) )?(\d+)")
+_SEARCHED_MAX = 64 << 10  # bytes: in a longer text the key of a mapping is not searched for
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _FIELD = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`")
 
@@ -37,14 +47,18 @@ class TypeValidator(Validator):
         ]
         if strangers:
             raise unsupported(schema, f"the fields of {strangers[0].__qualname__} are unknown")
+        for part in parts:
+            if isinstance(part, msgspec.inspect.StrType) and part.pattern is not None:
+                refuse_slow_pattern(part.pattern, part.max_length)
         self._complete = any(isinstance(part, msgspec.inspect.DataclassType) for part in parts)
 
     def validate_json(self, raw: bytes) -> Any:
+        refuse_slow_numbers(raw)
         try:
             value = self._decode(raw)
         except msgspec.ValidationError as error:
             # Where raw is no JSON after the first misfit, that is the news.
-            raise self._explained(str(error), parse_json(raw)) from None
+            raise self._explained(str(error), parse_json(raw), len(raw)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             parse_json(raw)
             raise not_json("cannot be read") from None
@@ -62,11 +76,12 @@ class TypeValidator(Validator):
     def json_schema(self) -> dict[str, Any]:
         return msgspec.json.schema(self.schema, schema_hook=lambda _: {})
 
-    def _explained(self, message: str, value: object) -> ValidationError:
+    def _explained(self, message: str, value: object, size: int = 0) -> ValidationError:
         """msgspec's message as a Detail, with the place spelt out and the allowed values named."""
         match = _AT.fullmatch(message)
         what = match["what"] if match else message
-        path = _path(message, match["path"], value, self._complaint) if match else []
+        search = self._complaint if size <= _SEARCHED_MAX else None
+        path = _path(message, match["path"], value, search) if match else []
         if match and match["key"]:
             what = f"one of its keys is wrong: {what}"
         if field := _FIELD.fullmatch(what):
@@ -115,21 +130,27 @@ def _completed(value: Any) -> Any:
     else:
         parts = value if isinstance(value, list | tuple | set | frozenset) else ()
     for part in parts:
-        _completed(part)
+        if type(part) not in _SCALARS:
+            _completed(part)
     return value
+
+
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 # ---------------------------------------------------------------------------- from message to Detail
 
 
-def _path(message: str, steps: str, value: object, complaint: Callable[[object], str]) -> list[str | int]:
+def _path(
+    message: str, steps: str, value: object, complaint: Callable[[object], str] | None
+) -> list[str | int]:
     path: list[str | int] = []
     for step in _STEP.finditer(steps):
         if step["name"] is not None:
             path.append(step["name"])
         elif step["index"] is not None:
             path.append(int(step["index"]))
-        else:
+        elif complaint is not None:
             path += _culprit(message, value, path, complaint)
     return path
 
@@ -148,24 +169,30 @@ def _plain(what: str) -> str:
 
 def _allowed(root: dict[str, Any], path: list[str | int]) -> list[Any]:
     """The values that the JSON Schema `root` allows at `path`; [] where it does not say."""
-    return [value for schema in _schemas_at(root, root, path) for value in schema.get("enum", ())]
+    schemas = _with_options(root, [root])
+    for step in path:
+        schemas = _with_options(root, [_inside(schema, step) for schema in schemas])
+    return [value for schema in schemas for value in schema.get("enum", ())]
 
 
-def _schemas_at(root: dict[str, Any], schema: Any, path: list[str | int]) -> Iterator[dict[str, Any]]:
-    if not isinstance(schema, dict):
-        return
-    if "$ref" in schema:
-        yield from _schemas_at(root, root["$defs"].get(schema["$ref"].removeprefix("#/$defs/")), path)
-    for option in schema.get("anyOf", ()):
-        yield from _schemas_at(root, option, path)
-    if not path:
-        yield schema
-        return
-    step, rest = path[0], path[1:]
-    named = schema.get("properties", {}).get(step, schema.get("additionalProperties"))
+def _with_options(root: dict[str, Any], schemas: list[Any]) -> list[dict[str, Any]]:
+    """`schemas` and what they refer to or choose from, each once however many ways lead to it."""
+    found: dict[int, dict[str, Any]] = {}
+    while schemas:
+        schema = schemas.pop(0)
+        if isinstance(schema, dict) and id(schema) not in found:
+            found[id(schema)] = schema
+            schemas += schema.get("anyOf", ())
+            if "$ref" in schema:
+                schemas.append(root["$defs"].get(schema["$ref"].removeprefix("#/$defs/")))
+    return list(found.values())
+
+
+def _inside(schema: dict[str, Any], step: str | int) -> Any:
+    if not isinstance(step, int):
+        return schema.get("properties", {}).get(step, schema.get("additionalProperties"))
     prefixed = schema.get("prefixItems", ())
-    numbered = prefixed[step] if isinstance(step, int) and step < len(prefixed) else schema.get("items")
-    yield from _schemas_at(root, numbered if isinstance(step, int) else named, rest)
+    return prefixed[step] if step < len(prefixed) else schema.get("items")
 
 
 def _culprit(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -12,6 +14,13 @@ import msgspec
 from iii.errors import Detail, StepError, ValidationError
 
 DETAILS_MAX = 20
+
+SLOW_NUMBERS_MAX = 1000
+_SHORT_TEXT = 8192  # it cannot hold many
+_SLOW = re.compile(
+    rb"[\[,:\s]-?(?:[0-9][0-9.]*[eE][+-]?0*[2-9][0-9][0-9]|[0-9]{20}[0-9]*)(?=[\s,\]}])"
+    rb"|\"-?[0-9]{20}[0-9]*\":"
+)
 
 NOT_JSON = "invalid JSON"
 MISFIT = "validation failed"
@@ -75,6 +84,7 @@ def not_json(problem: str) -> ValidationError:
 
 def parse_json(raw: bytes) -> Any:
     """The JSON value of `raw`. Refused: NaN, Infinity, out of range, not UTF-8, nested too deeply."""
+    refuse_slow_numbers(raw)
     try:
         return msgspec.json.decode(raw)
     except msgspec.MsgspecError as error:
@@ -83,6 +93,17 @@ def parse_json(raw: bytes) -> Any:
         raise not_json("is not UTF-8") from None
     except RecursionError:
         raise not_json("nested too deeply") from None
+
+
+def refuse_slow_numbers(raw: bytes) -> None:
+    """ValidationError for a long text with many numbers that take longer than others: msgspec needs up to
+    18 us for one near the ends of what a float holds (1e308), three seconds for a MiB of them; and beyond
+    64 bits integers can be chosen that fall on one another in a set."""
+    if len(raw) > _SHORT_TEXT and next(islice(_SLOW.finditer(raw), SLOW_NUMBERS_MAX, None), None):
+        raise not_json(
+            f"more than {SLOW_NUMBERS_MAX:,} numbers beyond 64 bits, or with exponents of 200 or more; "
+            "send fewer at once"
+        )
 
 
 def unsupported(schema: object, why: str) -> StepError:

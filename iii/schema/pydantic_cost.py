@@ -1,0 +1,125 @@
+"""What pydantic may do with a body, told from a type's core schema: how often one value is looked at, and
+what would have no bound at all, which is refused at start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from iii.errors import StepError
+from iii.schema.automaton import refuse_slow_pattern
+
+__all__ = ["most_visits", "refuse_endless"]
+
+_OBJECTS = frozenset({"model", "model-fields", "typed-dict", "dict", "dataclass", "dataclass-args"})
+_ARRAYS = frozenset({"list", "tuple", "set", "frozenset", "generator", "arguments"})
+
+
+def most_visits(core: Any) -> int:
+    """How many times one value of a body is looked at, at most: once by each member of a union."""
+    return _visits(core, _definitions(core), frozenset())
+
+
+def refuse_endless(schema: object, core: Any) -> None:
+    """StepError for a union of which several members lead back to it (each level of a body would double the
+    work, or worse), and for patterns that Python's `re` would run without bound."""
+    definitions = _definitions(core)
+    for part in _parts(core):
+        if part.get("type") == "union":
+            for kinds in (_OBJECTS, _ARRAYS):
+                members = [each for each in _choices(part) if _kind(each, definitions) in kinds]
+                if sum(_leads_to(part, each, definitions) for each in members) > 1:
+                    name = schema.__qualname__ if isinstance(schema, type) else repr(schema)
+                    raise StepError(
+                        f"{name}: several members of a union lead back to it, and a check may take for ever. "
+                        "Name the field that tells them apart: Field(discriminator=…)"
+                    )
+        if part.get("type") == "str" and part.get("pattern") is not None:
+            pattern = part["pattern"]
+            if isinstance(pattern, re.Pattern) or part.get("regex_engine") == "python-re" or _uses_re(core):
+                source = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+                refuse_slow_pattern(source, part.get("max_length"))
+
+
+def _uses_re(core: Any) -> bool:
+    configs = (part.get("config") for part in _parts(core))
+    return any(
+        isinstance(config, Mapping) and config.get("regex_engine") == "python-re" for config in configs
+    )
+
+
+def _parts(core: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(core, Mapping):
+        yield core
+        for name, part in core.items():
+            if name not in ("metadata", "serialization"):
+                yield from _parts(part)
+    elif isinstance(core, list | tuple):
+        for part in core:
+            yield from _parts(part)
+
+
+def _definitions(core: Any) -> dict[str, Any]:
+    return {part["ref"]: part for part in _parts(core) if isinstance(part.get("ref"), str)}
+
+
+def _choices(union: Mapping[str, Any]) -> list[Any]:
+    return [each[0] if isinstance(each, tuple) else each for each in union["choices"]]
+
+
+def _resolved(core: Any, definitions: Mapping[str, Any]) -> Any:
+    """What stands behind references and behind functions around a schema."""
+    for _ in range(100):
+        if not isinstance(core, Mapping):
+            return core
+        if core.get("type") == "definition-ref":
+            core = definitions.get(core.get("schema_ref", ""), {})
+        elif str(core.get("type")).startswith("function-") or core.get("type") in (
+            "default",
+            "nullable",
+            "definitions",
+        ):
+            core = core.get("schema", {})
+        else:
+            return core
+    return core
+
+
+def _kind(core: Any, definitions: Mapping[str, Any]) -> str:
+    found = _resolved(core, definitions)
+    return str(found.get("type")) if isinstance(found, Mapping) else ""
+
+
+def _leads_to(goal: Any, core: Any, definitions: Mapping[str, Any]) -> bool:
+    waiting, seen = [core], set()
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if part is goal:
+            return True
+        if isinstance(part, Mapping):
+            waiting += [each for name, each in part.items() if name not in ("metadata", "serialization")]
+            if part.get("type") == "definition-ref":
+                waiting.append(definitions.get(part["schema_ref"]))
+        elif isinstance(part, list | tuple):
+            waiting += part
+    return False
+
+
+def _visits(core: Any, definitions: Mapping[str, Any], above: frozenset[str]) -> int:
+    if isinstance(core, list | tuple):
+        return max((_visits(part, definitions, above) for part in core), default=1)
+    if not isinstance(core, Mapping):
+        return 1
+    if core.get("type") == "definition-ref":
+        name = core["schema_ref"]
+        return 1 if name in above else _visits(definitions.get(name), definitions, above)
+    if isinstance(core.get("ref"), str):
+        above |= {core["ref"]}
+    if core.get("type") == "union":
+        return sum(_visits(each, definitions, above) for each in _choices(core))
+    inner = (part for name, part in core.items() if name not in ("metadata", "serialization"))
+    return max((_visits(part, definitions, above) for part in inner), default=1)
