@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import msgspec
 import orjson
@@ -18,8 +18,11 @@ from starlette.requests import Request
 from iii.console.hub import Hub
 from iii.console.means import Means
 from iii.errors import IIIError, InputError
+from iii.formats.codec import uncollected
+from iii.formats.percent import unquoted
 from iii.formats.units import shown
 from iii.store.audit import Actor
+from iii.web.request import parse_fields
 
 __all__ = [
     "Ask",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 PREVIEW_CHARS = 160
+PARAMETER_CHARS_MAX = 16 << 10
 
 T = TypeVar("T")
 _FIELD = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -74,12 +78,23 @@ class Ask:
         self.means, self.hub, self.request, self.path, self.body = means, hub, request, path, body
         self.by, self.lives = by, lives
 
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        try:
+            return parse_fields(self.request.scope.get("query_string", b""))
+        except ValueError as error:
+            reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise BadField("query", reason) from None
+
     def text(self, name: str, default: str = "") -> str:
-        return self.request.query_params.get(name, default)
+        found = self.query.get(name, default)
+        if len(found) > PARAMETER_CHARS_MAX:
+            raise BadField(name, f"at most {PARAMETER_CHARS_MAX} characters are allowed, got {len(found)}")
+        return found
 
     def given(self, name: str) -> str | None:
         """None where it is absent or empty."""
-        return self.request.query_params.get(name) or None
+        return self.text(name) or None
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         found = self.given(name)
@@ -114,7 +129,7 @@ def path_of(scope: Mapping[str, Any]) -> list[str]:
     """The parts of a path, each decoded by itself: a part may have a slash in it."""
     raw = scope.get("raw_path") or scope["path"].encode()
     path = raw.partition(b"?")[0].decode("latin-1")
-    return [unquote(part, errors="replace") for part in path.split("/")[1:]]
+    return [unquoted(part.encode()).decode(errors="replace") for part in path.split("/")[1:]]
 
 
 # --------------------------------------------------------------------------------------------- values
@@ -124,10 +139,10 @@ def value_of(content: bytes) -> msgspec.Raw | str:
     """A payload or a state value as it goes into an answer: JSON digit for digit, else the text it looks
     like."""
     try:
-        orjson.loads(content)
-    except orjson.JSONDecodeError:
+        content.decode()
+        return msgspec.json.decode(content, type=msgspec.Raw)  # without making what it stands for
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return content.decode(errors="replace")
-    return msgspec.Raw(content)
 
 
 def json_of(raw: msgspec.Raw | msgspec.UnsetType, field: str) -> bytes:
@@ -136,7 +151,7 @@ def json_of(raw: msgspec.Raw | msgspec.UnsetType, field: str) -> bytes:
         raise BadField(field, "is missing")
     try:
         content = msgspec.json.format(bytes(raw), indent=-1)
-        orjson.loads(content)
+        uncollected(orjson.loads, content)
     except (orjson.JSONDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise BadField(field, f"is no JSON that handlers could read: {error}") from None
     return content

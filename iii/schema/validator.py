@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from iii.errors import Detail, StepError, ValidationError
+from iii.formats import codec
 
 DETAILS_MAX = 20
 
@@ -86,7 +87,7 @@ def parse_json(raw: bytes) -> Any:
     """The JSON value of `raw`. Refused: NaN, Infinity, out of range, not UTF-8, nested too deeply."""
     refuse_slow_numbers(raw)
     try:
-        return msgspec.json.decode(raw)
+        return codec.decode_exactly(raw)
     except msgspec.MsgspecError as error:
         raise not_json(str(error).removeprefix("JSON is malformed: ")) from None
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -16,6 +17,7 @@ import orjson
 from msgspec import Struct, structs
 
 from iii.errors import InputError
+from iii.formats.codec import uncollected
 from iii.formats.units import nearest
 from iii.model import ARCHIVE, LaneStats, MessageState, Waiting
 from iii.store.contract import Store
@@ -39,6 +41,10 @@ __all__ = [
 ]
 
 PAGE = 128
+LARGE_BYTES = 64 << 10
+"""To look into a payload above takes a turn of the loop's own."""
+WORD_CHARS_MAX = 1_000
+"""Of what is looked for: each message would have to be compared with it."""
 SCAN_MAX = 20_000
 TRACE_CHARS_MIN = 8  # less is in any trace's id
 
@@ -69,7 +75,12 @@ class Wanted(Struct, frozen=True):
         return self == _ALL
 
     def within(self, store: Store) -> Wanted:
-        """What it means in this store."""
+        """What it means in this store. InputError where it is longer than anybody looks for."""
+        for name in ("q", "field", "value"):
+            if (length := len(getattr(self, name) or "")) > WORD_CHARS_MAX:
+                raise InputError(
+                    f"{name}: at most {WORD_CHARS_MAX} characters can be looked for, got {length}"
+                )
         return structs.replace(self, number=store.number_of(self.q)) if self.q else self
 
     def __call__(self, message: Waiting) -> bool:
@@ -85,6 +96,7 @@ class Wanted(Struct, frozen=True):
 
 
 _ALL = Wanted()
+_INDEX = re.compile("[0-9]{1,9}")
 
 
 class Place(NamedTuple):
@@ -172,6 +184,8 @@ async def search(
         page = store.browse(*place, after=cursor, limit=size)
         scanned += page.looked_at
         for cursor, message in page.messages:
+            if len(message.payload) > LARGE_BYTES:
+                await asyncio.sleep(0)
             if wanted(message):
                 found.append(message)
                 if len(found) == limit:
@@ -195,7 +209,13 @@ async def messages(
         while cursor is not None and (left is None or left > 0):
             page = store.browse(*place, after=cursor, limit=PAGE)
             left = None if left is None else left - page.looked_at
-            yield [message for _, message in page.messages if wanted(message)]
+            fitting = []
+            for _, message in page.messages:
+                if len(message.payload) > LARGE_BYTES:
+                    await asyncio.sleep(0)
+                if wanted(message):
+                    fitting.append(message)
+            yield fitting
             cursor = page.next
             await asyncio.sleep(0)
 
@@ -249,6 +269,10 @@ def _has_text(message: Waiting, text: str) -> bool:
 
 
 def _has_field(payload: bytes, path: str, value: str | None) -> bool:
+    return uncollected(lambda raw: _says(raw, path, value), payload)
+
+
+def _says(payload: bytes, path: str, value: str | None) -> bool:
     try:
         there: object = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -256,7 +280,7 @@ def _has_field(payload: bytes, path: str, value: str | None) -> bool:
     for name in path.split("."):
         if isinstance(there, dict) and name in there:
             there = there[name]
-        elif isinstance(there, list) and name.isdecimal() and int(name) < len(there):
+        elif isinstance(there, list) and _INDEX.fullmatch(name) and int(name) < len(there):
             there = there[int(name)]
         else:
             return False

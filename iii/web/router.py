@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from iii.definitions.handler import Call
 from iii.errors import StepError
+from iii.formats.percent import unquoted
 from iii.handling.context import StartedBy
 from iii.observe.meters import RouteMeter
 from iii.step import HttpTrigger, Schemas, Step
@@ -168,6 +168,6 @@ def decode_path(raw_path: str) -> list[str]:
     if "%" not in raw_path:
         return segments
     try:
-        return [unquote_to_bytes(segment).decode("utf-8") for segment in segments]
+        return [unquoted(segment.encode()).decode() for segment in segments]
     except UnicodeDecodeError:
         raise BadPath(f"the path {raw_path!r} is not percent-encoded UTF-8") from None
