@@ -13,8 +13,10 @@ __all__ = ["BadChunk", "Chunked", "Sized"]
 
 LINE_BYTES_MAX = 4096
 TRAILER_BYTES_MAX = 16 << 10
+EXCESS_BYTES_MAX = 16 << 10
+"""So much more may be sent to frame the chunks than is in them: each costs about the same, however small."""
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?[ \t]*\r\n")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\x00-\x08\x0a-\x1f\x7f]*+)?[ \t]*+\r\n")
 _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n")
 
 _AT_SIZE, _IN_DATA, _AT_END_OF_DATA, _IN_TRAILER, _DONE = range(5)
@@ -51,11 +53,11 @@ class Sized:
 class Chunked:
     """A body in chunks; the size of one counts from its beginning."""
 
-    __slots__ = ("_missing", "_parts", "_state", "_trailer_bytes", "rest", "size")
+    __slots__ = ("_excess_bytes", "_missing", "_parts", "_state", "_trailer_bytes", "rest", "size")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._state, self._missing, self._trailer_bytes = _AT_SIZE, 0, 0
+        self._state, self._missing, self._trailer_bytes, self._excess_bytes = _AT_SIZE, 0, 0, 0
         self.size = 0
         self.rest = b""
 
@@ -84,11 +86,26 @@ class Chunked:
                 if not self._missing:
                     self._state = _AT_END_OF_DATA
             else:
-                end = self._line(data, at)
+                end = self._chunk(data, at) if self._state == _AT_SIZE else at
+                end = self._line(data, at) if end == at else end
             if end == at:
                 break
             at = end
         self.rest = data[at:]
+
+    def _chunk(self, data: bytes, at: int) -> int:
+        """Read the chunk at `at` in one step; where it ends, or `at` where it is not as most are."""
+        match = _SIZE.match(data, at)
+        if match is None or match.end() - at > LINE_BYTES_MAX:
+            return at
+        begin = match.end()
+        end = begin + int(match[1], 16)
+        if end == begin or data[end : end + 2] != b"\r\n":
+            return at
+        self._parts.append(data[begin:end])
+        self.size += end - begin
+        self._weigh(begin - at, end - begin)
+        return end + 2
 
     def _line(self, data: bytes, at: int) -> int:
         """Read the line at `at`; where it ends, or `at` where it is not whole yet."""
@@ -113,7 +130,13 @@ class Chunked:
             raise BadChunk("a chunk has no valid size")
         self._missing = int(match[1], 16)
         self.size += self._missing
+        self._weigh(len(line), self._missing)
         self._state = _IN_DATA if self._missing else _IN_TRAILER
+
+    def _weigh(self, line_bytes: int, chunk_bytes: int) -> None:
+        self._excess_bytes = max(0, self._excess_bytes + line_bytes + 2 - chunk_bytes)
+        if self._excess_bytes > EXCESS_BYTES_MAX:
+            raise BadChunk("the chunks are too small for so many of them, or their extensions too long")
 
     def _read_trailer(self, line: bytes) -> None:
         self._trailer_bytes += len(line)
