@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -29,6 +29,7 @@ from iii.config import Config, load
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
 from iii.errors import ConfigError, IIIError
+from iii.files import require_closed
 from iii.instances import loop
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
@@ -106,7 +107,7 @@ def run(
         options += ("--no-console",) if no_console else ()
         sys.exit(_supervise(config, serves, reload, options, environment))
     else:
-        _configure_log(config, config.log.format)
+        _configure_log(config, config.log.format, _own_log_file(config))
         _run_alone(config, serves)
 
 
@@ -178,10 +179,10 @@ def _print(report: Sequence[str]) -> None:
         say(Coloured(line))
 
 
-def _configure_log(config: Config, format: str, *, colour: bool | None = None) -> None:
+def _configure_log(config: Config, format: str, file: LogFile | None, *, colour: bool | None = None) -> None:
     """What is logged by anybody in this process goes the same way, but for loggers that a step set up."""
     log_config = config.log
-    floods = configure(log_config.level, format, log_config.redact, colour=colour, file=_log_file(config))
+    floods = configure(log_config.level, format, log_config.redact, colour=colour, file=file)
     logging.lastResort = ForOthers(floods)
 
 
@@ -190,6 +191,18 @@ def _log_file(config: Config) -> LogFile | None:
     if config.store.kind == "memory" or not config.log.file_bytes_max:
         return None
     return LogFile(config.store.path, config.log.file_bytes_max)
+
+
+def _own_log_file(config: Config) -> LogFile | None:
+    """As `_log_file`; StoreError where it, or the data folder, is not this user's alone. An instance of
+    several hears of the folder when it opens the store, and then its supervisor does."""
+    file = _log_file(config)
+    if file is not None:
+        with suppress(OSError):  # which opening the store tells better
+            if config.store.path.is_dir():
+                require_closed(config.store.path)
+        file.require_own()
+    return file
 
 
 def _stop(asked: asyncio.Event) -> None:
@@ -215,7 +228,7 @@ def _nothing_to_roll() -> None:
 def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
     made_ms = seat.stores.get(str(config.store.path), 0)
-    _configure_log(config, seat.format, colour=seat.colour)
+    _configure_log(config, seat.format, _log_file(config), colour=seat.colour)
     line = Line(seat)
     line.guard()
     try:
@@ -247,7 +260,7 @@ def _supervise(
             file=str(config.file or ""),
             field="store.type",
         )
-    _configure_log(config, config.log.format)
+    _configure_log(config, config.log.format, _own_log_file(config))
     sockets = http_sockets(config) if serves else []
     console = console_sockets(config)
     command = Command(

@@ -18,6 +18,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from iii.files import open_file, write_file
+
 __all__ = ["POINT_S", "Hour", "Point"]
 
 POINT_S = 5
@@ -93,7 +95,8 @@ class Hour:
         elif self._lines > POINTS_MAX:
             self._write_whole()
         else:
-            with (self._folder / "hour.jsonl").open("ab") as file:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with open(open_file(self._folder / "hour.jsonl", flags), "ab") as file:
                 file.write(_lines(points))
             self._lines += len(points)
 
@@ -109,7 +112,7 @@ class Hour:
 
     def _becomes_keeper(self) -> bool:
         assert self._folder is not None
-        fd = os.open(self._folder / "hour.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_file(self._folder / "hour.lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -122,7 +125,7 @@ class Hour:
         """The file anew, without what is over and what was damaged."""
         assert self._folder is not None
         fresh = self._folder / "hour.fresh"
-        fresh.write_bytes(_lines(self.points))
+        write_file(fresh, _lines(self.points))
         fresh.replace(self._folder / "hour.jsonl")
         self._lines = 0
 

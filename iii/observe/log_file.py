@@ -8,6 +8,7 @@ Owns the files and their bound. Not durable and not waited for: a full disk lose
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -19,6 +20,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+
+from iii.errors import StoreError
+from iii.files import Unsafe, make_folder, open_file
 
 __all__ = ["LEVELS", "LogFile", "LogTail", "TailedLine"]
 
@@ -57,6 +61,18 @@ class LogFile(logging.Handler):
         self._written = 0
         self._look_at = 0.0
 
+    def require_own(self) -> None:
+        """Before the first line: StoreError where the file is none of our own, as one behind a link."""
+        try:
+            self._open()
+            with _locked(self._folder):
+                pass
+        except Unsafe as error:
+            self.close_file()
+            raise StoreError(f"cannot keep the log in {error.filename}: {error.strerror}") from error
+        except OSError:  # a first start has no folder yet; a full disk loses lines
+            self.close_file()
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record).encode() + b"\n"
@@ -93,12 +109,13 @@ class LogFile(logging.Handler):
             self._open()
 
     def _open(self) -> None:
-        self._folder.mkdir(exist_ok=True)
+        if not self._folder.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder.parent))
+        make_folder(self._folder)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._fd = os.open(self._folder / NEW, flags, 0o600)
+        self._fd = open_file(self._folder / NEW, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def _is_current(self) -> bool:
         if self._fd < 0:
@@ -169,7 +186,7 @@ def _content(path: Path, offset: int) -> tuple[int, bytes]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
     """Whether nobody else has the lock; a process stopped while it had it must not stop the others."""
-    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_file(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from iii.core import Histogram
+from iii.files import make_folder, open_file, write_file
 from iii.observe.meters import BOUNDS_S, LATELY_MS, Descent, Figures, LaneKey, StepMeter, add_sent
 from iii.store.contract import StoreFigures
 
@@ -163,7 +164,7 @@ class Share:
 
     def open(self) -> None:
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             with _guarded(self._folder, fcntl.LOCK_SH):
                 self._alive = _lock(self._folder / f"{self._name}.alive")
             self.fold()
@@ -278,12 +279,12 @@ def _read(path: Path) -> Snapshot | None:
 
 def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_suffix(".fresh")
-    fresh.write_bytes(content)
+    write_file(fresh, content)
     fresh.replace(path)
 
 
 def _lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_file(path, os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_EX)
     return fd
 
@@ -291,7 +292,7 @@ def _lock(path: Path) -> int:
 def _is_free(path: Path) -> bool:
     """Whether nobody holds the lock of this file."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_file(path, os.O_RDWR)
     except FileNotFoundError:
         return False
     try:
@@ -312,7 +313,7 @@ def _is_alive(path: Path) -> bool:
 def _guarded(folder: Path, how: int) -> Iterator[bool]:
     """While snapshots are read (shared) or become part of GONE (alone): whether nobody is in the way. Nobody
     waits: a process that was stopped here must not stop the others."""
-    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_file(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(fd, how | fcntl.LOCK_NB)

@@ -317,7 +317,7 @@ def test_check_says_all_that_is_wrong(iii: Project) -> None:
     iii.write_step(name="b_step.py")
     iii.write_step(name="c_step.py")
     iii.write_step('config = {"name": "D", "triggers": [{"type": "ftp"}], "flows": 3}', "d_step.py")
-    (iii.folder / "data").mkdir()
+    (iii.folder / "data").mkdir(mode=0o700)
     (iii.folder / "data" / "data.mdb").write_bytes(b"\0" * 10_000)
     result = iii("check", "--json")
     assert result.exit_code == 1
@@ -339,7 +339,7 @@ def test_check_says_all_that_is_wrong(iii: Project) -> None:
 
 def test_check_relies_on_nothing_that_the_configuration_gets_wrong(iii: Project) -> None:
     iii.config.write_text("store: {pth: data}\nsteps: 3\n")
-    (iii.folder / "data").mkdir()
+    (iii.folder / "data").mkdir(mode=0o700)
     (iii.folder / "data" / "data.mdb").write_bytes(b"\0" * 10_000)
     problems = json.loads(iii("check", "--json").stdout)["problems"]
     assert (

@@ -35,6 +35,7 @@ sys.path.append(str(HERE.parent / "lmdb"))  # for those who run this file withou
 from crash_scenario import Ledger, Life, live_on
 
 from iii.errors import StoreDamaged
+from iii.files import make_folder
 from iii.store.contract import Store
 from iii.store.lmdb import LmdbStore
 
@@ -125,7 +126,7 @@ def _image(cut: Cut, folder: Path) -> Iterator[None]:
 
 
 def _lay(cut: Cut, data: Path) -> None:
-    data.mkdir(parents=True)
+    make_folder(data)
     if cut.image is not None:
         (data / "data.mdb").write_bytes(cut.image)
 

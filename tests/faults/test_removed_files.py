@@ -188,7 +188,7 @@ async def test_another_folder_in_place_of_the_one_that_is_used_is_noticed(tmp_pa
     """Behind a symbolic link, too."""
     link = _project(tmp_path)
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(mode=0o700)
         async with _in_use(tmp_path / name):
             pass
     link.symlink_to("one")
@@ -208,7 +208,7 @@ async def test_two_folders_whose_files_are_links_to_one_do_not_write_to_it_at_on
     """Each has a lock.mdb of its own."""
     (tmp_path / "other").mkdir()
     linked, file = _project(tmp_path / "other") / "data.mdb", tmp_path / "data" / "data.mdb"
-    linked.parent.mkdir()
+    linked.parent.mkdir(mode=0o700)
     linked.symlink_to(file)
     async with _in_use(tmp_path / "data"):
         done = await asyncio.to_thread(_iii, tmp_path / "other", "enqueue", "jobs", "1")

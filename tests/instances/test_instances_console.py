@@ -15,6 +15,7 @@ from instances_kit import Project, Started
 from msgspec import convert
 from msgspec.json import encode
 
+from iii.files import make_folder
 from iii.observe.hour import Point
 
 COUNTS = ("done", "failed", "requests", "server_errors", "depth", "running")
@@ -46,7 +47,7 @@ def test_the_console_shows_all_instances_and_outlives_the_one_that_serves_it(pro
 
 def test_the_console_and_its_hour_are_there_after_a_rolling_restart(project: Project) -> None:
     seen = {"at_ms": time.time_ns() // 1_000_000 - 60_000, "done": 77}
-    (project.data / "metrics").mkdir(parents=True)
+    make_folder(project.data / "metrics")
     (project.data / "metrics" / "hour.jsonl").write_bytes(encode(convert({**NOTHING, **seen}, Point)) + b"\n")
     engines = project.start("--instances", "2").until_ready()
     console = console_of(engines)

@@ -18,7 +18,7 @@ VANISHES: dict[str, Callable[[Project], object]] = {
     "the folder": lambda project: project.data.rename(project.folder / "away"),
     "all, an empty folder in its place": lambda project: (
         project.data.rename(project.folder / "away"),
-        project.data.mkdir(),
+        project.data.mkdir(mode=0o700),
     ),
 }
 

@@ -32,7 +32,7 @@ PAUSED = {"p0", "p1", "p2", "p3", "p4"}
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project that wrote the store, with its store; the working folder."""
     shutil.copytree(V1, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", "data.mdb"))
-    (tmp_path / "project/data").mkdir()
+    (tmp_path / "project/data").mkdir(mode=0o700)
     shutil.copy(V1 / "data.mdb", tmp_path / "project/data")
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"

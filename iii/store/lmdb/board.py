@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from iii.files import open_file
 from iii.store.contract import HEALTHS, Health
 from iii.store.lmdb import machine
 from iii.store.lmdb.mapping import WORD_BYTES, SharedWords, reserve
@@ -57,7 +58,7 @@ class Board:
         """The file appears whole, under a new inode: whoever still maps an older one keeps that."""
         fresh, count = path.with_suffix(".fresh"), _HEADER + slots + 2 * _PACE_BEATS
         fresh.unlink(missing_ok=True)
-        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             reserve(fd, count, path)
             shared = SharedWords(fd, count)
@@ -74,7 +75,7 @@ class Board:
     def open(cls, path: Path) -> Board | None:
         """None where there is none, or one of another format."""
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = open_file(path, os.O_RDWR)
         except FileNotFoundError:
             return None
         try:

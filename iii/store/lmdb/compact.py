@@ -19,6 +19,7 @@ import lmdb
 
 from iii.clock import SystemClock
 from iii.errors import StoreBusy, StoreError, StoreFull
+from iii.files import open_file
 from iii.store.contract import CHANGES_BYTES_MAX, Limits
 from iii.store.lmdb import environment
 from iii.store.lmdb.catalog import Counters
@@ -93,7 +94,7 @@ def _compact(opened: Environment, holder: Holder) -> int:
 
 
 def _write(opened: Environment, copy: Path) -> None:
-    fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fd = open_file(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         opened.env.copyfd(fd, compact=True)
         os.fsync(fd)

@@ -13,6 +13,7 @@ from pathlib import Path
 import lmdb
 
 from iii.errors import StoreError, StoreFailing, StoreFull
+from iii.files import Unsafe
 
 __all__ = ["failing", "no_access", "refused"]
 
@@ -23,6 +24,8 @@ ROOM_BYTES = 16 << 20
 def no_access(path: Path, error: OSError | lmdb.Error, map_bytes: int = 0) -> StoreError:
     """A file or folder cannot be opened, made or read."""
     code, reason = _code(error), getattr(error, "strerror", None) or str(error)
+    if isinstance(error, Unsafe):
+        return StoreError(f"cannot use {path}: {reason}")
     if code == errno.EIO:
         return failing(path, reason)
     if code == errno.ENOMEM:

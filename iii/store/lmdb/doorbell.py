@@ -13,8 +13,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from stat import S_ISFIFO
 
 from iii.errors import StoreClosed
+from iii.files import open_file
 from iii.store.lmdb.liveness import OwnSession, Peer, session_file
 from iii.store.lmdb.mapping import FORKED, poison_after_fork
 
@@ -33,7 +35,7 @@ class Doorbell:
         path.unlink(missing_ok=True)
         os.mkfifo(path, 0o600)
         # For writing too: a FIFO whose last writer has gone would be readable for ever.
-        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = open_file(path, os.O_RDWR, S_ISFIFO)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._rung)
         poison_after_fork(self)
@@ -115,7 +117,7 @@ class Ringer:
         try:
             if door.fd < 0:
                 bell = session_file(self._folder, session_id, "bell")
-                door.fd = os.open(bell, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                door.fd = open_file(bell, os.O_WRONLY, S_ISFIFO)
             os.write(door.fd, b"\0")
         except BlockingIOError:
             return True  # full: it is ringing already

@@ -1,9 +1,10 @@
 """The LMDB environment of a store folder: opened once per process, checked before anybody uses it.
 
-Owns the file's identity (format number, creation), the free room, and the copy; a new file is made by
-creation.py. Two stores of one process share one environment, as LMDB demands; a forked child may use none of
-it. A file is refused unchanged where it is of another format, cut off, or where its pages contradict each
-other (all of them are looked at in a file of up to CHECKED_BYTES_MAX, and by verify.py in any).
+Owns the file's identity (format number, creation) and the free room; a new file is made by creation.py, a
+copy by backup.py. Two stores of one process share one environment, as LMDB demands; a forked child may use
+none of it. A file is refused unchanged where others may look into its folder, where it is of another format,
+cut off, or where its pages contradict each other (all of them are looked at in a file of up to
+CHECKED_BYTES_MAX, and by verify.py in any).
 
 The map is as large as the largest that any process has asked for, which LMDB keeps in the file: where
 another one asks for more later and the file outgrows this map, it follows (`adopt_map`). How much of it new
@@ -12,6 +13,7 @@ work may use is each process's own `map_bytes`.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import sys
@@ -20,11 +22,13 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Final, Literal, NamedTuple
 
 import lmdb
 import msgspec
 
+from iii import files
 from iii.clock import SystemClock
 from iii.errors import StoreBusy, StoreDamaged, StoreError, StoreIncompatible
 from iii.store.lmdb import creation
@@ -264,24 +268,6 @@ class Environment:
             for each in stats
         )
 
-    def copy(self, dest: Path) -> None:
-        """A consistent, compacted, fsynced copy into the new or empty folder `dest`."""
-        if dest.resolve().is_relative_to(self.path.resolve()):
-            raise StoreError(f"{dest} lies inside the store's own folder: name one outside {self.path}")
-        dest.mkdir(parents=True, exist_ok=True)
-        if any(dest.iterdir()):
-            raise StoreError(f"{dest} is not empty: a backup needs a new folder")
-        try:
-            self.env.copy(str(dest), compact=True)
-            (dest / FILE).chmod(0o600)  # as the original: payloads are nobody else's business
-        except lmdb.Error as error:
-            found = explained(error, self.file)
-            if isinstance(found, StoreDamaged):
-                raise found from error
-            raise StoreError(f"the copy into {dest} failed: {error}") from error
-        for path in (dest / FILE, dest, dest.parent):
-            sync(path)
-
 
 # ------------------------------------------------------------------------------- one per process and file
 
@@ -299,16 +285,20 @@ def acquire(
     create: bool = True,
 ) -> Environment:
     """The environment of this folder, opened if this process has not opened it yet. StoreGone where there is
-    none and none may be made (`create`).
+    none and none may be made (`create`), StoreError where others may look into it.
 
     The pages of a file of up to `checked_bytes_max` are looked at, each of them, before anything uses them.
     `writes` is called when the file has passed its checks, before the first write transaction is asked for.
     """
     with _lock:
         try:
-            if create:
-                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if create and not path.exists():
+                files.make_folder(path)
             stat = path.stat()
+            if not S_ISDIR(stat.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            if create or (path / FILE).exists():
+                files.require_closed(path)
         except FileNotFoundError as error:
             raise gone(path / FILE) from error
         except OSError as error:

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from iii.errors import StoreBusy, StoreDamaged, StoreIncompatible
+from iii.files import open_file
 from iii.store.lmdb import machine
 from iii.store.lmdb.mapping import WORD_BYTES, SharedWords, poison_after_fork, reserve
 from iii.store.lmdb.record_lock import is_locked, lock, record
@@ -92,7 +93,7 @@ class Holder:
         self._lock_beats = lock_beats
         self._is_stale: Callable[[int], bool] = _never
         self._path = folder / FILE
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_file(self._path, os.O_RDWR | os.O_CREAT)
         try:
             with _opening(self._fd):
                 self._shared = _map(self._fd, self._path)

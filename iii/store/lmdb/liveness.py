@@ -21,9 +21,11 @@ from typing import Literal, TypeAlias
 
 from iii.clock import SystemClock
 from iii.errors import StoreIncompatible
+from iii.files import Unsafe, make_folder
 from iii.store.contract import Health
 from iii.store.lmdb import machine, session_lock
 from iii.store.lmdb.board import SLOTS, Board
+from iii.store.lmdb.disk import no_access
 from iii.store.lmdb.mapping import poison_after_fork
 
 __all__ = [
@@ -88,7 +90,10 @@ class OwnSession:
     def __init__(self, folder: Path, session_id: int, *, slots: int = SLOTS, number: int = 0) -> None:
         """`number`: which of its supervisor's instances this process is; 0 = of none."""
         self.folder, self.session_id, self._number = folder, session_id, number
-        (folder / "sessions").mkdir(exist_ok=True)
+        try:
+            make_folder(folder / "sessions")
+        except Unsafe as error:
+            raise no_access(folder / "sessions", error) from error
         self._lock = session_lock.SessionLock(session_file(folder, session_id, "lock"))
         try:
             self._board = Board.create(session_file(folder, session_id, "board"), slots)

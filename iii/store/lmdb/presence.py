@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from iii.errors import StoreBusy, StoreDamaged, StoreError, StoreGone
+from iii.files import open_file
 from iii.store.lmdb.holder import FILE as HOLDER
 from iii.store.lmdb.holder import users
 from iii.store.lmdb.witness import Inode, Witness, inode
@@ -83,7 +84,7 @@ class Presence:
         found = users(self.data.parent)
         if found and not self._is_whole():
             raise refuse_to_replace(self.lock, found)
-        os.close(os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(open_file(self.lock, os.O_RDWR | os.O_CREAT))
 
     def _is_whole(self) -> bool:
         try:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from iii.errors import StoreBusy
+from iii.files import open_file
 from iii.store.lmdb.mapping import poison_after_fork
 from iii.store.lmdb.record_lock import is_locked
 
@@ -95,7 +96,7 @@ def remove_if_free(path: Path, companions: Iterable[Path]) -> bool:
         if _is_own(path):
             return False
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = open_file(path, os.O_RDWR)
         except FileNotFoundError:
             return True  # the lock file goes last
         try:
@@ -114,7 +115,7 @@ def _acquire(path: Path) -> int:
         with _owned.guard:
             if _is_own(path):
                 break
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_file(path, os.O_RDWR | os.O_CREAT)
             if _lock(fd) and _leads_to(path, fd):
                 _owned.inodes.add(_inode(os.fstat(fd)))
                 return fd

@@ -26,7 +26,7 @@ from iii.model import (
 )
 from iii.store.contract import Answer, Limits
 from iii.store.limits import check, check_demand, check_policies
-from iii.store.lmdb import environment, sessions
+from iii.store.lmdb import backup, environment, sessions
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.claims import Claims
 from iii.store.lmdb.damage import explaining
@@ -397,4 +397,4 @@ class LmdbStore(Following):
 
     async def backup(self, dest: Path) -> None:
         self._require_open()
-        await in_thread(lambda: self._opened.copy(Path(dest)))
+        await in_thread(lambda: backup.backup(self._opened, Path(dest)))
