@@ -39,7 +39,7 @@ from iii.console.answers import error, json, refusal
 from iii.console.asks import Ask, path_of
 from iii.console.bodies import Arriving, read_body
 from iii.console.files import file
-from iii.console.login import Logins, told_as
+from iii.console.login import Logins
 from iii.console.means import Means
 from iii.console.security import HEADERS, Guard, Refused, Visit
 from iii.console.sessions import Sessions
@@ -140,7 +140,7 @@ class App:
         try:
             body = b"" if method == "GET" else await read_body(request)
             lives = partial(self._lives, visit)
-            ask = Ask(self._means, self.hub, request, found, body, told_as(visit), lives)
+            ask = Ask(self._means, self.hub, request, found, body, visit, lives)
             answer = route.handler(ask)
             if inspect.isawaitable(answer):
                 answer = await answer

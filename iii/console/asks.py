@@ -17,11 +17,11 @@ from starlette.requests import Request
 
 from iii.console.hub import Hub
 from iii.console.means import Means
+from iii.console.security import Visit
 from iii.errors import IIIError, InputError
 from iii.formats.codec import uncollected
 from iii.formats.percent import unquoted
 from iii.formats.units import shown
-from iii.store.audit import Actor
 from iii.web.request import parse_fields
 
 __all__ = [
@@ -63,7 +63,7 @@ class Stale(IIIError):
 
 
 class Ask:
-    """`means`: what to answer with; `hub`: what happens; `by`: who asks; `lives`: whether they still may."""
+    """`means`: what to answer with; `hub`: what happens; `visit`: who asks; `lives`: may they still."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class Ask:
         request: Request,
         path: Mapping[str, str],
         body: bytes,
-        by: Actor,
+        visit: Visit,
         lives: Callable[[], bool],
     ) -> None:
         self.means, self.hub, self.request, self.path, self.body = means, hub, request, path, body
-        self.by, self.lives = by, lives
+        self.visit, self.by, self.lives = visit, visit.actor, lives
 
     @cached_property
     def query(self) -> Mapping[str, str]:

@@ -20,9 +20,9 @@ from iii.console.security import Guard, Refused, Visit
 from iii.console.sessions import Sessions
 from iii.errors import IIIError
 from iii.model import Txn
-from iii.store.audit import LOGIN_REFUSED, Actor
+from iii.store.audit import LOGIN_REFUSED
 
-__all__ = ["ARRIVING_MAX", "ARRIVING_OF_ONE_MAX", "BYTES_MAX", "Logins", "told_as"]
+__all__ = ["ARRIVING_MAX", "ARRIVING_OF_ONE_MAX", "BYTES_MAX", "Logins"]
 
 BYTES_MAX = 4 << 10
 ARRIVE_S = 5.0
@@ -62,7 +62,7 @@ class Logins:
                 "Console: a wrong token from %s", visit.client, extra={"fields": {"so_far": guess.count}}
             )
             if guess.is_news:
-                row = told_as(visit).did(self._means.store, LOGIN_REFUSED, wrong_tokens=guess.count)
+                row = visit.actor.did(self._means.store, LOGIN_REFUSED, wrong_tokens=guess.count)
                 with suppress(IIIError):  # a store without room: the log has it
                     await self._means.store.commit(Txn((row,)))
         headers = {"retry-after": str(refused.retry_s)} if refused.retry_s else None
@@ -81,12 +81,12 @@ class Logins:
         if (wrong := self._guard.login(token, visit.client)) is not None:
             return await self.refused(wrong, visit)
         before = self._guard.session(request.headers, visit)
-        value = await self._sessions.begin(before, told_as(visit).did(self._means.store, "login"))
+        value = await self._sessions.begin(before, visit.actor.did(self._means.store, "login"))
         return json(200, {"ok": True}, {"set-cookie": self._guard.set_cookie(visit, value)})
 
     async def _log_out(self, request: Request, visit: Visit) -> Response:
         if (session := self._guard.session(request.headers, visit)) is not None:
-            await self._sessions.end(session, told_as(visit).did(self._means.store, "logout"))
+            await self._sessions.end(session, visit.actor.did(self._means.store, "logout"))
         return json(200, {"ok": True}, {"set-cookie": self._guard.set_cookie(visit, "")})
 
     async def _body(self, request: Request, client: str) -> bytes | Refused:
@@ -130,8 +130,3 @@ class _Place:
     def lose(self) -> None:
         self.is_lost = True
         self.limit.reschedule(asyncio.get_running_loop().time())
-
-
-def told_as(visit: Visit) -> Actor:
-    """Who that is, in the audit log."""
-    return Actor(f"console {visit.client}")

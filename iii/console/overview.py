@@ -92,10 +92,13 @@ class StoreView(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
+    """signed_in: who asks has a session, and can end it."""
+
     now_ms: int
     version: str
     started_ms: int
     read_only: bool
+    signed_in: bool
     project: str
     totals: Totals
     rates: Rates
@@ -113,6 +116,7 @@ def overview(ask: Ask) -> Overview:
         version=means.version,
         started_ms=means.started_ms,
         read_only=means.config.console.read_only,
+        signed_in=ask.visit.session is not None,
         project=means.config.root.name or "iii",
         totals=seen.totals,
         rates=seen.rates,

@@ -28,6 +28,7 @@ from iii.config import ConsoleConfig
 from iii.console.guesses import Guess, Guesses
 from iii.console.sessions import Session, Sessions
 from iii.formats.networks import Networks
+from iii.store.audit import Actor
 from iii.web.cookies import cookie_pairs
 
 __all__ = ["COOKIE", "HEADERS", "Guard", "Refused", "Visit"]
@@ -71,6 +72,11 @@ class Visit(NamedTuple):
     client: str
     is_https: bool
     session: Session | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """As the audit log has it."""
+        return Actor(f"console {self.client}")
 
 
 class Guard:

@@ -79,6 +79,21 @@ async def handler(message, ctx):
     ctx.logger.info("Flowed", {"number": number})
     await ctx.state.set("flow", f"key-{number % 100:02}", number)
 """,
+    "names_step.py": """
+from iii import http, queue
+
+config = {
+    "name": "constructor",
+    "triggers": [http("POST", "/names/{constructor}"), queue("__proto__", config={"max_retries": 0})],
+}
+
+
+async def handler(input, ctx):
+    for key in ("__proto__", "constructor"):
+        await ctx.state.set("__proto__", key, input)
+    ctx.logger.info("toString", {"__proto__": 1, "constructor": input})
+    raise ValueError("__proto__")
+""",
     "hostile_step.py": """
 from iii import queue
 

@@ -16,6 +16,8 @@ STATIC = Path(iii.__file__).parent / "console" / "static"
 OWN = sorted(path for path in STATIC.rglob("*") if path.is_file() and "vendor" not in path.parts)
 SCRIPTS = [path for path in OWN if path.suffix == ".js"]
 LINES_MAX = 400
+OF_OUR_OWN_NAMES = ("EVENT_TOPICS", "NAMES", "SPACE")
+"""Tables that are asked for nothing else."""
 
 FORBIDDEN = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
@@ -60,6 +62,21 @@ def test_imports_lead_to_files_and_are_used(path: Path) -> None:
         for name in names.split(",")
     ]
     assert [name for name in taken if name and not re.search(rf"\b{name}\b", body)] == []
+
+
+TABLE = re.compile(
+    r"const ([A-Z_]+) = \{(?! __proto__: null,|\n  __proto__: null,)"
+    r"|\{ (?!__proto__: null)[^{}]*\}\)?\[[a-z]"
+)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=_name)
+def test_tables_that_are_asked_for_any_name_inherit_none(path: Path) -> None:
+    """Each other object knows a "constructor"."""
+    text = path.read_text()
+    tables = [found[1] for found in TABLE.finditer(text)]
+    asked = [name for name in tables if name is None or re.search(rf"\b{name}\[[a-z]", text)]
+    assert [name for name in asked if name not in OF_OUR_OWN_NAMES] == []
 
 
 def test_the_api_is_documented_whole_and_nothing_beside_it() -> None:

@@ -22,6 +22,7 @@ export function setPaused(row, paused) {
 }
 
 const TEXTS = {
+  __proto__: null,
   redrive: {
     title: "Redrive dead letters?",
     verb: "Redrive",

@@ -19,6 +19,12 @@ export function onLockedOut(told) {
   return () => lockedOut.delete(told);
 }
 
+/** Ends the session, here and wherever else its cookie is. */
+export async function logOut() {
+  await post("api/logout");
+  lockedOut.forEach((told) => told(true));
+}
+
 /** An address below api/: each part is encoded whole; parameters without a value are left out. */
 export function apiPath(parts, parameters = {}) {
   const query = new URLSearchParams();

@@ -11,7 +11,9 @@ import { Palette } from "./components/search.js";
 import { Toasts } from "./components/toast.js";
 import { Help, Shell, useEngine } from "./shell.js";
 
+// Tables that are asked for names from outside (addresses, the API) inherit none: #/constructor is no page.
 const PAGES = {
+  __proto__: null,
   "": () => import("./pages/overview.js"),
   flow: () => import("./pages/flow.js"),
   traces: () => import("./pages/trace.js"),

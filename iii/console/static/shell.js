@@ -1,11 +1,12 @@
 // The frame around every page: navigation, the bar on top, and what is true of the engine as a whole.
 import { html, useEffect, useMemo, useRef, useState } from "./html.js";
-import { useApi } from "./api.js";
+import { logOut, useApi } from "./api.js";
 import { liveStatus, onLive } from "./live.js";
 import { KEYS, PLACES } from "./keys.js";
 import { compactNumber } from "./format.js";
 import { Dialog } from "./components/dialog.js";
 import { Icon } from "./components/icon.js";
+import { toast } from "./components/toast.js";
 
 const NAVIGATION = [
   [
@@ -43,8 +44,8 @@ const NAVIGATION = [
   ],
 ];
 const BAR = ["overview", "traces", "queues", "state"];
-const ICONS = { traces: "trace" };
-const SECTION_OF = { runs: "traces", messages: "queues" };
+const ICONS = { __proto__: null, traces: "trace" };
+const SECTION_OF = { __proto__: null, runs: "traces", messages: "queues" };
 
 /** The engine as the bar and the pages know it; the newest overview, live. */
 export function useEngine() {
@@ -87,6 +88,11 @@ export function Shell({ section, engine, openSearch, openHelp, children }) {
             size=${12} />read only</span>`}
         <${LiveMark} />
         <${SchemeButton} />
+        ${
+          engine?.signed_in &&
+          html`<button type="button" class="button quiet" aria-label="Sign out" title="Sign out, in every window"
+            onClick=${() => logOut().catch((error) => toast(error.message, "failed"))}><${Icon} name="leave" /></button>`
+        }
         <button type="button" class="button quiet hide-narrow" aria-label="Keyboard help" title="Keyboard help (?)"
             onClick=${openHelp}><${Icon} name="help" /></button>
       </div>
@@ -132,6 +138,7 @@ function LiveMark() {
   const [status, setStatus] = useState(liveStatus);
   useEffect(() => onLive("status", ([next]) => setStatus(next)), []);
   const [text, title] = {
+    __proto__: null,
     open: ["live", "Connected: what changes is shown at once"],
     connecting: ["connecting", "Connecting to the engine"],
     lost: ["offline", "The engine does not answer; trying again"],
@@ -139,11 +146,11 @@ function LiveMark() {
   return html`<span class=${`live live-${status}`} role="status" title=${title}><i aria-hidden="true"></i>${text}</span>`;
 }
 
-const SCHEMES = { "": ["auto", "As the system"], dark: ["moon", "Dark"], light: ["sun", "Light"] };
+const SCHEMES = { __proto__: null, "": ["auto", "As the system"], dark: ["moon", "Dark"], light: ["sun", "Light"] };
 
 function SchemeButton() {
   const [scheme, setScheme] = useState(document.documentElement.dataset.scheme ?? "");
-  const next = { "": "dark", dark: "light", light: "" }[scheme];
+  const next = { __proto__: null, "": "dark", dark: "light", light: "" }[scheme];
   const change = () => {
     if (next) document.documentElement.dataset.scheme = next;
     else delete document.documentElement.dataset.scheme;

@@ -160,7 +160,7 @@ export function storyOf(rows, now_ms) {
         });
       continue;
     }
-    const begun = { http: ["Received", span.label], cron: ["Fired", span.label] }[span.kind];
+    const begun = { __proto__: null, http: ["Received", span.label], cron: ["Fired", span.label] }[span.kind];
     if (span.kind === "queue" && !span.parent && (span.attempt ?? 1) === 1) {
       told.push({
         span,
@@ -200,6 +200,7 @@ export function storyOf(rows, now_ms) {
 }
 
 const ENDINGS = {
+  __proto__: null,
   dead: "Gave up",
   failed: "Failed",
   running: "Running",
@@ -211,10 +212,10 @@ const ENDINGS = {
 function ending(span, failed) {
   const lines = span.logs ?? [];
   const said = lines.length ? (typeof lines.at(-1) === "object" ? lines.at(-1).message : null) : null;
-  const verb = ENDINGS[span.outcome] ?? { queue: "Processed", state: "Reacted" }[span.kind] ?? "Done";
+  const verb = ENDINGS[span.outcome] ?? { __proto__: null, queue: "Processed", state: "Reacted" }[span.kind] ?? "Done";
   const tone = failed
     ? "failed"
-    : ({ running: "running", waiting: "waiting", snoozed: "waiting" }[span.outcome] ?? "done");
+    : ({ __proto__: null, running: "running", waiting: "waiting", snoozed: "waiting" }[span.outcome] ?? "done");
   return {
     icon: failed ? "error" : span.outcome === "done" ? "check" : "trace",
     tone,

@@ -6,6 +6,7 @@ import { Icon } from "./icon.js";
 import { toast } from "./toast.js";
 
 const STATES = {
+  __proto__: null,
   done: ["done", "done"],
   failed: ["failed", "failed"],
   dead: ["failed", "dead"],
@@ -45,6 +46,7 @@ export function Chain({ generation }) {
 export const toneOf = (state) => (STATES[state] ?? ["muted"])[0];
 
 const KINDS = {
+  __proto__: null,
   http: "http",
   queue: "queues",
   cron: "cron",

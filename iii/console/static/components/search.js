@@ -65,7 +65,7 @@ export function Palette({ onClose }) {
     go(place.address);
   };
   const pressed = (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const step = { __proto__: null, ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && found.length) {
       event.preventDefault();
       setAt((at + step + found.length) % found.length);

@@ -56,7 +56,7 @@ function moveInRows(event, { select, rows, keyOf }) {
   if (isTyping(event.target) && event.target.type !== "checkbox") return;
   const row = event.target.closest("[data-row]");
   if (!row || event.ctrlKey || event.metaKey || event.altKey) return;
-  const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
+  const step = { __proto__: null, j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
   if (step) {
     const all = [...event.currentTarget.querySelectorAll("[data-row]")];
     const next = all[all.indexOf(row) + step];
@@ -139,7 +139,7 @@ export function LongList({ label, items, row_px, keyOf, row, onEnd, follow = fal
 
 function moveInList(event, box, row_px) {
   const row = event.target.closest("[data-row]");
-  const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
+  const step = { __proto__: null, j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
   if (!row || isTyping(event.target)) return;
   if (event.key === "Enter" && event.target === row) {
     event.preventDefault();

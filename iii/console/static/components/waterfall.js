@@ -100,7 +100,7 @@ function spanText(span) {
   return `${span.step ?? span.label}, ${span.kind}, ${span.attempt > 1 ? `attempt ${span.attempt}, ` : ""}${span.outcome}${wait}${took}${error}`;
 }
 
-const EVENT_ICONS = { log: "log", change: "state", enqueue: "send" };
+const EVENT_ICONS = { __proto__: null, log: "log", change: "state", enqueue: "send" };
 
 function EventRow({ event, depth, scale, onSelect }) {
   const x = scale.at(event.at_ms);
@@ -119,7 +119,7 @@ function eventText({ kind, log, change, message }) {
 
 function moveInSpans(event) {
   const row = event.target.closest("[data-row]");
-  const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
+  const step = { __proto__: null, j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
   if (!row || !step || isTyping(event.target)) return;
   event.preventDefault();
   const all = [...event.currentTarget.querySelectorAll("[data-row]")];

@@ -60,7 +60,7 @@ function Builder({ route, base_url, read_only }) {
   const names = useMemo(() => parametersOf(route.path), [route.path]);
   const example = route.example ?? {};
   const [parameters, setParameters] = useState(() =>
-    Object.fromEntries(names.map((name) => [name, String(example.path?.[name] ?? "")])),
+    Object.fromEntries(names.map((name) => [name, Object.hasOwn(example.path ?? {}, name) ? String(example.path[name]) : ""])),
   );
   const [query, setQueryText] = useState(() => new URLSearchParams(example.query ?? {}).toString());
   const [headers, setHeaders] = useState("");
@@ -145,7 +145,7 @@ function inPlace(schema, definitions, within = []) {
   if (schema === null || typeof schema !== "object") return schema;
   const name = /^#\/\$defs\/(.+)$/.exec(schema.$ref ?? "")?.[1];
   const known = definitions ?? schema.$defs ?? {};
-  if (name && known[name] && !within.includes(name)) return inPlace(known[name], known, [...within, name]);
+  if (name && Object.hasOwn(known, name) && !within.includes(name)) return inPlace(known[name], known, [...within, name]);
   const parts = Object.entries(schema).filter(([key]) => key !== "$defs");
   return Object.fromEntries(parts.map(([key, part]) => [key, inPlace(part, known, within)]));
 }

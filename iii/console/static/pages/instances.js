@@ -8,6 +8,7 @@ import { Ago, Answer, Badge, Cli, Empty, Facts } from "../components/badge.js";
 
 const SHOWN_LANES = 12;
 const HEALTH = {
+  __proto__: null,
   ready: ["healthy", "ready"],
   healthy: ["healthy", "healthy"],
   starting: ["waiting", "starting"],

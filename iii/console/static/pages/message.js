@@ -12,8 +12,9 @@ import { JsonField, JsonView, jsonFault, pretty } from "../components/json.js";
 import { toast } from "../components/toast.js";
 import { bulk, resendPath, resendText } from "../acts.js";
 
-const WHY_TONE = { paused: "paused", running: "running", dead: "failed", retry: "failed", no_step: "waiting" };
+const WHY_TONE = { __proto__: null, paused: "paused", running: "running", dead: "failed", retry: "failed", no_step: "waiting" };
 const WHY_ICON = {
+  __proto__: null,
   paused: "pause",
   running: "play",
   dead: "dead",
@@ -99,7 +100,7 @@ function Message({ message, read_only, reload, onEdit }) {
     <${Attempts} message=${message} />`;
 }
 
-const priorityText = (priority) => ({ 64: "low (64)", 128: "normal (128)", 192: "high (192)" })[priority] ?? priority;
+const priorityText = (priority) => ({ __proto__: null, 64: "low (64)", 128: "normal (128)", 192: "high (192)" })[priority] ?? priority;
 
 function Attempts({ message }) {
   const runs = message.runs ?? [];

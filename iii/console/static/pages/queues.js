@@ -47,6 +47,7 @@ export function useQueues() {
 }
 
 const SHOWN = {
+  __proto__: null,
   all: () => true,
   waiting: (row) => row.ready + row.later + row.behind > 0,
   paused: (row) => row.paused,

@@ -146,7 +146,7 @@ function Conflict({ conflict, text, onOverwrite, onTake, onClose }) {
         current=${parseJson(text)} oldLabel="theirs" newLabel="yours" />`}<//>`;
 }
 
-const TYPES = { created: "created", updated: "updated", deleted: "deleted" };
+const TYPES = { __proto__: null, created: "created", updated: "updated", deleted: "deleted" };
 
 function History({ namespace, name, version }) {
   const answer = useApi(apiPath(["state", namespace, name, "history"]));
