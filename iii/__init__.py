@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from iii.engine import Engine
     from iii.errors import (
         BadMerge,
+        BadName,
         ConfigError,
         Conflict,
         HandlerEnded,
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SSE",
     "BadMerge",
+    "BadName",
     "BlockingContext",
     "Cancel",
     "Config",
@@ -85,8 +87,8 @@ _HOMES = {
     "iii.handling.draft": ("StateEntry",),
     "iii.engine": ("Engine",),
     "iii.errors": (
-        *("BadMerge", "ConfigError", "Conflict", "HandlerEnded", "IIIError", "InputError", "LeaseLost"),
-        *("QueueFull", "StepError", "StoreError", "StoreFull", "TooLarge", "UndeclaredTopic"),
+        *("BadMerge", "BadName", "ConfigError", "Conflict", "HandlerEnded", "IIIError", "InputError"),
+        *("LeaseLost", "QueueFull", "StepError", "StoreError", "StoreFull", "TooLarge", "UndeclaredTopic"),
         "ValidationError",
     ),
     "iii.handling.inputs": ("CronTick", "StateChange"),

@@ -12,18 +12,22 @@ A message says what was given, what is allowed and what to do.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 __all__ = [
     "BadMerge",
+    "BadName",
     "ChangesHeld",
     "ConfigError",
     "Conflict",
     "Detail",
+    "Fault",
     "HandlerEnded",
     "IIIError",
     "InputError",
     "LeaseLost",
+    "NameTooLong",
     "QueueFull",
     "Refusal",
     "StepError",
@@ -57,8 +61,26 @@ class ConfigError(IIIError):
         super().__init__(": ".join(part for part in (file, field, message) if part))
 
 
+class Fault(NamedTuple):
+    """What of a value cannot be stored. `path`: of the first such part; `given`: it, where it is a number or
+    a text; is_type: no value of its type can."""
+
+    path: tuple[str | int, ...]
+    reason: str
+    given: object = None
+    is_type: bool = False
+
+    @property
+    def field(self) -> str:
+        """("items", 0, "name") -> "items.0.name"."""
+        return ".".join(map(str, self.path))
+
+
 class StepError(IIIError):
-    """A step is wrong. `file` and `field` say where, the message what to do."""
+    """A step is wrong. `file` and `field` say where, the message what to do. `fault`: what a handler gave
+    that cannot be stored, sent or answered; `field` is its path then."""
+
+    fault: Fault | None = None
 
     def __init__(self, message: str, *, file: str = "", field: str = "") -> None:
         self.message, self.file, self.field = message, file, field
@@ -84,8 +106,31 @@ class InputError(IIIError):
     """What a caller sent is refused; nothing was written."""
 
 
+class BadName(InputError):
+    """A key, topic, group or another argument of a call that no store takes.
+
+    `field`: which; `given`: it; `allows`: whether another in its place would be taken.
+    """
+
+    def __init__(
+        self, message: str, *, field: str, given: object, allows: Callable[[Any], object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.field, self.given, self._check = field, given, allows
+
+    def allows(self, other: object) -> bool:
+        try:
+            if self._check is not None:
+                self._check(other)
+        except IIIError:
+            return False
+        return self._check is not None
+
+
 class ValidationError(InputError):
-    """The input does not fit its schema. `details` names each field."""
+    """The input does not fit its schema. `details` names each field; `given`: it, where it is known."""
+
+    given: object = None
 
     def __init__(self, message: str, details: tuple[Detail, ...] = ()) -> None:
         self.message, self.details = message, details
@@ -135,7 +180,16 @@ class QueueFull(Refusal):
 
 
 class TooLarge(Refusal):
-    """A key, value, payload or Txn is over its limit; the message names both numbers."""
+    """A key, value, payload or Txn is over its limit; the message names both numbers. `field`: what of a call
+    it is, `size`: its bytes."""
+
+    def __init__(self, message: str, *, field: str = "", size: int = 0) -> None:
+        super().__init__(message)
+        self.field, self.size = field, size
+
+
+class NameTooLong(BadName, TooLarge):
+    """A BadName that is over its limit."""
 
 
 class StoreFull(Refusal):

@@ -27,9 +27,11 @@ What a refused Txn leads to, by who sent it (None: the Txn is dropped silently):
     Conflict    failed attempt, effects dropped   409     no
     BadMerge    failed attempt, effects dropped   500     no
     QueueFull   failed attempt, effects dropped   503     no
-    TooLarge    failed attempt, effects dropped   500     no
+    TooLarge    failed attempt, effects dropped   500 *   no
     LeaseLost   None                              -       no
     StoreFull   -                                 503     message steps: with backoff, lease kept
+
+    * 400 or 413 where the request itself is what is too large (web/origin.py)
 """
 
 from __future__ import annotations

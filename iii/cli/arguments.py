@@ -6,9 +6,9 @@ import os
 import sys
 
 import click
-import orjson
 
-from iii.errors import InputError
+from iii.errors import InputError, ValidationError
+from iii.formats.json_text import NOT_JSON, parse
 
 __all__ = ["MESSAGE_ID", "json_value", "priority_value", "utf8"]
 
@@ -39,12 +39,14 @@ def json_value(text: str) -> object:
     """The value of a JSON argument; "-" reads it from stdin."""
     content = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
     try:
-        value: object = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise InputError(
-            f"not JSON: {error}; write strings in double quotes and the whole in single ones: '{{\"a\": 1}}'"
-        ) from None
-    return value
+        return parse(content)
+    except ValidationError as error:
+        [detail] = error.details
+        place = f"{detail.path}: " if detail.path else ""
+        if error.message != NOT_JSON:
+            raise InputError(f"this JSON cannot be stored: {place}{detail.message}") from None
+        remedy = "write strings in double quotes and the whole in single ones: '{\"a\": 1}'"
+        raise InputError(f"not JSON: {place}{detail.message}; {remedy}") from None
 
 
 def priority_value(text: str) -> str | int:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import orjson
 from msgspec import structs
 
 from iii.cli.arguments import MESSAGE_ID, json_value, priority_value
@@ -16,6 +15,7 @@ from iii.cli.output import compact, count, print_json, print_table, say, span
 from iii.cli.project import reading, writing
 from iii.config import Config, load
 from iii.errors import InputError
+from iii.formats import codec
 from iii.formats.units import duration_ms
 from iii.handling.outbox import priority_of
 from iii.model import Waiting
@@ -234,7 +234,7 @@ def resend(
 
     JSON ("-": from stdin) is its payload, the old one's by default. Printed is the new id.
     """
-    payload = None if data is None else orjson.dumps(json_value(data))
+    payload = None if data is None else codec.encode(json_value(data))
     rank = None if priority is None else priority_of(priority_value(priority))
     try:
         delay_ms = duration_ms(delay)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import orjson
 
 from iii.cli.arguments import json_value, utf8
 from iii.cli.group import config_option, json_option
@@ -14,6 +13,7 @@ from iii.cli.output import compact, print_json, print_json_list, print_table, sa
 from iii.cli.project import reading, writing
 from iii.config import load
 from iii.errors import InputError
+from iii.formats import codec
 from iii.formats.printable import printable
 from iii.model import Delete, Entry, Put, Txn
 from iii.store.audit import command_line
@@ -63,7 +63,7 @@ def set_(
     namespace: str, key: str, value: str, if_version: int | None, as_json: bool, config_file: Path | None
 ) -> None:
     """Write JSON ("-": from stdin) as the value of KEY in NAMESPACE; state triggers see it."""
-    content = orjson.dumps(json_value(value))
+    content = codec.encode(json_value(value))
     _require_own(namespace)
 
     async def write(store: Store) -> Entry | None:

@@ -6,13 +6,13 @@ import msgspec
 from starlette.responses import Response
 
 from iii.console.asks import BadField, Missing, Stale
-from iii.errors import Conflict, IIIError, InputError, QueueFull, StepError, StoreError, TooLarge
+from iii.errors import BadName, Conflict, IIIError, InputError, QueueFull, StepError, StoreError, TooLarge
 
 __all__ = ["error", "json", "refusal"]
 
 STATUSES: tuple[tuple[type[IIIError], int], ...] = (
-    (Missing, 404), (Stale, 409), (Conflict, 409), (TooLarge, 413), (QueueFull, 503), (StoreError, 503),
-    (InputError, 400), (StepError, 400),
+    (BadName, 400), (Missing, 404), (Stale, 409), (Conflict, 409), (TooLarge, 413), (QueueFull, 503),
+    (StoreError, 503), (InputError, 400), (StepError, 400),
 )  # fmt: skip
 """By the first that fits."""
 
@@ -27,7 +27,7 @@ def error(status: int, message: str, headers: dict[str, str] | None = None, **mo
 
 def refusal(reason: IIIError) -> Response:
     status = next((status for kind, status in STATUSES if isinstance(reason, kind)), 500)
-    if isinstance(reason, BadField):
+    if isinstance(reason, BadField | BadName | TooLarge) and reason.field:
         return json(status, {"error": {"message": str(reason), "field": reason.field}})
     if isinstance(reason, Stale):
         return error(status, str(reason), current=reason.current)

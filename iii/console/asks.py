@@ -18,8 +18,9 @@ from starlette.requests import Request
 from iii.console.hub import Hub
 from iii.console.means import Means
 from iii.console.security import Visit
-from iii.errors import IIIError, InputError
+from iii.errors import IIIError, InputError, ValidationError
 from iii.formats.codec import uncollected
+from iii.formats.json_text import DEPTH_MAX, NOT_JSON, parse
 from iii.formats.percent import unquoted
 from iii.formats.units import shown
 from iii.web.request import parse_fields
@@ -115,7 +116,9 @@ class Ask:
         return found
 
     def read(self, kind: type[T]) -> T:
-        """The body."""
+        """The body: all of it can be stored."""
+        if self.body:
+            _check(self.body)
         try:
             return msgspec.json.decode(self.body or b"{}", type=kind)
         except msgspec.ValidationError as error:
@@ -123,6 +126,17 @@ class Ask:
             raise BadField(found[1] if found else "body", _FIELD.sub("", str(error))) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"the body is no JSON: {error}") from None
+
+
+def _check(body: bytes) -> None:
+    try:
+        parse(body, DEPTH_MAX + 1)  # what is kept lies in a field of it
+    except ValidationError as error:
+        [detail] = error.details
+        problem = detail.message if error.message != NOT_JSON else f"the body is no JSON: {detail.message}"
+        if not detail.path:
+            raise InputError(problem) from None
+        raise BadField(detail.path, problem) from None
 
 
 def path_of(scope: Mapping[str, Any]) -> list[str]:

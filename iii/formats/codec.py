@@ -1,22 +1,21 @@
 """JSON in and out of payloads, state values and HTTP bodies. Knows no store and no schema.
 
-Beside what orjson takes itself (datetime, dataclass, Enum, UUID), msgspec Structs, pydantic models, sets,
-Decimal and paths are encoded. What JSON cannot say (NaN, bytes, an open file) is refused with its path.
+What can be stored, and as what, storable.py says; here the most of it goes straight through orjson, which
+writes plain values as they are and refuses keys that are no strings, integers beyond 64 bits and what is
+nested too deeply. What it refuses is looked at again, part by part.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import gc
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 import orjson
 
-from iii.errors import StepError
+from iii.errors import Fault
+from iii.formats.storable import form, plain, refused, scan
 
 __all__ = ["decode", "decode_exactly", "encode", "uncollected"]
 
@@ -25,6 +24,8 @@ LARGE_BYTES = 64 << 10
 T = TypeVar("T")
 
 decode = orjson.loads
+
+_AS_WE_SAY = orjson.OPT_PASSTHROUGH_DATACLASS  # orjson itself leaves out fields that begin with "_"
 
 
 def decode_exactly(raw: bytes) -> Any:
@@ -56,68 +57,27 @@ _exactly = msgspec.json.Decoder(float_hook=_finite).decode
 
 
 def encode(value: object) -> bytes:
-    """`value` as compact JSON. StepError says what of it is no JSON."""
+    """`value` as compact JSON. StepError says what of it cannot be stored, and where (`fault`)."""
     try:
-        encoded = orjson.dumps(value, _plain)
+        encoded = orjson.dumps(value, _form, _AS_WE_SAY)
     except TypeError:
-        encoded = _encode_unusual(value)
-    if encoded.find(b"null") >= 0 and (path := _find_not_finite(value)):  # `in` takes half as long again
-        raise StepError(f"NaN and Infinity are not JSON, at {path}: use None or leave it out")
+        return _encode_in_parts(value)
+    if encoded.find(b"null") >= 0:  # `in` takes half as long again
+        fault = scan(value)  # NaN and Infinity become null, as None does
+        if fault is not None:
+            raise refused(value, fault)
     return encoded
 
 
-def _encode_unusual(value: object) -> bytes:
-    """Keys that are no strings (written as strings), else the reason why not."""
+def _encode_in_parts(value: object) -> bytes:
+    made = plain(value)
     try:
-        return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
-    except (TypeError, RecursionError) as error:
-        cause = error.__cause__ or error
-        raise StepError(
-            f"this {type(value).__name__} is not JSON: {cause}; use str, int (64 bits), float, bool, None, "
-            "list, dict, datetime, a dataclass, a msgspec Struct or a pydantic model"
-        ) from None
+        return orjson.dumps(made)
+    except TypeError as error:
+        raise refused(value, Fault((), str(error))) from None
 
 
-def _plain(value: object) -> Any:
+def _form(value: object) -> Any:
     if isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value, builtin_types=_NATIVE, str_keys=True, enc_hook=_plain)
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json", by_alias=True)
-    if isinstance(value, set | frozenset):
-        return list(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Decimal | os.PathLike):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-_NATIVE: tuple[type, ...] = ()
-
-
-def _find_not_finite(value: object, path: str = "$") -> str | None:
-    """The path of the first NaN or Infinity, which orjson would write as null."""
-    if isinstance(value, float):
-        return None if -float("inf") < value < float("inf") else path
-    for step, child in _children(value):
-        if at := _find_not_finite(child, path + step):
-            return at
-    return None
-
-
-def _children(value: object) -> Iterator[tuple[str, object]]:
-    """(path from `value`, part) of everything that holds parts."""
-    if isinstance(value, list | tuple | set | frozenset):
-        yield from ((f"[{n}]", child) for n, child in enumerate(value))
-        return
-    parts: Iterable[tuple[object, object]] = ()
-    if isinstance(value, Mapping):
-        parts = value.items()
-    elif isinstance(value, msgspec.Struct):
-        parts = ((name, getattr(value, name)) for name in value.__struct_fields__)
-    elif dataclasses.is_dataclass(value):
-        parts = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    elif callable(dump := getattr(value, "model_dump", None)):
-        parts = dump().items()
-    yield from ((f".{name}", child) for name, child in parts)
+        return msgspec.to_builtins(value, enc_hook=form)
+    return form(value)

@@ -22,7 +22,8 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-from iii.errors import BadMerge, InputError
+from iii.errors import BadMerge, BadName
+from iii.formats.storable import scan
 
 __all__ = ["OPS_MAX", "PATH_DEPTH_MAX", "encode_patch", "evaluate", "merged"]
 
@@ -101,22 +102,29 @@ def merged(old: bytes | None, patch: bytes) -> tuple[bytes, Any]:
 
 
 def encode_patch(patch: object) -> bytes:
-    """The patch as a Merge carries it. InputError where it is no patch at all, whatever it meets later."""
+    """The patch as a Merge carries it. BadName where it is no patch at all, whatever it meets later."""
     if not isinstance(patch, dict | list | tuple):
-        raise InputError(
+        raise _no_patch(
             f"a patch is an object (a partial value) or a list of ops, not {type(patch).__name__}: "
-            'state.update(ns, key, {"status": "done"}) or [{"type": "increment", "path": "count"}]'
+            'state.update(ns, key, {"status": "done"}) or [{"type": "increment", "path": "count"}]',
+            patch,
         )
     try:
         encoded = orjson.dumps(patch, option=orjson.OPT_PASSTHROUGH_DATACLASS)
         change = _patches.decode(encoded)
     except (TypeError, *_DECODE_ERRORS) as error:
-        raise InputError(f"bad patch: {error} (ops: {_OP_NAMES})") from None
-    if b"null" in encoded and (where := _find_not_finite(patch)):
-        raise InputError(f"bad patch: NaN and Infinity are not JSON, at {where}; use None or leave it out")
+        raise _no_patch(f"bad patch: {error} (ops: {_OP_NAMES})", patch) from None
+    if b"null" in encoded and (fault := scan(patch)) is not None:
+        raise _no_patch(f"bad patch: {fault.reason}, at $.{fault.field}", patch)
     if not isinstance(change, dict) and any(isinstance(op, Remove) and not _steps(op.path) for op in change):
-        raise InputError("bad patch: remove needs a path; state.delete(ns, key) removes the whole value")
+        raise _no_patch(
+            "bad patch: remove needs a path; state.delete(ns, key) removes the whole value", patch
+        )
     return encoded
+
+
+def _no_patch(message: str, patch: object) -> BadName:
+    return BadName(message, field="patch", given=patch)
 
 
 def _apply(holder: dict[str, Any], op: _AnyOp) -> None:
@@ -250,17 +258,3 @@ def _kind(value: Any) -> str:
         case str():
             return "a string"
     return "a number"
-
-
-def _find_not_finite(value: object, path: str = "$") -> str | None:
-    """The path of the first NaN or Infinity, which orjson would write as null."""
-    if isinstance(value, float):
-        return None if -float("inf") < value < float("inf") else path
-    if isinstance(value, dict):
-        children: list[tuple[object, object]] = list(value.items())
-    elif isinstance(value, list | tuple):
-        children = list(enumerate(value))
-    else:
-        return None
-    found = (_find_not_finite(child, f"{path}.{key}") for key, child in children)
-    return next((path for path in found if path), None)

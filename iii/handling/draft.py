@@ -15,14 +15,14 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from iii.errors import Conflict, HandlerEnded, InputError, TooLarge
+from iii.errors import BadName, Conflict, HandlerEnded, TooLarge
 from iii.formats import codec
 from iii.formats.merge import encode_patch, merged
 from iii.handling.clearing import CHUNK, CHUNK_BYTES, SCAN_PAGE, Cleared, Clears, all_but_last, chunks
 from iii.handling.writes import Key, Patched, Replaced, Write
 from iii.model import Checked, Delete, Enqueue, Entry, Merge, Op, Put, Txn
 from iii.store.contract import Store
-from iii.store.limits import check_op, check_value
+from iii.store.limits import check_namespace, check_op, check_plain, check_value
 
 __all__ = ["LIST_MAX", "Draft", "StateEntry"]
 
@@ -70,7 +70,10 @@ class Draft:
         """In key order; at most `limit`, or all of them where None: TooLarge beyond LIST_MAX."""
         self.check_open()
         if limit is not None and not 0 < limit <= LIST_MAX:
-            raise InputError(f"bad limit {limit}: use 1 to {LIST_MAX}, and after= for the next page")
+            message = f"bad limit {limit}: use 1 to {LIST_MAX}, and after= for the next page"
+            raise BadName(message, field="limit", given=limit)
+        for what, text in (("namespace", namespace), ("prefix", prefix), ("after", after)):
+            check_plain(what, text)
         own = {
             key: write
             for (space, key), write in self._writes.items()
@@ -111,7 +114,15 @@ class Draft:
     def _read(self, namespace: str, key: str) -> tuple[bytes | None, Entry | None]:
         if self.ended:
             self.check_open()
-        entry = self._store.get(namespace, key)
+        if type(namespace) is not str or type(key) is not str:
+            check_plain("namespace", namespace)
+            check_plain("key", key)
+        try:
+            entry = self._store.get(namespace, key)
+        except UnicodeEncodeError as error:
+            what = "key" if error.object == key else "namespace"
+            message = f"bad {what} {error.object!r:.60}: it is not valid Unicode (a lone surrogate)"
+            raise BadName(message, field=what, given=error.object) from None
         if self._clears is not None:
             entry = self._clears.shown(entry)
         write = self._writes.get((namespace, key)) if self._writes else None
@@ -220,8 +231,7 @@ class Draft:
             raise Conflict(f"{namespace}/{key} {found}, if_version says {if_version}: read it again")
 
     def _check(self, op: Put | Merge | Delete) -> int:
-        if op.namespace.startswith("$"):
-            raise InputError(f"bad namespace {op.namespace!r}: names that begin with $ are the engine's own")
+        check_namespace(op.namespace)
         return check_op(op, self._limits)
 
     def _grow(self, ops: int, size: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from iii import trace
-from iii.errors import InputError, ValidationError
+from iii.errors import BadName, InputError, ValidationError
 from iii.formats import codec
 from iii.formats.units import duration_ms, nearest, shown
 from iii.model import PRIORITIES, Enqueue, Unique
@@ -66,7 +66,8 @@ class Outbox:
                 given["priority"] = priority
             return self.op(trace_headers=trace_headers, **_spread(topic, given))
         if topic.startswith("$"):
-            raise InputError(f"bad topic {topic!r}: names that begin with $ are the engine's own")
+            message = f"bad topic {topic!r:.60}: names that begin with $ are the engine's own"
+            raise BadName(message, field="topic", given=topic, allows=_own)
         payload = codec.encode(data)
         delay_ms = delay if type(delay) is int else _delay(delay)
         if delay_ms and trace.GENERATION in trace_headers:
@@ -81,7 +82,7 @@ class Outbox:
             _headers(headers, trace_headers) if headers else trace_headers,
         )
         for step, validator in self._inputs.get(topic, ()):
-            _validate(topic, step, validator, payload)
+            _validate(topic, step, validator, payload, data)
         return op
 
 
@@ -91,7 +92,8 @@ def priority_of(priority: object) -> int:
         return PRIORITIES[priority]
     if isinstance(priority, int) and not isinstance(priority, bool) and 0 <= priority <= 255:
         return priority
-    raise InputError(f"bad priority {shown(priority)}: use low, normal, high or 0-255 (higher first)")
+    message = f"bad priority {shown(priority)}: use low, normal, high or 0-255 (higher first)"
+    raise BadName(message, field="priority", given=priority, allows=priority_of)
 
 
 def _spread(message: object, beside: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +112,8 @@ def _spread(message: object, beside: Mapping[str, Any]) -> dict[str, Any]:
         if name in fields:
             raise InputError(f"enqueue: {name!r} is given twice, in the dict and beside it: keep one")
     if not isinstance(fields.get("topic"), str):
-        raise InputError(f"enqueue: topic must be a string, not {shown(fields.get('topic'))}")
+        given = fields.get("topic")
+        raise BadName(f"enqueue: topic must be a string, not {shown(given)}", field="topic", given=given)
     return {"data": None, **fields, **beside}
 
 
@@ -118,33 +121,41 @@ def _delay(delay: object) -> int:
     try:
         return duration_ms(delay)
     except ValueError as error:
-        raise InputError(f"bad delay: {error}") from None
+        raise BadName(f"bad delay: {error}", field="delay", given=delay, allows=_delay) from None
 
 
 def _group(group: object) -> str:
     if not isinstance(group, str):
-        raise InputError(f"bad group {shown(group)}: use a string")
+        raise BadName(f"bad group {shown(group)}: use a string", field="group", given=group)
     return group
 
 
 def _unique(unique: object) -> Unique:
     key, ttl = unique if isinstance(unique, tuple) and len(unique) == 2 else (unique, UNIQUE_TTL_MS)
     if not isinstance(key, str):
-        raise InputError(f'bad unique {shown(unique)}: use a key or (key, "1h")')
+        raise BadName(f'bad unique {shown(unique)}: use a key or (key, "1h")', field="unique key", given=key)
     return Unique(key, _delay(ttl))
 
 
 def _headers(headers: Mapping[str, str], trace_headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise InputError(f"bad header {shown(name)}: {shown(value)}; both must be strings")
+            message = f"bad header {shown(name)}: {shown(value)}; both must be strings"
+            raise BadName(message, field="headers", given=value if isinstance(name, str) else name)
         if name in _OWN_HEADERS:
-            raise InputError(f"bad header {name!r}: the engine sets it")
+            raise BadName(f"bad header {name!r}: the engine sets it", field="headers", given=name)
     return {**headers, **trace_headers}
 
 
-def _validate(topic: str, step: str, validator: Validator, payload: bytes) -> None:
+def _validate(topic: str, step: str, validator: Validator, payload: bytes, data: object) -> None:
     try:
         validator.validate_json(payload)
     except ValidationError as error:
-        raise ValidationError(f"{topic} is refused by the input of {step}", error.details) from None
+        refused = ValidationError(f"{topic} is refused by the input of {step}", error.details)
+        refused.given = data
+        raise refused from None
+
+
+def _own(topic: str) -> None:
+    if topic.startswith("$"):
+        raise InputError("the engine's own")

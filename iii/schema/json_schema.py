@@ -37,7 +37,7 @@ _EXPLAIN_STEPS = 100_000
 
 class JsonSchemaValidator(Validator):
     def __init__(self, schema: Mapping[str, Any], lax: bool) -> None:
-        self.lax = lax
+        self.lax, self.is_exact = lax, not lax
         self.schema: dict[str, Any] = dict(schema)
         _refuse_types(schema)
         try:

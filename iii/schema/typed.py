@@ -33,6 +33,10 @@ _SEARCHED_MAX = 64 << 10  # bytes: in a longer text the key of a mapping is not 
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _FIELD = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`")
 
+_BYTES = (msgspec.inspect.BytesType, msgspec.inspect.ByteArrayType, msgspec.inspect.MemoryViewType)
+_NUMBERS = (msgspec.inspect.IntType, msgspec.inspect.FloatType, msgspec.inspect.UnionType)
+_CLASSES = (msgspec.inspect.StructType, msgspec.inspect.DataclassType, msgspec.inspect.NamedTupleType)
+
 
 class TypeValidator(Validator):
     def __init__(self, schema: Any, lax: bool) -> None:
@@ -50,6 +54,12 @@ class TypeValidator(Validator):
         for part in parts:
             if isinstance(part, msgspec.inspect.StrType) and part.pattern is not None:
                 refuse_slow_pattern(part.pattern, part.max_length)
+        if any(isinstance(part, _BYTES) for part in _loose(msgspec.inspect.type_info(schema))):
+            raise unsupported(
+                schema, "bytes that lie in no class cannot be stored; make them the field of one, or use str"
+            )
+        keys = [part.key_type for part in parts if isinstance(part, msgspec.inspect.DictType)]
+        self.is_exact = not lax and not any(isinstance(key, _NUMBERS) for key in keys)
         self._complete = any(isinstance(part, msgspec.inspect.DataclassType) for part in parts)
 
     def validate_json(self, raw: bytes) -> Any:
@@ -101,9 +111,13 @@ class TypeValidator(Validator):
         return ""
 
 
-def _parts(shape: msgspec.inspect.Type, seen: set[Any]) -> Iterator[msgspec.inspect.Type]:
-    """The type and all types inside it, classes once."""
+def _parts(
+    shape: msgspec.inspect.Type, seen: set[Any], closed: tuple[type[msgspec.inspect.Type], ...] = ()
+) -> Iterator[msgspec.inspect.Type]:
+    """The type and all types inside it, classes once; what is `closed` is not looked into."""
     yield shape
+    if isinstance(shape, closed):
+        return
     inner = [getattr(shape, name, None) for name in ("item_type", "key_type", "value_type", "type")]
     inner += [*getattr(shape, "item_types", ()), *getattr(shape, "types", ())]
     cls = getattr(shape, "cls", None)
@@ -112,7 +126,12 @@ def _parts(shape: msgspec.inspect.Type, seen: set[Any]) -> Iterator[msgspec.insp
         seen.add(cls)
     for part in inner:
         if isinstance(part, msgspec.inspect.Type):
-            yield from _parts(part, seen)
+            yield from _parts(part, seen, closed)
+
+
+def _loose(shape: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
+    """The types in `shape` whose values are kept outside of the classes that say what they are."""
+    return _parts(shape, set(), _CLASSES)
 
 
 def _completed(value: Any) -> Any:

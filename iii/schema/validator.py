@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
-import msgspec
-
 from iii.errors import Detail, StepError, ValidationError
-from iii.formats import codec
+from iii.formats import json_text
 
 DETAILS_MAX = 20
 
-SLOW_NUMBERS_MAX = 1000
-_SHORT_TEXT = 8192  # it cannot hold many
-_SLOW = re.compile(
-    rb"[\[,:\s]-?(?:[0-9][0-9.]*[eE][+-]?0*[2-9][0-9][0-9]|[0-9]{20}[0-9]*)(?=[\s,\]}])"
-    rb"|\"-?[0-9]{20}[0-9]*\":"
-)
-
-NOT_JSON = "invalid JSON"
-MISFIT = "validation failed"
+NOT_JSON, MISFIT = json_text.NOT_JSON, json_text.REFUSED
+parse_json, refuse_slow_numbers = json_text.decode, json_text.refuse_slow_numbers
 
 
 class Validator(ABC):
     """A compiled schema. Safe to share between threads."""
 
     lax: bool
+    is_exact: bool = False
+    """Whether all that it makes of what can be stored can be stored; not where texts become numbers."""
 
     @abstractmethod
     def validate_json(self, raw: bytes) -> Any:
@@ -81,30 +72,6 @@ def misfit(*details: Detail) -> ValidationError:
 
 def not_json(problem: str) -> ValidationError:
     return ValidationError(NOT_JSON, (Detail("", problem),))
-
-
-def parse_json(raw: bytes) -> Any:
-    """The JSON value of `raw`. Refused: NaN, Infinity, out of range, not UTF-8, nested too deeply."""
-    refuse_slow_numbers(raw)
-    try:
-        return codec.decode_exactly(raw)
-    except msgspec.MsgspecError as error:
-        raise not_json(str(error).removeprefix("JSON is malformed: ")) from None
-    except UnicodeDecodeError:
-        raise not_json("is not UTF-8") from None
-    except RecursionError:
-        raise not_json("nested too deeply") from None
-
-
-def refuse_slow_numbers(raw: bytes) -> None:
-    """ValidationError for a long text with many numbers that take longer than others: msgspec needs up to
-    18 us for one near the ends of what a float holds (1e308), three seconds for a MiB of them; and beyond
-    64 bits integers can be chosen that fall on one another in a set."""
-    if len(raw) > _SHORT_TEXT and next(islice(_SLOW.finditer(raw), SLOW_NUMBERS_MAX, None), None):
-        raise not_json(
-            f"more than {SLOW_NUMBERS_MAX:,} numbers beyond 64 bits, or with exponents of 200 or more; "
-            "send fewer at once"
-        )
 
 
 def unsupported(schema: object, why: str) -> StepError:

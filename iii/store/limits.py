@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from iii.errors import InputError, QueueFull, TooLarge
+from iii.errors import BadName, InputError, NameTooLong, QueueFull, TooLarge
 from iii.model import (
     ARCHIVE,
     Ack,
@@ -43,7 +43,9 @@ __all__ = [
     "check",
     "check_demand",
     "check_lane",
+    "check_namespace",
     "check_op",
+    "check_plain",
     "check_policies",
     "check_value",
     "too_many_topics",
@@ -103,18 +105,23 @@ def _refuse_size(size: int, limits: Limits) -> None:
 @lru_cache(maxsize=4096, typed=True)  # a name that equals another need not be as plain
 def check_lane(topic: str, step: str, name_bytes_max: int) -> int:
     """The bytes of both names; InputError or TooLarge unless they name a lane."""
-    _plain("topic", topic)
-    _plain("step name", step)
-    if not (_name(topic) or _engine_topic(topic)):
-        raise InputError(f"bad topic {topic!r:.60}: use letters, digits and any of . _ : -")
-    if step not in ("", ARCHIVE) and not _name(step):
-        raise InputError(f"bad step name {step!r:.60}: use letters, digits and any of . _ : -")
-    made_by_engine = topic.startswith("$") or topic.endswith(".failed")
+    made_by_engine = isinstance(topic, str) and (topic.startswith("$") or topic.endswith(".failed"))
     room = name_bytes_max + ENGINE_NAME_BYTES if made_by_engine else name_bytes_max
-    for what, name, most in (("topic", topic, room), ("step", step, name_bytes_max)):
-        if len(name) > most:
-            raise TooLarge(f"{what} of {len(name)} bytes, at most {most}: {name!r:.40}...")
-    return len(topic) + len(step)
+    size = _lane_name("topic", topic, room)
+    return size if step in ("", ARCHIVE) else size + _lane_name("step", step, name_bytes_max)
+
+
+def _lane_name(what: str, name: str, bytes_max: int) -> int:
+    """The bytes of a topic's or a step's name."""
+    rule = partial(_lane_name, what, bytes_max=bytes_max)
+    check_plain(what, name, rule)
+    if not (_name(name) or (what == "topic" and _engine_topic(name))):
+        message = f"bad {what} {name!r:.60}: use letters, digits and any of . _ : -"
+        raise BadName(message, field=what, given=name, allows=rule)
+    if len(name) > bytes_max:
+        message = f"{what} of {len(name)} bytes, at most {bytes_max}: {name!r:.40}..."
+        raise NameTooLong(message, field=what, given=name, allows=rule)
+    return len(name)
 
 
 def check_policies(policies: Iterable[LanePolicy], limits: Limits) -> None:
@@ -140,8 +147,19 @@ def _state_key(op: Put | Merge | Delete, limits: Limits) -> int:
 def _namespace(namespace: str, bytes_max: int) -> int:
     size = _text("namespace", namespace, bytes_max)
     if "\0" in namespace:
-        raise InputError(f"bad namespace {namespace!r:.60}: no NUL byte in it")
+        rule = partial(_namespace, bytes_max=bytes_max)
+        message = f"bad namespace {namespace!r:.60}: no NUL byte in it"
+        raise BadName(message, field="namespace", given=namespace, allows=rule)
     return size
+
+
+def check_namespace(namespace: object) -> None:
+    """BadName where it is no user's: no text, or one of the engine's own."""
+    if type(namespace) is not str:
+        check_plain("namespace", namespace)
+    if namespace.startswith("$"):  # type: ignore[attr-defined]
+        message = f"bad namespace {namespace!r:.60}: names that begin with $ are the engine's own"
+        raise BadName(message, field="namespace", given=namespace, allows=check_namespace)
 
 
 def _put(op: Put, limits: Limits) -> int:
@@ -165,7 +183,8 @@ def _enqueue(op: Enqueue, limits: Limits) -> int:
     if op.step is not None or op.dead is not None or op.id is not None:
         size += _addressed(op, limits)
     if not 0 <= op.priority <= 255:
-        raise InputError(f"bad priority {op.priority}: use 0 to 255, or low, normal, high")
+        message = f"bad priority {op.priority}: use 0 to 255, or low, normal, high"
+        raise BadName(message, field="priority", given=op.priority)
     if op.delay_ms:
         _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
     if len(op.payload) > limits.payload_bytes_max:
@@ -242,29 +261,38 @@ _CHECKS: dict[type, Callable[[Any, Limits], int]] = {
 def _text(what: str, text: str, bytes_max: int) -> int:
     """The bytes of `text`: at least one, at most `bytes_max`."""
     if type(text) is not str:
-        _plain(what, text)
+        check_plain(what, text, partial(_text, what, bytes_max=bytes_max))
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
-        raise InputError(f"bad {what} {text!r:.60}: it is not valid Unicode (a lone surrogate)") from None
+        raise _bad_text(
+            f"bad {what} {text!r:.60}: it is not valid Unicode (a lone surrogate)", what, text, bytes_max
+        ) from None
     if size > bytes_max:
-        raise TooLarge(f"{what} of {size} bytes, at most {bytes_max}: {text!r:.40}...")
+        message = f"{what} of {size} bytes, at most {bytes_max}: {text!r:.40}..."
+        raise _bad_text(message, what, text, bytes_max, NameTooLong)
     if not size:
-        raise InputError(f"bad {what}: it is empty; give at least one character")
+        raise _bad_text(f"bad {what}: it is empty; give at least one character", what, text, bytes_max)
     return size
 
 
-def _plain(what: str, text: str) -> None:
-    """InputError unless rows can hold `text`: a str, or an Enum's, but of no other class made of str."""
+def _bad_text(message: str, what: str, text: str, bytes_max: int, kind: type[BadName] = BadName) -> BadName:
+    return kind(message, field=what, given=text, allows=partial(_text, what, bytes_max=bytes_max))
+
+
+def check_plain(what: str, text: object, allows: Callable[[Any], object] | None = None) -> None:
+    """BadName unless rows can hold `text`: a str, or an Enum's, but of no other class made of str."""
     if type(text) is not str and not (isinstance(text, str) and isinstance(text, Enum)):
         remedy = "pass str(...) of it" if isinstance(text, str) else "give a str"
-        raise InputError(f"bad {what} {text!r:.60} of class {type(text).__name__}: {remedy}")
+        message = f"bad {what} {text!r:.60} of class {type(text).__name__}: {remedy}"
+        raise BadName(message, field=what, given=text, allows=allows)
 
 
 def _sized(what: str, content: bytes, bytes_max: int) -> int:
     size = len(content)
     if size > bytes_max:
-        raise TooLarge(f"{what} of {size} bytes, at most {bytes_max}: pass a reference to it")
+        message = f"{what} of {size} bytes, at most {bytes_max}: pass a reference to it"
+        raise TooLarge(message, field=what, size=size)
     return size
 
 
@@ -273,18 +301,20 @@ def _headers(headers: Mapping[str, str]) -> int:
     try:
         for name, value in headers.items():
             if type(name) is not str or type(value) is not str:
-                _plain("header", name)
-                _plain(f"value of header {name!r:.40}", value)
+                check_plain("header", name)
+                check_plain(f"value of header {name!r:.40}", value)
             size += len(name) if name.isascii() else len(name.encode())
             size += len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:
-        raise InputError("bad headers: a name or value is not valid Unicode (a lone surrogate)") from None
+        message = "bad headers: a name or value is not valid Unicode (a lone surrogate)"
+        raise BadName(message, field="headers", given=headers) from None
     if size > HEADERS_BYTES_MAX:
-        raise TooLarge(f"headers of {size} bytes, at most {HEADERS_BYTES_MAX}: move them into the payload")
+        message = f"headers of {size} bytes, at most {HEADERS_BYTES_MAX}: move them into the payload"
+        raise TooLarge(message, field="headers", size=size)
     return size
 
 
 def _within(what: str, number: int, least: int, most: int) -> int:
     if not least <= number <= most:
-        raise InputError(f"bad {what} {number}: use {least} to {most}")
+        raise BadName(f"bad {what} {number}: use {least} to {most}", field=what, given=number)
     return 0

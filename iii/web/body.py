@@ -14,16 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from iii.errors import Detail, ValidationError
+from iii.errors import Detail, StepError, ValidationError
+from iii.formats import codec
+from iii.formats.json_text import REFUSED, parse
 from iii.schema import Validator
-from iii.schema.validator import parse_json
 from iii.web.refused import Refused
 from iii.web.request import FIELDS_MAX, MultiDict, Request, UploadedFile, parse_fields
 
 if TYPE_CHECKING:
     from python_multipart.multipart import Field, File
 
-__all__ = ["read_body"]
+__all__ = ["kept", "read_body"]
 
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 _JSON = b"application/json"
@@ -35,7 +36,7 @@ def read_body(request: Request, schema: Validator | None) -> object:
     fields = request.fields
     is_plain = fields.get(b"content-type") == _JSON and b"content-encoding" not in fields
     if is_plain and schema is not None and request.raw:  # most
-        return schema.validate_json(request.raw)
+        return _validated(request.raw, schema)
     encoding = fields.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"identity", b""):
         raise Refused(
@@ -48,7 +49,7 @@ def read_body(request: Request, schema: Validator | None) -> object:
         return _checked(request, media, schema)
     if _is_json(media):
         _refuse_charset(request)
-        return parse_json(request.raw)
+        return parse(request.raw)
     if media == URLENCODED:
         return _form(lambda: parse_fields(request.raw))
     if media == MULTIPART:
@@ -66,7 +67,24 @@ def _checked(request: Request, media: str, schema: Validator) -> object:
     _refuse_charset(request)
     if not request.raw:
         raise ValidationError("validation failed", (Detail("", "a JSON body is required"),))
-    return schema.validate_json(request.raw)
+    return _validated(request.raw, schema)
+
+
+def _validated(raw: bytes, schema: Validator) -> object:
+    parse(raw)
+    return kept(schema.validate_json(raw), schema)
+
+
+def kept(value: object, schema: Validator) -> object:
+    """What `schema` made of a request. ValidationError where that is a number that cannot be stored."""
+    if schema.is_exact:
+        return value
+    try:
+        codec.encode(value)
+    except StepError as error:
+        if error.fault is not None and not error.fault.is_type:
+            raise ValidationError(REFUSED, (Detail(error.field, error.fault.reason),)) from None
+    return value
 
 
 def _is_json(media: str) -> bool:

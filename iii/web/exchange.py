@@ -30,10 +30,11 @@ from iii.running.runner import Runner
 from iii.running.settler import describe
 from iii.step import Response
 from iii.store.contract import Store
-from iii.web.body import read_body
+from iii.web.body import kept, read_body
 from iii.web.failing import refusal, told, without_engine_frames
 from iii.web.idempotency import KEY_HEADER, Claim, KeptAnswer, KeptAnswers
 from iii.web.middleware import Next
+from iii.web.origin import of_request
 from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.request import Request
 from iii.web.response import Answer, answer, check_schema, failure, is_stream, respond
@@ -154,7 +155,7 @@ class Exchange(Struct, eq=False):
                 reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
                 raise ValidationError("invalid query string", (Detail("query", reason),)) from None
             if schemas.query is not None:
-                request.query_params = schemas.query.validate_query(query.lists())
+                request.query_params = kept(schemas.query.validate_query(query.lists()), schemas.query)
         if request.raw or schemas.body is not None:
             request.body = read_body(request, schemas.body)
 
@@ -358,6 +359,7 @@ class Exchange(Struct, eq=False):
 
     def _failed(self, error: BaseException) -> Answer:
         self._is_recorded = False
+        error = of_request(error, self._request) or error
         if not isinstance(error, Refused):
             self._error = error
         return told(error, self._ctx, self._request.trace)

@@ -22,7 +22,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from iii.errors import Detail, StepError, ValidationError
+from iii.errors import Detail, Fault, StepError, ValidationError
 from iii.formats import codec
 from iii.schema import Validator
 from iii.step import Cancel, Response, Snooze
@@ -35,6 +35,7 @@ __all__ = [
     "check_schema",
     "failure",
     "headers_of",
+    "is_header_text",
     "is_json",
     "is_stream",
     "open_headers",
@@ -49,7 +50,8 @@ NO_BODY = frozenset({204, 304})
 _WHOLE = (dict, list, str, bytes, int, float, type(None))  # asked first: an ABC takes a microsecond
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2 token
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # §5.5: no control characters, so no CR and no LF
+is_header_text = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+"""§5.5: no control characters, so no CR and no LF."""
 _OURS = frozenset(
     {
         *("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
@@ -207,6 +209,8 @@ def _header_value(name: str, value: object) -> bytes:
         raise StepError(
             f"header {name}: expected a str, an int or a list of them, got {type(value).__name__}"
         )
-    if not _VALUE.fullmatch(text):
-        raise StepError(f"header {name}: {text!r} has characters that no header may hold (RFC 9110 §5.5)")
+    if not is_header_text(text):
+        error = StepError(f"header {name}: {text!r} has characters that no header may hold (RFC 9110 §5.5)")
+        error.fault = Fault(("headers", name), "has characters that no header may hold", text)
+        raise error
     return text.strip().encode("latin-1")
