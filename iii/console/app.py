@@ -104,21 +104,29 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
         elif scope["type"] == "http":
             body = Arriving(scope, receive)
-            response = await self._answer(Request(scope, body.receive))
+            response = await self._answered(Request(scope, body.receive))
             await response(scope, body.receive, _finished(send, scope, body))
+
+    async def _answered(self, request: Request) -> Response:
+        """Whatever was sent: what is wrong with it is an InputError, raised where it is read (asks.py); all
+        other errors are ours."""
+        try:
+            return await self._answer(request)
+        except IIIError as reason:
+            return refusal(reason)
+        except Exception:
+            log.exception("The console could not answer %s %s", request.method, request.scope["path"])
+            return error(500, "the console failed at this; the log says why")
 
     async def _answer(self, request: Request) -> Response:
         parts = path_of(request.scope)
         peer = request.client.host if request.client else "unknown"
         visit = self._guard.visit(request.headers, peer, request.scope["scheme"])
-        try:
-            judged = self._guard.judge(request.method, parts, request.headers, visit)
-            if isinstance(judged, Refused):
-                return await self._logins.refused(judged, visit)
-            if parts in (["api", "login"], ["api", "logout"]):
-                return await self._logins.answer(request, judged, parts[1])
-        except IIIError as reason:  # of the store, where sessions are
-            return refusal(reason)
+        judged = self._guard.judge(request.method, parts, request.headers, visit)
+        if isinstance(judged, Refused):
+            return await self._logins.refused(judged, visit)
+        if parts in (["api", "login"], ["api", "logout"]):
+            return await self._logins.answer(request, judged, parts[1])
         if request.method in ("GET", "HEAD") and (parts == [""] or parts[:1] == ["static"]):
             found = file(request, ["index.html"] if parts == [""] else parts[1:])
             return found or error(404, "no such file")
@@ -137,19 +145,13 @@ class App:
             allowed = ", ".join(sorted({route.method for route, _ in matches}))
             return error(405, f"{method} is not allowed here; allowed: {allowed}", {"allow": allowed})
         route, found = chosen
-        try:
-            body = b"" if method == "GET" else await read_body(request)
-            lives = partial(self._lives, visit)
-            ask = Ask(self._means, self.hub, request, found, body, visit, lives)
-            answer = route.handler(ask)
-            if inspect.isawaitable(answer):
-                answer = await answer
-            return answer if isinstance(answer, Response) else json(200, answer)
-        except IIIError as reason:
-            return refusal(reason)
-        except Exception:
-            log.exception("The console could not answer %s %s", request.method, request.scope["path"])
-            return error(500, "the console failed at this; the log says why")
+        body = b"" if method == "GET" else await read_body(request)
+        lives = partial(self._lives, visit)
+        ask = Ask(self._means, self.hub, request, found, body, visit, lives)
+        answer = route.handler(ask)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        return answer if isinstance(answer, Response) else json(200, answer)
 
     def _lives(self, visit: Visit) -> bool:
         """Whether who was let in would still be."""

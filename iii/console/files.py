@@ -1,5 +1,5 @@
-"""The console's pages as they lie in static/: each with its type and an ETag. Nothing outside of it is
-served.
+"""The console's pages as they lie in static/: each with its type and an ETag. What is served is known at the
+first request; no name that a client sends reaches the file system.
 
 The style sheets go as one, ALL_STYLES: a page waits for each it links to before it paints.
 """
@@ -34,17 +34,25 @@ TYPES = {
 
 def file(request: Request, parts: list[str]) -> Response | None:
     """The file at this path below static/; None where there is none. 304 for who has it already."""
-    if any(part in ("", ".", "..") or "/" in part or "\0" in part for part in parts):
-        return None
-    paths = [STATIC / name for name in STYLES] if parts == [ALL_STYLES] else [STATIC.joinpath(*parts)]
-    kind = TYPES.get(paths[0].suffix)
-    if kind is None or not all(path.is_file() for path in paths):
+    paths = _served().get(tuple(parts), ())
+    if not paths or not all(path.is_file() for path in paths):
         return None
     content, etag = _content(*((path, path.stat().st_mtime_ns) for path in paths))
     headers = {"etag": etag, "cache-control": "no-cache"}
     if etag in (each.strip() for each in request.headers.get("if-none-match", "").split(",")):
         return Response(status_code=304, headers=headers)
-    return Response(content, headers={**headers, "content-type": kind})
+    return Response(content, headers={**headers, "content-type": TYPES[paths[0].suffix]})
+
+
+@lru_cache(maxsize=1)
+def _served() -> dict[tuple[str, ...], tuple[Path, ...]]:
+    """By the parts of its path, what a page is made of."""
+    found = {
+        path.relative_to(STATIC).parts: (path,)
+        for path in STATIC.rglob("*")
+        if path.suffix in TYPES and path.is_file()
+    }
+    return found | {(ALL_STYLES,): tuple(STATIC / name for name in STYLES)}
 
 
 @lru_cache(maxsize=256)

@@ -101,7 +101,7 @@ def _cursor(ask: Ask) -> tuple[int | None, dict[str, None]]:
     if given is None:
         return None, {}
     id, *marks = given.split("-")
-    if not id.isdecimal() or len(id) > 18:
+    if not (id.isascii() and id.isdecimal()) or len(id) > 18:
         raise BadField("before", "expected what an earlier answer has as `next`")
     return int(id), dict.fromkeys(marks)
 

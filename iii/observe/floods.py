@@ -188,7 +188,9 @@ def _short(record: logging.LogRecord) -> logging.LogRecord:
     }
     if record.exc_info and record.exc_info[1] is not None:
         short.exc_info = None
-        short.__dict__["below"] = f"{_told(record.exc_info[1])} (its traceback: above, within the minute)"
+        told = _told(record.exc_info[1])
+        said = "" if told in short.msg else f"{told} "
+        short.__dict__["below"] = f"{said}(its traceback: above, within the minute)"
     return short
 
 

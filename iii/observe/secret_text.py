@@ -76,21 +76,23 @@ class SecretText:
         return self._cleared(text)
 
     def of_traceback(self, text: str) -> str:
-        """As that, but source code stays: `token = read_token()` says nothing."""
+        """As that; of source code only what stands in quotes: `token = read_token()` says nothing."""
         lines, kept = shortened(text).split("\n"), []
         is_code = False
         for line in lines:
-            kept.append(line if is_code else self(line))
+            kept.append(self._cleared(line, is_code=True) if is_code and len(line) < 1_000 else self(line))
             is_code = line.lstrip(" |").startswith('File "') and ", line " in line
         return "\n".join(kept)
 
-    def _cleared(self, text: str) -> str:
+    def _cleared(self, text: str, *, is_code: bool = False) -> str:
         parts: list[str] = []
         at = 0  # up to where `text` is in `parts`
         found = self._find(text, 0)
         while found is not None:
             go_on = found.end()
             secret = self._secret(text, found)
+            if is_code and secret is not None and found["name"] and not _in_quotes(text, secret[0]):
+                secret = None
             if secret is not None and secret[0] >= at:
                 start, end = secret
                 parts += text[at:start], HIDDEN
@@ -137,6 +139,15 @@ def shortened(text: str) -> str:
         return text
     begins, ends = TEXT_CHARS_MAX // 4, TEXT_CHARS_MAX * 3 // 4
     return f"{text[:begins]} ... ({left_out:,} characters left out) ... {text[-ends:]}"
+
+
+def _in_quotes(code: str, at: int) -> bool:
+    """Whether what stands there is part of a literal."""
+    quote = ""
+    for before, character in zip(f" {code}", code[:at], strict=False):
+        if character in "\"'" and before != "\\":
+            quote = "" if quote == character else quote or character
+    return bool(quote)
 
 
 def _literal(word: str) -> object:

@@ -80,7 +80,10 @@ class Exchange(Struct, eq=False):
         `answered` gets it when its effects are on disk. To be called, and the rest awaited, inside a task."""
         request, route, ctx = self._request, self._route, self._ctx
         if request.raw or request.query_string or route.is_checked:
-            refusal = self._refusal()
+            try:
+                refusal = self._refusal()
+            except Exception as error:  # of a validator that a step brought along
+                return self._closed(self._failed(error))
             if refusal is not None:
                 return self._told(refusal)
         try:

@@ -120,8 +120,16 @@ def test_a_text_loses_its_secrets_and_keeps_the_rest(text: str) -> None:
 
 
 def test_a_traceback_keeps_its_code_and_loses_what_the_error_says() -> None:
-    code = '  File "a.py", line 1, in handler\n    token = read(token=1)\nValueError: {}'
-    assert REDACT.traceback(code.format("token=hunter2")) == code.format(f"token={HIDDEN}")
+    code = '  File "a.py", line 1, in handler\n    {}\nValueError: {}'
+    kept = "token = read(token=it.token, cookies=jar)"
+    assert REDACT.traceback(code.format(kept, "token=hunter2")) == code.format(kept, f"token={HIDDEN}")
+    for literal in (
+        'raise ValueError("token=hunter2")',
+        "connect(password='hunter2')",
+        "get('http://u:hunter2@h')",
+    ):
+        told = REDACT.traceback(code.format(literal, "no"))
+        assert told == code.format(literal.replace("hunter2", HIDDEN), "no")
 
 
 def test_a_list_of_ones_own_replaces_the_names_and_an_empty_one_hides_nothing() -> None:

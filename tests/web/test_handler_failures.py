@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pydantic
 import pytest
 from web_kit import Reply, get, post, site
 
@@ -127,3 +128,20 @@ async def test_the_logged_traceback_begins_at_the_handler(
     (info,) = [record.exc_info for record in caplog.records if record.exc_info]
     assert info[2] is not None
     assert info[2].tb_frame.f_code.co_name == handler.__name__
+
+
+async def test_a_validator_of_a_steps_own_that_breaks_fails_the_request_in_the_steps_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(pydantic.BaseModel):
+        text: str
+
+        @pydantic.field_validator("text")
+        @classmethod
+        def look(cls, text: str) -> str:
+            raise LookupError("no table of texts")
+
+    async with site(post("/", lambda: "never", body_schema=Broken)) as running:
+        reply = await running.send("POST", "/", json={"text": "a"})
+        assert_told(reply, caplog, "LookupError: no table of texts")
+        assert caplog.records[-1].name == "iii.step.Answering"
