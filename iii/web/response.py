@@ -122,7 +122,7 @@ def answer(response: Response) -> Answer:
         encoded = codec.encode(body)
         length = (b"content-length", b"%d" % len(encoded))
         return Answer(response.status, [_JSON_HEADER, length], encoded)
-    headers = headers_of(response)
+    headers = headers_of(response) if response.headers else []
     if isinstance(body, dict | list):
         encoded, kind = codec.encode(body), JSON
     elif body is None:

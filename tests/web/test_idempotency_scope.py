@@ -6,8 +6,12 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
+import h2.events
+import httpx
 import msgspec
 import pytest
+from http2_kit import http2
+from http_kit import Serve
 from web_kit import Reply, Site, post, site
 
 from iii.config import HttpConfig
@@ -78,6 +82,24 @@ async def test_cookies_in_one_header_or_in_several_are_the_same_and_others_heade
         await send(running, ("Cookie", "a=1; b=2"), ("X-Api-Key", "alice"))
         assert is_replay(await send(running, ("Cookie", "a=1"), ("User-Agent", "x"), ("Cookie", "b=2")))
     assert handler.runs == 1
+
+
+async def test_over_every_transport_a_user_is_the_same_and_another_one_another(serving: Serve) -> None:
+    handler = Counting(headers={"Set-Cookie": "sid=1"})
+    async with serving(post("/", handler), config=HttpConfig(h2=True)) as running:
+        client = await http2(running)
+        fields = (("idempotency-key", "k"), ("cookie", "a=1"), ("cookie", "s=alice"))
+        client.ask(1, "/", *fields, method="POST")
+        await client.event(h2.events.StreamEnded, 1)
+        client.close()
+        async with httpx.AsyncClient(base_url=running.url) as http:
+            key = {"Idempotency-Key": "k"}
+            again = await http.post("/", headers=key | {"Cookie": "a=1; s=alice"})
+            assert again.headers["idempotency-replayed"] == "true"
+            assert (again.content, "set-cookie" in again.headers) == (client.bodies[1], False)
+            other = await http.post("/", headers=key | {"Cookie": "a=1; s=bob"})
+            assert (other.json(), other.headers["set-cookie"]) == (2, "sid=1")
+    assert handler.runs == 2
 
 
 async def test_what_is_one_users_or_one_requests_own_is_neither_kept_nor_replayed() -> None:

@@ -46,6 +46,7 @@ class Following(Browsing):
 
     def known(self, topic: str, step: str, unique_key: str) -> Waiting | None:
         """As Reads.known, without a look at each lane."""
+        self._require_open()
         lane = self._writer.applier.catalog.lanes.get((topic, step))
         if lane is None:
             return super().known(topic, step, unique_key)
