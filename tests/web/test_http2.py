@@ -93,8 +93,9 @@ async def test_a_content_length_that_lies_is_400_no_handler_sees_it_and_the_conn
             body = b"abc" if form == "less" else b"abcdef"
             client.frames.send_data(1, body, end_stream=form in ("less", "more"))
         client.flush()
-        await client.event(h2.events.StreamEnded, 1)
+        reset = await client.event(h2.events.StreamReset, 1)
         assert client.status(1) == 400 and b"content-length" in client.bodies[1]
+        assert reset.error_code == ErrorCodes.PROTOCOL_ERROR
         assert calls == []
         client.ask(3, "/", ("content-length", "3"), method="POST", body=b"abc")
         await client.event(h2.events.StreamEnded, 3)

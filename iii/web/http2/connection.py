@@ -148,13 +148,15 @@ class Http2:
             self._refuse_length(stream, str(stream.received_bytes))
 
     def _refuse_length(self, stream: Http2Stream, body_bytes: str) -> None:
-        """RFC 9113 §8.1.1. Its handler, if it began, gets no more; what still arrives is thrown away."""
+        """RFC 9113 §8.1.1: answered, and reset. Its handler, if it began, gets no more; what still arrives is
+        thrown away."""
         id = stream.id
         self._forget(id)
         if stream.answered:
             return self._frames.reset(id, ErrorCodes.PROTOCOL_ERROR)
         message = f"content-length is {stream.declared_bytes}, the body has {body_bytes} bytes"
-        refused = Http2Stream(id, stream.scope, partial(_refuse, failure(400, message)), self)
+        refused = Http2Stream(id, stream.scope, partial(_refuse_and_break, failure(400, message)), self)
+        refused.broken_code = ErrorCodes.PROTOCOL_ERROR
         refused.request_ended()
         self._streams[id] = refused
         self._waiting.append(refused)
@@ -218,7 +220,7 @@ class Http2:
     async def _end_broken(self, stream: Http2Stream) -> None:
         """Reset a stream whose application ended before its answer did: its client would wait on."""
         if not stream.gone:
-            self._frames.reset(stream.id, ErrorCodes.INTERNAL_ERROR)
+            self._frames.reset(stream.id, stream.broken_code)
             self._forget(stream.id)
         if not self._closed:
             await self._flush()
@@ -367,6 +369,12 @@ class Http2:
 
 def _scope_of_nothing() -> Scope:
     return {"type": "http", "method": "GET", "path": "", "headers": []}
+
+
+async def _refuse_and_break(sent: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": sent.status, "headers": sent.headers})
+    await send({"type": "http.response.body", "body": sent.body, "more_body": True})
+    raise Gone
 
 
 async def _refuse(sent: Answer, scope: Scope, receive: Receive, send: Send) -> None:

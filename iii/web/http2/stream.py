@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from h2.errors import ErrorCodes
+
 from iii.web.asgi import AsgiApp, Event, Scope
 from iii.web.response import NO_BODY, RawHeaders
 
@@ -41,6 +43,8 @@ class Sender(Protocol):
 class Http2Stream:
     """`declared_bytes`: what content-length says, None without one.
 
+    broken_code: what resets it where its application ends before its answer does.
+
     answered: its head was sent; ended: all of its answer was; gone: the application gets nothing and is
     taken nothing from any more.
     """
@@ -54,6 +58,7 @@ class Http2Stream:
         self.head_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
         self.received_bytes = 0
         self.unacknowledged_bytes = 0
+        self.broken_code = ErrorCodes.INTERNAL_ERROR
         self.complete = self.answered = self.ended = self.gone = False
         self.unsent: memoryview | bytes = b""
         self.offered_bytes = 0  # the size of what `unsent` is the rest of: it is in memory until all is taken
