@@ -83,6 +83,8 @@ def scan(value: object, depth_max: int = DEPTH_MAX) -> Fault | None:
                 if -_INF < child < _INF:
                     continue
             elif (kind is dict or kind is list or kind is tuple) and len(stack) <= depth_max:
+                if not child:
+                    continue
                 path.append(key)
                 stack.append(iter(child.items()) if kind is dict else enumerate(child))
                 break

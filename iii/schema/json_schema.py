@@ -62,7 +62,10 @@ class JsonSchemaValidator(Validator):
         self._defaults = Defaults(self.schema)
 
     def validate_json(self, raw: bytes) -> Any:
-        return self._validated(parse_json(raw), Work(len(raw)))
+        return self.validate_read(raw, parse_json(raw))
+
+    def validate_read(self, raw: bytes, value: object) -> Any:
+        return self._validated(value, Work(len(raw)))
 
     def validate(self, value: object) -> Any:
         return self._validated(from_text(self.schema, value) if self.lax else value, Work())

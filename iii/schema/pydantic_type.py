@@ -37,7 +37,9 @@ class PydanticValidator(Validator):
         self._visits = most_visits(core)
 
     def validate_json(self, raw: bytes) -> Any:
-        value = parse_json(raw)  # pydantic lets NaN and Infinity pass
+        return self.validate_read(raw, parse_json(raw))  # pydantic lets NaN and Infinity pass
+
+    def validate_read(self, raw: bytes, value: object) -> Any:
         work = Work(len(raw))
         if (raw.count(b",") + raw.count(b"[") + raw.count(b"{") + 1) * self._visits > work.allowed:
             raise too_much(work)

@@ -27,6 +27,10 @@ class Validator(ABC):
     def validate_json(self, raw: bytes) -> Any:
         """Decode and check `raw`; ValidationError for broken JSON and for a misfit."""
 
+    def validate_read(self, raw: bytes, value: object) -> Any:
+        """As validate_json, where `value` is what has been read from `raw`."""
+        return self.validate_json(raw)
+
     @abstractmethod
     def validate(self, value: object) -> Any:
         """Check a value of plain JSON types, which stays as it is; ValidationError for a misfit."""

@@ -71,8 +71,7 @@ def _checked(request: Request, media: str, schema: Validator) -> object:
 
 
 def _validated(raw: bytes, schema: Validator) -> object:
-    parse(raw)
-    return kept(schema.validate_json(raw), schema)
+    return kept(schema.validate_read(raw, parse(raw)), schema)
 
 
 def kept(value: object, schema: Validator) -> object:
