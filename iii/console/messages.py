@@ -4,14 +4,15 @@ again, enqueue.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from iii.console.asks import Ask, BadField, Missing, json_of, preview, value_of
 from iii.console.runs import RunView, of_message
+from iii.formats.codec import uncollected
 from iii.formats.units import duration_ms, shown
 from iii.handling.outbox import priority_of
 from iii.model import ARCHIVE, Txn, Waiting
@@ -36,6 +37,7 @@ from iii.store.search import (
 __all__ = ["ROUTES", "MessageView", "message_view"]
 
 BULK_LIMIT_MAX = 500
+IDS_MAX = 10_000
 DELAY_MS_MAX = 30 * 86_400_000
 
 
@@ -179,7 +181,7 @@ async def enqueue(ask: Ask) -> dict[str, list[str]]:
         raise BadField("delay", str(error)) from None
     op = means.outbox.op(
         given.topic,
-        orjson.loads(payload),
+        uncollected(orjson.loads, payload),
         means.sampler.root_headers(),
         priority=given.priority,
         delay=delay_ms,
@@ -206,7 +208,7 @@ class _Filter(Struct, frozen=True):
 class _Bulk(Struct, frozen=True):
     topic: str
     step: str | None = None
-    ids: list[str] | None = None
+    ids: Annotated[list[str], Meta(max_length=IDS_MAX)] | None = None
     filter: _Filter = _Filter()
     dry_run: bool = False
 

@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _URL = re.compile(
     r"https?://(?:[\w.-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?:/[^\s?#]*)?", re.ASCII
 )
-_NUMBER_UNIT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_NUMBER_UNIT = re.compile(r"\s*+(\d{1,15}(?:\.\d{1,6})?)\s*+([A-Za-z]*+)\s*+", re.ASCII)
 _MS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES = {
     "": 1,

@@ -47,6 +47,13 @@ def test_what_is_no_size_says_what_one_is(written: object) -> None:
         size_bytes(written)
 
 
+def test_blanks_without_end_are_no_duration_and_take_no_time_to_tell() -> None:
+    """A reader that tries them again and again never returns."""
+    with pytest.raises(ValueError, match="expected a duration"):
+        duration_ms("1" + " " * 1_000_000 + "!")
+    assert duration_ms(" " * 1_000_000 + "5 s" + " " * 1_000_000) == 5_000
+
+
 def test_durations_are_written_back_in_their_largest_unit() -> None:
     assert [duration_text(ms) for ms in (0, 1, 5000, 90_000, 3_600_000, 86_400_000)] == [
         "0ms", "1ms", "5s", "90s", "1h", "1d",
