@@ -9,7 +9,7 @@ from typing import Literal, cast
 from iii.formats.fields import Fields
 from iii.formats.networks import network_fault
 from iii.formats.origins import origin_fault
-from iii.formats.units import NAME_RULE, is_header_name, is_host, is_name, is_unicode
+from iii.formats.units import NAME_RULE, is_header_name, is_host, is_name, is_unicode, shown
 from iii.sections import (
     DAY,
     GIB,
@@ -201,13 +201,23 @@ def read_history(top: Fields) -> HistoryConfig:
         )
 
 
+def _redacted(log: Fields) -> tuple[str, ...]:
+    names = log.texts("redact", LogConfig().redact)
+    for index, name in enumerate(names):
+        if not any(map(str.isalnum, name)):
+            raise log.error(
+                f"redact[{index}]", f"{shown(name)} is no name of a field: it has no letter in it"
+            )
+    return names
+
+
 def read_log(top: Fields) -> LogConfig:
     with top.mapping("log") as log:
         level = log.choice("level", "info", ("debug", "info", "warning", "error"))
         return LogConfig(
             level=cast(Literal["debug", "info", "warning", "error"], level),
             format=cast(LogFormat, log.choice("format", "auto", ("auto", "text", "json"))),
-            redact=log.texts("redact", LogConfig().redact),
+            redact=_redacted(log),
             file_bytes_max=log.size("max_file", 16 * MIB, 0, 1 << 40),
         )
 

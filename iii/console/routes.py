@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from iii.console.asks import Ask, BadField, json_of
 from iii.model import Txn
+from iii.observe.redaction import Redaction
 from iii.schema import Validator
 from iii.step import METHODS, HttpTrigger
 from iii.trace import new
@@ -141,7 +142,8 @@ async def request(ask: Ask) -> dict[str, Any]:
         raise BadField("headers", "names and values are Latin-1") from None
     asked = Request(method, split.path, split.query.encode(), raw_headers, client="console")
     asked.raw = content
-    told = ask.by.did(means.store, "request", method=method, path=given.path, bytes=len(content))
+    shown = Redaction(means.config.log.redact).text(given.path)  # a query may have a token in it
+    told = ask.by.did(means.store, "request", method=method, path=shown, bytes=len(content))
     await means.store.commit(Txn((told,)))
     began = time.perf_counter()
     answer = await means.endpoint.answer(asked)

@@ -254,3 +254,9 @@ async def test_a_body_that_is_too_large_or_no_json_is_refused(tmp_path: Path) ->
 def test_the_default_is_loopback_without_a_token() -> None:
     default = ConsoleConfig()
     assert (default.host, default.token, default.token_fault) == ("127.0.0.1", None, None)
+
+
+async def test_the_audit_log_does_not_keep_a_token_of_the_request_builder(tmp_path: Path) -> None:
+    async with serving(tmp_path) as console:
+        await console.post("/api/request", {"method": "GET", "path": "/health?n=1&access_token=hunter2"})
+        assert (await console.audit())[-1][1]["path"] == "/health?n=1&access_token=[redacted]"

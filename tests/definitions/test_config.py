@@ -262,6 +262,7 @@ def test_every_field_is_read_outside_the_configuration(section: type[Struct]) ->
 
 
 WRONG = [
+    ("log: {redact: [pin, '---']}", "log.redact[1]", "is no name of a field"),
     ("http: {port: abc}", "http.port", 'whole number from 0 to 65535, got string "abc"'),
     ('http: {port: "3000"}', "http.port", "remove the quotes"),
     ("http: {port: 65536}", "http.port", "from 0 to 65535"),
