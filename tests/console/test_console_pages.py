@@ -376,7 +376,7 @@ async def test_the_instances_and_the_configuration_without_its_secrets(tmp_path:
 async def test_log_lines_are_found_and_metrics_are_readable(tmp_path: Path) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data").mkdir(mode=0o700)
     handler = LogFile(tmp_path / "data", 1 << 20)
     handler.setFormatter(JsonFormatter())
     level = log.level
