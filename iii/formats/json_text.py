@@ -24,7 +24,16 @@ from iii.errors import Detail, Fault, ValidationError
 from iii.formats import codec, storable
 from iii.formats.storable import TOO_DEEP, find, scan
 
-__all__ = ["DEPTH_MAX", "NOT_JSON", "REFUSED", "SLOW_NUMBERS_MAX", "decode", "parse", "refuse_slow_numbers"]
+__all__ = [
+    "DEPTH_MAX",
+    "NOT_JSON",
+    "REFUSED",
+    "SHORT_TEXT",
+    "SLOW_NUMBERS_MAX",
+    "decode",
+    "parse",
+    "refuse_slow_numbers",
+]
 
 DEPTH_MAX = 200
 
@@ -32,7 +41,8 @@ NOT_JSON = "invalid JSON"
 REFUSED = "validation failed"
 
 SLOW_NUMBERS_MAX = 1000
-_SHORT_TEXT = 8192  # it cannot hold many
+SHORT_TEXT = 8192
+"""Bytes that cannot hold many of them: no need to look."""
 _SLOW = re.compile(
     rb"[\[,:\s]-?(?:[0-9][0-9.]*[eE][+-]?0*[2-9][0-9][0-9]|[0-9]{20}[0-9]*)(?=[\s,\]}])"
     rb"|\"-?[0-9]{20}[0-9]*\":"
@@ -85,7 +95,7 @@ def refuse_slow_numbers(raw: bytes) -> None:
     """ValidationError for a long text with many numbers that take longer than others: msgspec needs up to
     18 us for one near the ends of what a float holds (1e308), three seconds for a MiB of them; and beyond
     64 bits integers can be chosen that fall on one another in a set."""
-    if len(raw) > _SHORT_TEXT and next(islice(_SLOW.finditer(raw), SLOW_NUMBERS_MAX, None), None):
+    if len(raw) > SHORT_TEXT and next(islice(_SLOW.finditer(raw), SLOW_NUMBERS_MAX, None), None):
         problem = (
             f"more than {SLOW_NUMBERS_MAX:,} numbers beyond 64 bits, or with exponents of 200 or more; "
             "send fewer at once"

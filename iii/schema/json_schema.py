@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from iii.errors import Detail, StepError
+from iii.formats.codec import LARGE_BYTES, uncollected
 from iii.schema.defaults import Defaults, from_text
 from iii.schema.validator import Validator, dotted, misfit, not_json, parse_json
 from iii.schema.work import Enough, Findings, TooMuchWork, Work, too_much
@@ -65,7 +66,10 @@ class JsonSchemaValidator(Validator):
         return self.validate_read(raw, parse_json(raw))
 
     def validate_read(self, raw: bytes, value: object) -> Any:
-        return self._validated(value, Work(len(raw)))
+        work = Work(len(raw))
+        if len(raw) < LARGE_BYTES:
+            return self._validated(value, work)
+        return uncollected(lambda raw: self._validated(value, work), raw)
 
     def validate(self, value: object) -> Any:
         return self._validated(from_text(self.schema, value) if self.lax else value, Work())

@@ -4,21 +4,28 @@ what would have no bound at all, which is refused at start."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sized
+from typing import Any, NamedTuple
 
 from iii.errors import StepError
 from iii.schema.automaton import refuse_slow_pattern
 
-__all__ = ["most_visits", "refuse_endless"]
+__all__ = ["Cost", "most_costly", "refuse_endless"]
 
 _OBJECTS = frozenset({"model", "model-fields", "typed-dict", "dict", "dataclass", "dataclass-args"})
 _ARRAYS = frozenset({"list", "tuple", "set", "frozenset", "generator", "arguments"})
 
 
-def most_visits(core: Any) -> int:
-    """How many times one value of a body is looked at, at most: once by each member of a union."""
-    return _visits(core, _definitions(core), frozenset())
+class Cost(NamedTuple):
+    """Of one place in a body, at most: how many times the value there is looked at (once by each member of a
+    union), and how many fields are looked for in an object there."""
+
+    visits: int
+    fields: int
+
+
+def most_costly(core: Any) -> Cost:
+    return _cost(core, _definitions(core), frozenset())
 
 
 def refuse_endless(schema: object, core: Any) -> None:
@@ -109,17 +116,25 @@ def _leads_to(goal: Any, core: Any, definitions: Mapping[str, Any]) -> bool:
     return False
 
 
-def _visits(core: Any, definitions: Mapping[str, Any], above: frozenset[str]) -> int:
+def _cost(core: Any, definitions: Mapping[str, Any], above: frozenset[str]) -> Cost:
     if isinstance(core, list | tuple):
-        return max((_visits(part, definitions, above) for part in core), default=1)
+        return _dearest([_cost(part, definitions, above) for part in core])
     if not isinstance(core, Mapping):
-        return 1
+        return Cost(1, 0)
     if core.get("type") == "definition-ref":
         name = core["schema_ref"]
-        return 1 if name in above else _visits(definitions.get(name), definitions, above)
+        return Cost(1, 0) if name in above else _cost(definitions.get(name), definitions, above)
     if isinstance(core.get("ref"), str):
         above |= {core["ref"]}
     if core.get("type") == "union":
-        return sum(_visits(each, definitions, above) for each in _choices(core))
-    inner = (part for name, part in core.items() if name not in ("metadata", "serialization"))
-    return max((_visits(part, definitions, above) for part in inner), default=1)
+        costs = [_cost(each, definitions, above) for each in _choices(core)]
+        return Cost(sum(cost.visits for cost in costs), sum(cost.fields for cost in costs))
+    inner = [part for name, part in core.items() if name not in ("metadata", "serialization")]
+    own = Cost(1, len(core["fields"])) if isinstance(core.get("fields"), Sized) else Cost(1, 0)
+    return _dearest([own, *(_cost(part, definitions, above) for part in inner)])
+
+
+def _dearest(costs: list[Cost]) -> Cost:
+    return Cost(
+        max((cost.visits for cost in costs), default=1), max((cost.fields for cost in costs), default=0)
+    )

@@ -7,6 +7,7 @@ before it is checked (pydantic_cost.py), and of thousands of errors only the fir
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -15,12 +16,14 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from iii.errors import Detail
 from iii.errors import ValidationError as IIIValidationError
-from iii.schema.pydantic_cost import most_visits, refuse_endless
+from iii.formats.codec import uncollected
+from iii.schema.pydantic_cost import most_costly, refuse_endless
 from iii.schema.validator import DETAILS_MAX, Validator, dotted, misfit, not_json, parse_json, unsupported
 from iii.schema.work import Work, too_much
 
-_ERRORS_MAX = 2000  # beyond it, making their list takes longer than a check of a part of the value
-_KEPT_ITEMS, _KEPT_FIELDS = 20, 200
+_ERRORS_MAX = 10_000  # beyond it, making their list takes longer than a check of a part of the value
+_VISIT_STEPS = 3  # each may be an error
+_KEPT_ITEMS, _KEPT_FIELDS = 20, 1000
 
 
 class PydanticValidator(Validator):
@@ -34,17 +37,19 @@ class PydanticValidator(Validator):
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
             raise unsupported(schema, str(error).splitlines()[0]) from None
         refuse_endless(schema, core)
-        self._visits = most_visits(core)
+        self._cost = most_costly(core)
 
     def validate_json(self, raw: bytes) -> Any:
         return self.validate_read(raw, parse_json(raw))  # pydantic lets NaN and Infinity pass
 
     def validate_read(self, raw: bytes, value: object) -> Any:
         work = Work(len(raw))
-        if (raw.count(b",") + raw.count(b"[") + raw.count(b"{") + 1) * self._visits > work.allowed:
+        objects = raw.count(b"{")
+        values = raw.count(b",") + raw.count(b"[") + objects + 1
+        if (values * self._cost.visits + objects * self._cost.fields) * _VISIT_STEPS > work.allowed:
             raise too_much(work)
         try:
-            return self._adapter.validate_json(raw)
+            return uncollected(self._adapter.validate_json, raw)
         except ValidationError as error:
             raise _explain(error, value, self._first_json_errors) from None
 
@@ -66,21 +71,20 @@ class PydanticValidator(Validator):
 def _explain(error: ValidationError, value: object, again: Callable[[object], object]) -> IIIValidationError:
     """`again` checks a part of `value`, where the errors of all of it are too many to be listed."""
     count = error.error_count()
-    if count > _ERRORS_MAX:
-        try:
-            again(_beginning(value))
-            found = []
-        except ValidationError as first:
-            found = _errors(first) if first.error_count() <= _ERRORS_MAX else []
-        # That a part is too short, or lacks a field, says nothing of the whole.
-        found = [each for each in found if each["type"] not in ("too_short", "missing")]
-        if not found:
-            return misfit(Detail("", f"{count:,} fields are wrong"))
-    else:
-        found = _errors(error)
-    return misfit(
-        *(Detail(dotted(each["loc"]), _plain(each["type"], each["msg"])) for each in found[:DETAILS_MAX])
-    )
+    found = _errors(error) if count <= _ERRORS_MAX else _first_errors(value, again)
+    if not found:
+        return misfit(Detail("", f"{count:,} fields are wrong"))
+    details = (Detail(dotted(each["loc"]), _plain(each["type"], each["msg"])) for each in found[:DETAILS_MAX])
+    return misfit(*details)
+
+
+def _first_errors(value: object, again: Callable[[object], object]) -> list[Any]:
+    try:
+        again(_beginning(value))
+    except ValidationError as first:
+        if first.error_count() <= _ERRORS_MAX:  # that a part is too short says nothing of the whole
+            return [each for each in _errors(first) if each["type"] != "too_short"]
+    return []
 
 
 def _errors(error: ValidationError) -> list[Any]:
@@ -88,11 +92,11 @@ def _errors(error: ValidationError) -> list[Any]:
 
 
 def _beginning(value: object) -> object:
+    """The first items of each list in it, and of an object more fields than a model has."""
     if isinstance(value, list):
         return [_beginning(item) for item in value[:_KEPT_ITEMS]]
     if isinstance(value, dict):
-        names = list(value)[:_KEPT_FIELDS]
-        return {name: _beginning(value[name]) for name in names}
+        return {name: _beginning(value[name]) for name in islice(value, _KEPT_FIELDS)}
     return value
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from iii.errors import Detail, ValidationError
+from iii.formats.json_text import SHORT_TEXT
 from iii.schema.automaton import refuse_slow_pattern
 from iii.schema.validator import (
     Validator,
@@ -63,7 +64,8 @@ class TypeValidator(Validator):
         self._complete = any(isinstance(part, msgspec.inspect.DataclassType) for part in parts)
 
     def validate_json(self, raw: bytes) -> Any:
-        refuse_slow_numbers(raw)
+        if len(raw) > SHORT_TEXT:
+            refuse_slow_numbers(raw)
         try:
             value = self._decode(raw)
         except msgspec.ValidationError as error:

@@ -147,6 +147,9 @@ class Address(pydantic.BaseModel):
     street: str
 
 
+Wide = pydantic.create_model("Wide", **{f"field{n}": (int, ...) for n in range(30)})  # type: ignore[call-overload]
+
+
 class Choice(pydantic.BaseModel):
     of: list[Literal["a"] | Literal["b"] | int | Address | list[int] | bool | float | dict[str, int]]
 
@@ -160,6 +163,7 @@ class Person(msgspec.Struct):
 TYPED: dict[str, tuple[object, bytes]] = {
     "pydantic, wrong items": (list[Address], filled(1)),
     "pydantic, absent fields": (list[Address], filled({})),
+    "pydantic, many absent fields": (list[Wide], filled({}, 1 << 20)),
     "pydantic, a union of many": (Choice, b'{"of": ' + filled("") + b"}"),
     "pydantic, hard numbers": (list[float] | Address, filled(1e308)),
     "msgspec, the last of a mapping": (
@@ -178,11 +182,16 @@ def test_a_body_of_a_type_costs_no_more_calls_than_its_size_allows(case: str) ->
     assert calls_of(lambda: validator.validate_json(raw)) < Work(len(raw)).allowed // 8
 
 
-def test_the_first_wrong_items_are_named_where_there_are_too_many_to_list() -> None:
+@pytest.mark.parametrize(
+    ("item", "detail"), [(1, ("0", "input should be an object")), ({}, ("0.street", "is required"))]
+)
+def test_the_first_wrong_items_are_named_where_there_are_too_many_to_list(
+    item: object, detail: tuple[str, str]
+) -> None:
     with pytest.raises(ValidationError) as caught:
-        compiled(list[Address]).validate_json(filled(1))
+        compiled(list[Address]).validate_json(filled(item))
     assert len(caught.value.details) == 20
-    assert caught.value.details[0].path == "0"
+    assert caught.value.details[0] == detail
 
 
 def test_a_size_is_told_before_any_item_is_looked_at() -> None:
