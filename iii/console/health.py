@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from iii.console.asks import Ask
 from iii.observe.exposition import CONTENT_TYPE
 from iii.observe.health import health
+from iii.threads import in_thread
 
 __all__ = ["ROUTES"]
 
@@ -18,8 +19,9 @@ def told(ask: Ask) -> Response:
     return JSONResponse(body, status)
 
 
-def metrics(ask: Ask) -> Response:
-    return Response(ask.means.metering.render(), headers={"content-type": CONTENT_TYPE})
+async def metrics(ask: Ask) -> Response:
+    text = await in_thread(ask.means.metering.rendering())  # a thousand topics take longer than the loop may
+    return Response(text, headers={"content-type": CONTENT_TYPE})
 
 
 ROUTES = (

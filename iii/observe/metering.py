@@ -112,8 +112,12 @@ class Metering:
 
     def render(self) -> bytes:
         """For Prometheus; exposition.CONTENT_TYPE."""
+        return self.rendering()()
+
+    def rendering(self) -> Callable[[], bytes]:
+        """As `render`: figures of now, and their text when this is called, in any thread."""
         store = self._store
-        return render(self.total(), store.stats(), store.figures(), store.clock.wall_ms())
+        return partial(render, self.total(), store.stats(), store.figures(), store.clock.wall_ms())
 
     @property
     def hour(self) -> tuple[Point, ...]:

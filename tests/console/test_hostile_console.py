@@ -53,6 +53,7 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
         payload = orjson.dumps({"a": {"b": 1}, "text": "x" * 200})
         await store.commit(Txn([Enqueue("jobs", payload) for _ in range(2_000)]))
         await store.commit(Txn([Enqueue("lists", LISTS) for _ in range(3)]))
+        await store.commit(Txn([Enqueue(f"topic-{number}", b"1") for number in range(900)]))
         await store.commit(Txn([Put("ns", f"key-{number}", b"1") for number in range(500)]))
         await store.commit(Txn([Put("ns", "large", b"[" + b"[]," * 1_300_000 + b"1]")]))
         yield running
