@@ -171,6 +171,28 @@ async def test_a_first_release_beside_us_makes_nobody_count_in_each_commit(
         await each.close()
 
 
+async def test_an_answer_that_goes_leaves_no_row_behind(tmp_path: Path) -> None:
+    store = store_in(tmp_path, 10_000)
+    await store.open()
+    await store.open_session(POLICIES)
+    for key in range(100):
+        await store.commit(Txn((answer(key, 488 if key % 3 else 4_488),)))
+
+    def rows(applier: Applier) -> dict[str, int]:
+        tables = {name: getattr(applier.tables, name) for name in ("ready", "unique", "expiry", "body")}
+        return {name: applier.txn.stat(table)["entries"] for name, table in tables.items()}
+
+    answers = store.figures().kept_answers
+    assert await store.call(rows) == {
+        "ready": answers,
+        "unique": answers,
+        "expiry": 2 * answers,
+        "body": sum(known(store, key) for key in range(0, 100, 3)),
+    }
+    assert store.verify() == []
+    await store.close()
+
+
 async def test_an_answer_that_goes_without_its_key_being_named_frees_the_key_all_the_same(
     tmp_path: Path,
 ) -> None:

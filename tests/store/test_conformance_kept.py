@@ -82,6 +82,12 @@ async def test_24_a_refused_txn_counts_nothing(kit: StoreKit) -> None:
         await commit(store, answer(2), answer(1))
     assert figures(store) == (1_000, 1, 0)
     assert kept(store, range(3)) == [1]
+    await commit(store, answer(3, 5_000))
+    large = next(each for each in store.waiting(LANES[0]) if len(each.payload) == 5_000)
+    with pytest.raises(Conflict):
+        await commit(store, Discard(LANES[0], "", "ready", large.priority, large.id), answer(1))
+    assert figures(store) == (1_000 + 5_000 + ROW_BYTES, 2, 0)
+    assert kept(store, range(4)) == [1, 3]
 
 
 async def test_24_the_bound_holds_over_all_stores_and_after_a_restart(kit: StoreKit) -> None:
