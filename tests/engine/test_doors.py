@@ -334,6 +334,34 @@ async def test_numbers_that_a_query_schema_reads_can_be_stored() -> None:
             assert (await app.get(f"/{n}?n={(1 << 64) - 1}&x=1e300")).status == 204
 
 
+class Ratios(pydantic.BaseModel):
+    a: list[float]
+
+
+class Counts(pydantic.BaseModel):
+    a: list[int]
+
+
+READ_AS_NUMBERS = {
+    "pydantic: NaN": (Ratios, '{"a": [0.5, "nan"]}', "a.1"),
+    "pydantic: a long text": (Counts, '{"a": ["%s"]}' % 10**20, "a.0"),
+    "msgspec: a key": (dict[int, int], '{"%s": 1}' % 10**20, ""),
+    "msgspec: NaN as a key": (dict[float, int], '{"nan": 1}', ""),
+}
+
+
+@pytest.mark.parametrize(("schema", "content", "field"), READ_AS_NUMBERS.values(), ids=READ_AS_NUMBERS)
+async def test_numbers_that_a_schema_reads_from_the_texts_of_a_body_can_be_stored(
+    schema: Any, content: str, field: str
+) -> None:
+    async with harness([route("/typed", store, body_schema=schema)]) as app:
+        assert [path for path, _ in details(await app.post("/typed", content=content, headers=JSON))] == [
+            field
+        ]
+        good = content.replace(str(10**20), "7").replace("nan", "7")
+        assert (await app.post("/typed", content=good, headers=JSON)).status == 200
+
+
 @pytest.mark.parametrize("key", [LONG_KEY, "k" * 4_000, ""])
 async def test_no_key_beyond_the_limit_is_there_to_be_read(key: str) -> None:
     async with harness([]) as app:
