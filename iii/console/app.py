@@ -37,7 +37,7 @@ from iii.console import (
 )
 from iii.console.answers import error, json, refusal
 from iii.console.asks import Ask, path_of
-from iii.console.bodies import Arriving, read_body
+from iii.console.bodies import Arriving, Drops, read_body
 from iii.console.files import file
 from iii.console.login import Logins
 from iii.console.means import Means
@@ -86,7 +86,7 @@ class App:
         self._guard = Guard(means.config.console, self._sessions, means.store.clock.delay_ms)
         self._logins = Logins(self._guard, self._sessions, means)
         self.hub = events.hub(means)
-        self._table = list(_routes())
+        self._table, self._drops = list(_routes()), Drops()
 
     async def open(self) -> None:
         if self._means.config.console.token is None:
@@ -105,7 +105,7 @@ class App:
         elif scope["type"] == "http":
             body = Arriving(scope, receive)
             response = await self._answered(Request(scope, body.receive))
-            await response(scope, body.receive, _finished(send, scope, body))
+            await response(scope, body.receive, _finished(send, scope, body, self._drops))
 
     async def _answered(self, request: Request) -> Response:
         """Whatever was sent: what is wrong with it is an InputError, raised where it is read (asks.py); all
@@ -171,7 +171,7 @@ def _routes() -> Iterable[Route]:
             yield Route(method, tuple(path.split("/")[1:]), handler)
 
 
-def _finished(send: Send, scope: Scope, body: Arriving) -> Send:
+def _finished(send: Send, scope: Scope, body: Arriving, drops: Drops) -> Send:
     """`send` with what every answer has; where not all of its request has come, it ends the connection."""
     lasts = body.ended
 
@@ -189,7 +189,7 @@ def _finished(send: Send, scope: Scope, body: Arriving) -> Send:
             await send(event)
         else:
             await send({**event, "more_body": True})
-            await body.drop()
+            await drops.drop(body)
             await send({"type": "http.response.body", "body": b""})
 
     return wrapped

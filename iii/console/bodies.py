@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,10 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from iii.errors import InputError
 from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS
 
-__all__ = ["BODY_BYTES_MAX", "BODY_S", "Arriving", "read_body"]
+__all__ = ["BODY_BYTES_MAX", "BODY_S", "DROPPED_MAX", "Arriving", "Drops", "read_body"]
 
 BODY_BYTES_MAX = 8 << 20
 BODY_S = 30.0
+DROPPED_MAX = 64
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -39,12 +39,26 @@ class Arriving:
             self.ended = True
         return event
 
-    async def drop(self) -> None:
+
+class Drops:
+    """What is being dropped, DROPPED_MAX at a time, as each keeps a connection; nothing is of the others."""
+
+    def __init__(self) -> None:
+        self._now = 0
+
+    async def drop(self, body: Arriving) -> None:
+        if self._now >= DROPPED_MAX:
+            return
+        self._now += 1
         size = 0
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LINGER_MS / 1000):
-                while not self.ended and size < LINGER_BYTES_MAX:
-                    size += len((await self.receive()).get("body", b""))
+                while not body.ended and size < LINGER_BYTES_MAX:
+                    size += len((await body.receive()).get("body", b""))
+        except TimeoutError:
+            return
+        finally:
+            self._now -= 1
 
 
 async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX, seconds: float = BODY_S) -> bytes:

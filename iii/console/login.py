@@ -26,7 +26,8 @@ __all__ = ["ARRIVING_MAX", "ARRIVING_OF_ONE_MAX", "BYTES_MAX", "Logins"]
 
 BYTES_MAX = 4 << 10
 ARRIVE_S = 5.0
-ARRIVING_MAX, ARRIVING_OF_ONE_MAX = 256, 32
+ARRIVING_MAX, ARRIVING_OF_ONE_MAX = 64, 16
+"""Far fewer than a console has connections: others keep a place, whoever takes these."""
 SHAPE = 'send {"token": "..."}'
 SLOW = Refused(408, f"the login did not arrive within {ARRIVE_S:g} s")
 LARGE = Refused(413, f"a login has at most {BYTES_MAX} bytes")

@@ -21,7 +21,7 @@ from iii.web.tcp_server import Hypercorn
 
 __all__ = ["Server", "serve"]
 
-APP_CONNECTIONS_MAX = 320  # logins of the console that are on their way (bodies.py), and its pages
+APP_CONNECTIONS_MAX = 320  # a console: its pages, logins on their way (64), bodies that are dropped (64)
 IDLE_LAST_S = 1.0  # an idle connection's last second, for the request that is on its way
 
 

@@ -14,7 +14,7 @@ from console_kit import CONSOLE, Console, serving
 from msgspec.structs import replace
 
 from iii.clock import FakeClock
-from iii.console import login
+from iii.console import bodies, login
 from iii.console.guesses import ALL_FREE, ALL_MS, FREE, KNOWN_MAX, Guesses
 from iii.console.login import BYTES_MAX
 from iii.console.security import COOKIE
@@ -142,6 +142,18 @@ async def test_what_is_sent_to_a_console_that_refuses_it_is_not_kept(tmp_path: P
             answer = await console.http.post(path, content=body, headers=kind)
             assert answer.status_code in (200, 401, 404, 405, 413)
             assert answer.headers["connection"] == "close"
+
+
+async def test_who_sends_what_is_refused_keeps_no_connection_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "DROPPED_MAX", 2)
+    monkeypatch.setattr(bodies, "LINGER_MS", 60_000)
+    async with serving(tmp_path, console=GUARDED) as console, connections(console, 3) as raws:
+        for raw in raws:
+            raw.head(8 << 20)
+            assert await raw.status() == 413
+        assert b"at most 4096 bytes" in await raws[2].ended(), "two are still read from, the third has ended"
 
 
 # -------------------------------------------------------------------------- guesses of many addresses
