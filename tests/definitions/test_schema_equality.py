@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iii import schema
@@ -43,11 +43,13 @@ def equal(a: Any, b: Any) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_keys_are_equal_exactly_where_values_are(a: Any, b: Any) -> None:
     assert (key(a, Work()) == key(b, Work())) is equal(a, b)
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, max_size=8))
 def test_items_are_unique_exactly_where_no_two_are_equal(values: list[Any]) -> None:
     pairs = [(a, b) for index, a in enumerate(values) for b in values[:index]]
@@ -106,6 +108,7 @@ LEAVES = st.one_of(
 SCHEMAS = st.recursive(LEAVES, _schemas, max_leaves=8)
 
 
+@settings(deadline=None)
 @given(SCHEMAS, SCHEMAS, VALUES)
 def test_the_verdict_is_that_of_the_jsonschema_library(written: Any, definition: Any, value: Any) -> None:
     whole = {"allOf": [written], "$defs": {"d": definition}}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import pydantic
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from iii import schema
@@ -98,11 +98,10 @@ def test_a_pattern_whose_every_character_leaves_one_way_is_taken(pattern: str) -
 )
 @pytest.mark.parametrize("length", [None, 64])
 def test_a_pattern_that_may_be_exponential_is_refused_at_any_length(pattern: str, length: int | None) -> None:
-    class Body(msgspec.Struct):
-        names: list[Annotated[str, msgspec.Meta(pattern=pattern, max_length=length)]]
-
-    with pytest.raises(StepError, match="JSON Schema dict"):
-        schema.compile(Body)
+    name = Annotated[str, msgspec.Meta(pattern=pattern, max_length=length)]
+    with pytest.raises(StepError, match="may hold a text"):
+        schema.compile(msgspec.defstruct("Body", [("names", list[name])]))  # type: ignore[valid-type]
+    assert steps(pattern, 2) is None
 
 
 def test_a_pattern_that_is_a_power_of_the_length_needs_a_length() -> None:
@@ -161,7 +160,7 @@ class Backtracking:
     def ends(self, tree: Any, at: int) -> Iterator[int]:
         if isinstance(tree, str):
             self.looked += 1
-            assume(self.looked < 200_000)
+            assume(self.looked < 20_000)
             if at < len(self.text) and re.fullmatch(tree, self.text[at]):
                 yield at + 1
         elif tree[0] == "then":
@@ -182,6 +181,7 @@ class Backtracking:
             yield at
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS, st.text("ab", min_size=1, max_size=14))
 def test_no_text_takes_more_steps_than_are_foreseen(tree: Any, text: str) -> None:
     pattern = f"^{written(tree)}$"
