@@ -51,7 +51,6 @@ PARAMETERS += ["outcome", "if_version", "prefix", "key", "namespace", "tag"]
 
 few = settings(
     max_examples=80,
-    deadline=None,
     database=None,
     derandomize=True,
     phases=[Phase.generate],

@@ -75,7 +75,7 @@ class AgainstAList(RuleBasedStateMachine):
         assert self.batch.size == self.size
 
 
-AgainstAList.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+AgainstAList.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 test_it_does_what_a_list_does = AgainstAList.TestCase
 
 

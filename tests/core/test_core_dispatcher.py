@@ -181,7 +181,7 @@ class AgainstNaiveLanes(RuleBasedStateMachine):
         assert self.dispatcher.demand() == {key: count for key, count in free.items() if count > 0}
 
 
-AgainstNaiveLanes.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+AgainstNaiveLanes.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 test_it_does_what_naive_lanes_do = AgainstNaiveLanes.TestCase
 
 

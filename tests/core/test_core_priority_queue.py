@@ -99,7 +99,7 @@ class AgainstASortedList(RuleBasedStateMachine):
         assert bool(self.queue) is bool(self.twin)
 
 
-AgainstASortedList.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+AgainstASortedList.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 test_it_does_what_a_sorted_list_does = AgainstASortedList.TestCase
 
 

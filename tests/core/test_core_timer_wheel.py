@@ -115,12 +115,12 @@ class AgainstASortedList(RuleBasedStateMachine):
             assert next_ms == min(self.twin)[0], "exact, since nothing was cancelled"
 
 
-AgainstASortedList.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+AgainstASortedList.TestCase.settings = settings(max_examples=120, stateful_step_count=40)
 test_it_does_what_a_sorted_list_does = AgainstASortedList.TestCase
 
 
 @given(now=DISTANCES, dues=st.lists(DISTANCES, max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_following_next_ms_fires_each_timer_exactly_when_due(now: int, dues: list[int]) -> None:
     wheel: TimerWheel[int] = TimerWheel(now)
     for due in dues:

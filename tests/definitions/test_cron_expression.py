@@ -76,7 +76,7 @@ SIX_FIELDS = st.tuples(
 ).map(list)  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example([("5-5/2", lambda v: v == 5), *[("*", lambda v: True)] * 5], datetime(2026, 1, 1), random.Random(1))
 @given(
     SIX_FIELDS, st.datetimes(datetime(1999, 1, 1), datetime(2080, 1, 1)), st.randoms(use_true_random=False)
@@ -118,7 +118,7 @@ ZONES = [
 ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @example("Europe/Berlin", "*/7 * * * *", ms("2026-10-24T22:00"))
 @example("Europe/Berlin", "*/15 1-3 * * *", ms("2026-03-28T23:00"))
 @example("Europe/Berlin", "*/15 1-3 * * *", ms("2026-10-24T23:00"))
@@ -321,7 +321,7 @@ def test_words(expression: str, timezone: str, words: str) -> None:
     assert parse(expression, timezone).words == words
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SIX_FIELDS)
 def test_every_schedule_has_words(fields: list[Field]) -> None:
     assert possible(" ".join(text for text, _ in fields)).words
@@ -368,7 +368,7 @@ def test_a_bad_expression_names_the_field_and_what_is_allowed(expression: str, m
     assert message in caught.value.message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text("0123456789*/,-#?LW@ aSUNé", max_size=24))
 def test_any_text_is_a_schedule_or_a_step_error(text: str) -> None:
     try:

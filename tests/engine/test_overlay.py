@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 from engine_kit import running, step
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iii import Context, queue
@@ -88,7 +88,7 @@ async def apply(ctx: Context, model: dict[tuple[str, str], Any], call: tuple[Any
             assert seen == model[space, key]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.lists(CALLS, max_size=8), st.lists(CALLS, max_size=12), st.integers(0, 3))
 def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
     before: list[tuple[Any, ...]], during: list[tuple[Any, ...]], chunk: int
@@ -117,7 +117,7 @@ def test_the_view_is_a_dict_that_others_do_not_see_until_the_end(
     asyncio.run(check())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(CALLS, max_size=12), st.integers(0, 3), st.booleans())
 def test_a_draft_tells_what_it_has_checked_to_the_byte(
     calls: list[tuple[Any, ...]], sent: int, enqueues: bool

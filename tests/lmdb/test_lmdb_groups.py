@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iii.clock import FakeClock
@@ -156,7 +156,7 @@ async def _compare(wanted: list[list[Any]], folder: Path) -> None:
         await real.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(wanted=groups)
 def test_a_group_is_its_txns_one_after_the_other(wanted: list[list[Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

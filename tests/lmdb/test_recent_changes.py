@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iii.clock import FakeClock
@@ -199,7 +199,7 @@ async def _follow(wanted: list[tuple[str, Any]], changes_max: int, folder: Path)
         await store.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(wanted=acts, changes_max=st.sampled_from([2, 5, 10_000]))
 def test_who_follows_is_told_what_the_log_holds(wanted: list[tuple[str, Any]], changes_max: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

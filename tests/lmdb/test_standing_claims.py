@@ -70,7 +70,7 @@ moves = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(moves, min_size=8, max_size=40))
 def test_whoever_still_waits_is_granted_what_comes_and_nobody_gets_more_than_he_asked_for(
     done: list[tuple],

@@ -53,7 +53,6 @@ T = TypeVar("T")
 SETTINGS = settings(
     max_examples=30,
     stateful_step_count=30,
-    deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

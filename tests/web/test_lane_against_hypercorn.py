@@ -175,7 +175,7 @@ SENT = st.one_of(damaged(), composed(), composed(), st.binary(max_size=200))
 
 
 @given(sent=SENT, at=st.integers(0, 400))
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_damaged_request_does_in_the_lane_what_it_does_in_hypercorn(
     sent: bytes, at: int, doors: Doors
 ) -> None:

@@ -187,7 +187,6 @@ CHECKS = [
 SETTINGS = settings(
     derandomize=True,
     max_examples=12,
-    deadline=None,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
