@@ -83,7 +83,7 @@ def open_file(path: str | os.PathLike[str], flags: int, is_kind: Callable[[int],
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """A file with this content, of which nobody reads a part while it is not there yet. OSError."""
+    """A new closed file with this content; the caller renames it when it is whole. OSError."""
     path.unlink(missing_ok=True)
     with open(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)

@@ -9,7 +9,7 @@ from typing import Literal, cast
 from iii.formats.fields import Fields
 from iii.formats.networks import network_fault
 from iii.formats.origins import origin_fault
-from iii.formats.units import NAME_RULE, is_header_name, is_host, is_name, is_unicode, shown
+from iii.formats.units import NAME_RULE, is_address, is_header_name, is_host, is_name, is_unicode, shown
 from iii.sections import (
     DAY,
     GIB,
@@ -102,7 +102,7 @@ def _host(fields: Fields) -> str:
 def _hosts(fields: Fields) -> tuple[str, ...]:
     hosts = fields.texts("hosts", ())
     for index, host in enumerate(hosts):
-        if not is_host(host):
+        if not is_host(host) or (":" in host and not is_address(host)):
             message = f"{host!r} is no host; write the name that browsers use, without scheme and port"
             raise fields.error(f"hosts[{index}]", message)
     return hosts

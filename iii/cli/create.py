@@ -40,4 +40,4 @@ def create(folder: Path, config_file: Path | None) -> None:
         say(f"wrote {file}")
     say()
     say(f"start it:  cd {folder} && iii")
-    say(f"test it:   cd {folder} && python -m pytest")
+    say(f"test it:   cd {folder} && pip install pytest && python -m pytest")

@@ -93,6 +93,15 @@ def is_host(text: str) -> bool:
     return _HOST.fullmatch(text) is not None
 
 
+def is_address(text: str) -> bool:
+    """Whether `text` is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_http_url(text: str) -> bool:
     """Whether `text` is the URL of a server: no user, no query, no fragment."""
     found = _URL.fullmatch(text)

@@ -259,12 +259,16 @@ def refuse_slow_pattern(pattern: str, max_length: int | None) -> None:
     most = steps(pattern, max_length if max_length is not None else TEXT_MAX)
     if most is not None and most <= STEPS_MAX:
         return
-    alone = steps(pattern, 1) is not None
-    shorter = " give it a max_length (the pattern takes a power of it)," if alone else ""
+    if steps(pattern, 1) is None:
+        raise StepError(
+            f"the pattern {pattern!r} may run for ever in Python's re: it has look-around, back-references "
+            "or repeats within repeats, or is too large to tell. Check it in the handler, or use a JSON Schema "
+            'dict, whose patterns take linear time (several of them under "allOf" say what (?=…) does)'
+        )
     raise StepError(
         f"the pattern {pattern!r} may hold a text of {max_length or TEXT_MAX:,} characters for seconds or "
-        f"longer: Python's re tries all ways that its repeats leave open;{shorter} write it so that each "
-        "character leaves one way, beginning with ^, or use a JSON Schema dict: its patterns take linear time"
+        "longer: Python's re tries all ways that its repeats leave open; give it a max_length (255, say), or "
+        "use a JSON Schema dict: its patterns take linear time"
     )
 
 

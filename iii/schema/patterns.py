@@ -59,7 +59,8 @@ def compile_pattern(source: str) -> Pattern:
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
         raise StepError(
             f"the pattern {source!r} cannot be run in linear time: {reason}. Look-around (?=…) and "
-            'back-references \\1 are not available; several patterns under "allOf" say the same as (?=…)'
+            'back-references \\1 are not available: several patterns under "allOf" say the same as (?=…). '
+            'Nor are counts over 1,000: "maxLength" says the same as .{0,5000}'
         ) from None
 
 

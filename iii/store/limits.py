@@ -93,8 +93,8 @@ def check_value(value: bytes, limits: Limits) -> None:
 def too_many_topics(most: int) -> QueueFull:
     """There are as many topics without a step as there may be."""
     return QueueFull(
-        f"{most} topics without a step hold messages, at most {most}: deploy a step that takes one, or "
-        "`iii queue purge` it"
+        f"{most} topics without a step hold something, and no more are allowed: deploy a step that takes one "
+        "of them, or `iii queue purge` it"
     )
 
 

@@ -275,6 +275,7 @@ WRONG = [
     ("store: {path: ~nobody.here/data}", "store.path", "begins with the home of nobody here"),
     ("console: {host: 0.0.0.0}", "console.token", "0.0.0.0 is reached from other machines"),
     ('console: {host: "::"}', "console.token", "set a token"),
+    ("http: {hosts: ['a.local:80']}", "http.hosts[0]", "without scheme and port"),
     ("console: {hosts: ['https://a']}", "console.hosts[0]", "'https://a' is no host; write the name"),
     ("console: {token: fifteen-letters}", "console.token", "has 15 characters; it needs 16 to 512"),
     ("console: {token: ''}", "console.token", "expected a string"),

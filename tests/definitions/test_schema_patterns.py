@@ -99,7 +99,7 @@ def test_a_pattern_whose_every_character_leaves_one_way_is_taken(pattern: str) -
 @pytest.mark.parametrize("length", [None, 64])
 def test_a_pattern_that_may_be_exponential_is_refused_at_any_length(pattern: str, length: int | None) -> None:
     name = Annotated[str, msgspec.Meta(pattern=pattern, max_length=length)]
-    with pytest.raises(StepError, match="may hold a text"):
+    with pytest.raises(StepError, match="may run for ever"):
         schema.compile(msgspec.defstruct("Body", [("names", list[name])]))  # type: ignore[valid-type]
     assert steps(pattern, 2) is None
 
