@@ -262,8 +262,8 @@ def refuse_slow_pattern(pattern: str, max_length: int | None) -> None:
     if steps(pattern, 1) is None:
         raise StepError(
             f"the pattern {pattern!r} may run for ever in Python's re: it has look-around, back-references "
-            "or repeats within repeats, or is too large to tell. Check it in the handler, or use a JSON Schema "
-            'dict, whose patterns take linear time (several of them under "allOf" say what (?=…) does)'
+            "or repeats within repeats, or is too large to tell. Check it in the handler, or use a JSON "
+            'Schema dict, whose patterns take linear time (several of them under "allOf" say what (?=…) does)'
         )
     raise StepError(
         f"the pattern {pattern!r} may hold a text of {max_length or TEXT_MAX:,} characters for seconds or "
