@@ -44,10 +44,9 @@ def check_line(line: bytes) -> None:
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise Refused(505, f"{version.decode()} is not spoken here; use HTTP/1.1")
     check_method(method)
+    _check_characters(target)
     if _ABSOLUTE.fullmatch(target) is None:
-        check_target(method, target)
-    elif b"#" in target:
-        raise Refused(400, _FRAGMENT)
+        _check_path(method, target)
 
 
 def check_method(method: bytes) -> None:
@@ -62,17 +61,22 @@ def check_method(method: bytes) -> None:
 
 def check_target(method: bytes, target: bytes) -> None:
     """A path with its query, or the "*" of OPTIONS."""
+    _check_characters(target)
+    _check_path(method, target)
+
+
+def _check_characters(target: bytes) -> None:
     if _TARGET.fullmatch(target) is None:
         raise Refused(
             400, "the target must be visible ASCII characters, at least one: percent-encode the others"
         )
     if b"#" in target:
-        raise Refused(400, _FRAGMENT)
+        raise Refused(400, "a target has no fragment: percent-encode the # as %23")
+
+
+def _check_path(method: bytes, target: bytes) -> None:
     if target[:1] != b"/" and (method, target) != (b"OPTIONS", b"*"):
         raise Refused(400, "the path must begin with /")
-
-
-_FRAGMENT = "a target has no fragment: percent-encode the # as %23"
 
 
 def check_head(head: bytes, hosts: Hosts) -> Framing:
