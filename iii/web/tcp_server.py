@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
@@ -23,6 +24,7 @@ from hypercorn.typing import LifespanState
 
 from iii.config import HttpConfig
 from iii.web.asgi import AsgiApp
+from iii.web.crowd import LOOKS_MAX, Newcomers, has_unread
 from iii.web.hosts import Hosts
 from iii.web.http1.gate import Gate
 from iii.web.http1.protocol import Http1, last_words
@@ -51,16 +53,17 @@ class Hypercorn:
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
         self._idle: dict[_Connection, None] = {}  # the idlest first
+        self._newcomers: Newcomers[_Connection] = Newcomers(self._seat)
         self.entered: Callable[[asyncio.BaseProtocol], object] = lambda protocol: None
 
     def protocol(self, client: str = "") -> asyncio.StreamReaderProtocol:
         """The protocol of a new connection."""
-        return self._protocol(asyncio.StreamReader(limit=MAX_RECV, loop=self._loop))
+        return self._protocol(_Reader(limit=MAX_RECV, loop=self._loop))
 
     def take_over(self, transport: asyncio.Transport, unread: bytes, eof: bool, is_new: bool) -> None:
         """Go on with a connection that another protocol has begun: `unread` is what it did not answer,
         `is_new` whether it answered nothing."""
-        reader = asyncio.StreamReader(limit=MAX_RECV, loop=self._loop)
+        reader = _Reader(limit=MAX_RECV, loop=self._loop)
         protocol = self._protocol(reader, is_new)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
@@ -89,28 +92,33 @@ class Hypercorn:
         return len(self._connections)
 
     def close_idlest(self) -> bool:
-        if not self._idle:
-            return False
-        idlest = next(iter(self._idle))
-        del self._idle[idlest]
-        idlest.writer.close()
-        return True
+        for connection in list(islice(self._idle, LOOKS_MAX)):
+            del self._idle[connection]
+            if not connection.has_unread:
+                connection.writer.close()
+                return True
+            self._idle[connection] = None
+        return False
 
-    def _protocol(self, reader: asyncio.StreamReader, is_new: bool = True) -> asyncio.StreamReaderProtocol:
+    def _protocol(self, reader: _Reader, is_new: bool = True) -> asyncio.StreamReaderProtocol:
         return asyncio.StreamReaderProtocol(reader, partial(self._serve, is_new), self._loop)
 
-    def _serve(self, is_new: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, is_new: bool, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(
             self._app, self._loop, self._config, self._context, LifespanState({}), reader, writer
         )
         connection.http, connection.asgi_app, connection.sizes = self._http, self._asgi_app, self._sizes
         connection.hosts, connection.is_new = self._hosts, is_new
         connection.idle = self._idle
-        self._idle[connection] = None
+        self._newcomers.add(connection)
         task = self._loop.create_task(connection.run_logged())
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
         self.entered(writer.transport.get_protocol())
+
+    def _seat(self, connection: _Connection) -> None:
+        if connection.rests:
+            self._idle[connection] = None
 
 
 def _hypercorn_config(http: HttpConfig) -> Config:
@@ -124,7 +132,14 @@ def _hypercorn_config(http: HttpConfig) -> Config:
     return config
 
 
+class _Reader(asyncio.StreamReader):
+    @property
+    def has_unread(self) -> bool:
+        return bool(self._buffer)  # type: ignore[attr-defined]
+
+
 class _Connection(TCPServer):
+    reader: _Reader
     http: HttpConfig
     asgi_app: AsgiApp
     sizes: AnswerSizes
@@ -136,6 +151,15 @@ class _Connection(TCPServer):
     _senders = 0  # of them that wait; several with HTTP/2
     _head_timer: asyncio.TimerHandle | None = None
     _between_requests = True
+
+    @property
+    def rests(self) -> bool:
+        """Whether no request of it is being answered."""
+        return self._between_requests and not self.writer.is_closing()
+
+    @property
+    def has_unread(self) -> bool:
+        return self.reader.has_unread or has_unread(self.writer.transport)
 
     async def run_logged(self) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,7 @@ class Clients:
     """Of a site whose route /gate waits until `opened`."""
 
     def __init__(self, running: Serving, gate: Gate) -> None:
+        self.port = running.port
         self._running, self._gate = running, gate
         self._open: list[Wire] = []
 
@@ -117,6 +119,66 @@ async def test_connections_that_never_ask_keep_nobody_out(serving: Serve) -> Non
         assert [await is_closed(each) for each in silent[:56]] == [True] * 56
         for each in (*silent[56:], loud):
             await asks(each)
+
+
+async def test_a_burst_of_requests_is_answered_or_told_503_and_nobody_is_reset(serving: Serve) -> None:
+    """More than may be open, more than may linger, all there before the loop looks at the first of them."""
+    async with visited(serving) as clients:
+        burst = [connected(clients.port) for _ in range(200)]
+        for each in burst:
+            ask(each)
+        statuses = [await asyncio.to_thread(reply, each) for each in burst]
+        assert {*statuses} == {200, 503}
+        assert statuses[:5] == [200] * 5
+        await clients.idle()
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_a_connection_whose_request_waits_to_be_read_is_not_idle(serving: Serve, turns: int) -> None:
+    async with visited(serving) as clients:
+        kept = [await clients.idle() for _ in range(5)]
+        new = connected(clients.port)
+        await several(turns)
+        for each in kept:
+            each.send("GET /health HTTP/1.1", "Host: a")
+        ask(new)
+        assert await asyncio.to_thread(reply, new) in (200, 503)
+        assert [(await each.reply())[0] for each in kept] == [200] * 5
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_had_no_turn_to_be_read_is_not_idle(serving: Serve, turns: int) -> None:
+    async with visited(serving) as clients:
+        first = [connected(clients.port) for _ in range(5)]
+        await several(turns)
+        refused = connected(clients.port)
+        assert await asyncio.to_thread(reply, refused) == 503
+        for each in first:
+            ask(each)
+        assert [await asyncio.to_thread(reply, each) for each in first] == [200] * 5
+
+
+async def several(turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+def connected(port: int) -> socket.socket:
+    """Without a turn of the loop."""
+    return socket.create_connection(("127.0.0.1", port))
+
+
+def ask(client: socket.socket) -> None:
+    client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+
+def reply(client: socket.socket) -> int:
+    with client:
+        client.settimeout(10)
+        answered = b""
+        while data := client.recv(1 << 16):
+            answered += data
+        return int(answered.split()[1])
 
 
 async def test_where_all_are_busy_the_new_one_gets_503_at_once_and_is_closed(

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
+from iii.web.crowd import has_unread
 from iii.web.http1.framing import BadChunk, Chunked, Sized
 from iii.web.lane.answers import END_OF_CHUNKS, chunk, has_no_length
 from iii.web.lane.head import CHUNKED, Head, will_never_do
@@ -64,6 +65,15 @@ class Connection(asyncio.Protocol):
         self._discarded_bytes = 0
         self._writable: asyncio.Future[None] | None = None  # there while the client takes nothing
         self._lost: asyncio.Future[None] | None = None  # there while a body is streamed
+
+    @property
+    def rests(self) -> bool:
+        """Whether it waits for a request of which nothing was read."""
+        return self._phase == HEAD and self._timer is None
+
+    @property
+    def has_unread(self) -> bool:
+        return has_unread(self._transport)
 
     # ------------------------------------------------------------------------- what the transport calls
 

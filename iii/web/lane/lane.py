@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from heapq import nsmallest
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from iii.web.crowd import LOOKS_MAX, Newcomers
 from iii.web.endpoint import Endpoint
 from iii.web.hosts import Hosts
 from iii.web.lane.answers import Heads
@@ -18,7 +20,6 @@ from iii.web.response import Answer
 
 __all__ = ["HandOver", "Lane"]
 
-IDLEST_MAX = 64  # are looked for at a time
 KEEP_ALIVE_BEATS = 8
 """http.keep_alive is counted in so many: an idle connection may live one of them longer."""
 
@@ -47,6 +48,7 @@ class Lane:
         self._to_hypercorn = hand_over
         self._connections: set[Connection] = set()
         self._idle: dict[Connection, None] = {}
+        self._newcomers: Newcomers[Connection] = Newcomers(self._seat)
         self._idlest: list[tuple[Connection, int]] = []  # some of them with their beats, the idlest last
         self.begun: dict[Connection, None] = {}  # those with a part of a head, in the order of its beginning
         self.entered: Callable[[asyncio.BaseProtocol], object] = lambda protocol: None
@@ -64,7 +66,11 @@ class Lane:
     def enter(self, connection: Connection) -> None:
         self._connections.add(connection)
         self.entered(connection)
-        self.rest(connection)
+        self._newcomers.add(connection)
+
+    def _seat(self, connection: Connection) -> None:
+        if connection.rests:
+            self.rest(connection)
 
     def leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -117,14 +123,24 @@ class Lane:
 
     def close_idlest(self) -> bool:
         """As idle counts how many beats ago it was; in one beat, who became idle first."""
-        while self._idlest or self._idle:
+        looks = 0
+        while (self._idlest or self._idle) and looks < LOOKS_MAX:
             if not self._idlest:
-                some = nsmallest(IDLEST_MAX, self._idle, key=lambda each: each.rested)
+                some = nsmallest(LOOKS_MAX, self._idle, key=lambda each: each.rested)
                 self._idlest = [(each, each.rested) for each in reversed(some)]
             connection, rested = self._idlest.pop()
             if connection in self._idle and connection.rested == rested:
+                if not connection.has_unread:
+                    return self._close(connection)
+                self.rest(connection)
+                looks += 1
+        return self._close_begun()
+
+    def _close_begun(self) -> bool:
+        for connection in islice(self.begun, LOOKS_MAX):
+            if not connection.has_unread:
                 return self._close(connection)
-        return bool(self.begun) and self._close(next(iter(self.begun)))
+        return False
 
     def _close(self, connection: Connection) -> bool:
         self.wake(connection)
@@ -140,6 +156,7 @@ class Lane:
         await self._ended.wait()
 
     def close_idle(self) -> None:
+        self._newcomers.seat_all()
         for connection in list(self._idle):
             connection.close()
 
