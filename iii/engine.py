@@ -42,7 +42,7 @@ from iii.sources.queue import QueueSource
 from iii.step import Step
 from iii.store import bulk
 from iii.store.contract import Store
-from iii.stores import roster_of, store_of
+from iii.stores import limits_of, roster_of, store_of
 from iii.trace import Sampler
 from iii.web.asgi import AsgiApp, app
 from iii.web.door import Door
@@ -193,13 +193,13 @@ class Engine:
         self._watchdog = Watchdog()
         stack.callback(self._watchdog.stop)
         self._outbox = Outbox(self._inputs, unserved(self._bindings.values(), self.store).notice)
-        keeps, keeps_failed = self.config.history.keep > 0, self.config.history.keep_failed > 0
+        limits, redact = limits_of(self.config), self.config.log.redact
         level = logging.getLevelNamesMapping()[self.config.log.level.upper()]
-        captures = level if keeps or keeps_failed else None
+        captures = level if limits.runs_max or limits.runs_failed_max else None
         runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)
         invoker = invoker_of(self.spans, timers, threads, self.store.clock)
         recorder = Recorder(
-            self.store, timers, keeps, keeps_failed, self.config.log.redact, self.figures, self.spans
+            self.store, timers, limits=limits, redact=redact, figures=self.figures, spans=self.spans
         )
         stack.push_async_callback(recorder.close)
         self._measure(stack)

@@ -14,7 +14,6 @@ from iii.sections import (
     DAY,
     GIB,
     HOUR,
-    KEEP_FAILED,
     KIB,
     MIB,
     MINUTE,
@@ -193,8 +192,8 @@ def read_networks(section: Fields, name: str) -> tuple[str, ...]:
 def read_history(top: Fields) -> HistoryConfig:
     with top.mapping("history") as history:
         return HistoryConfig(
-            keep=(keep := history.whole("keep", 10_000, 0, 10_000_000)),
-            keep_failed=history.whole("keep_failed", KEEP_FAILED if keep else 0, 0, 10_000_000),
+            keep=history.whole("keep", 10_000, 0, 10_000_000),
+            keep_failed=history.whole("keep_failed", None, 0, 10_000_000),
             max_age_ms=history.duration("max_age", 7 * DAY, 0, 3650 * DAY),
             max_bytes=history.size("max_bytes", 256 * MIB, 0, 1 << 40),
             traces_per_second=history.whole("traces_per_second", 50, 0, 1_000_000),

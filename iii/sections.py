@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
-from msgspec.structs import force_setattr
 
 from iii.formats.units import is_loopback, is_unicode
 
@@ -175,18 +174,14 @@ class HealthConfig(Struct, frozen=True):
 
 class HistoryConfig(Struct, frozen=True):
     """Run records: the newest `keep` of runs that did not fail (0 = none), recorded for as many traces a
-    second, and the newest `keep_failed` of those that did (-1: KEEP_FAILED, but with `keep` 0 none); all
+    second, and the newest `keep_failed` of those that did (None: KEEP_FAILED, but with `keep` 0 none); all
     younger and together smaller than this."""
 
     keep: int = 10_000
-    keep_failed: int = -1
+    keep_failed: int | None = None
     max_age_ms: int = 7 * DAY
     max_bytes: int = 256 * MIB
     traces_per_second: int = 50
-
-    def __post_init__(self) -> None:
-        if self.keep_failed < 0:
-            force_setattr(self, "keep_failed", KEEP_FAILED if self.keep else 0)
 
 
 class LogConfig(Struct, frozen=True):

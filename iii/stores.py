@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iii.clock import Clock
 from iii.config import Config
+from iii.sections import KEEP_FAILED
 from iii.store.contract import Limits, Store
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Sto
 
 def limits_of(config: Config) -> Limits:
     """For whoever writes to the store, commands too: what is over a bound goes with the next commit."""
-    history = config.history
+    history, failed_max = config.history, config.history.keep_failed
+    if failed_max is None:
+        failed_max = KEEP_FAILED if history.keep else 0
     return Limits(
         runs_max=history.keep,
-        runs_failed_max=history.keep_failed,
+        runs_failed_max=failed_max,
         runs_age_ms_max=history.max_age_ms,
         runs_bytes_max=history.max_bytes,
         changes_bytes_max=config.store.changes_bytes_max,

@@ -46,6 +46,7 @@ def runs(
     from iii.config import load
     from iii.observe import runs as history
     from iii.store.contract import Held, Store
+    from iii.stores import limits_of
 
     async def ask(store: Store) -> tuple[list[RunRow], Held]:
         found = history.runs(store, step=step, outcome=outcome, trace_id=trace_id, limit=limit)
@@ -58,10 +59,10 @@ def runs(
         return
     print_table(COLUMNS, [_cells(row) for row in rows], empty="no runs are recorded")
     if rows:
-        most = config.history
+        most = limits_of(config)
         say(
-            f"kept: {held.failed} that failed (at most {most.keep_failed}), "
-            f"{held.runs} others (at most {most.keep})"
+            f"kept: {held.failed} that failed (at most {most.runs_failed_max}), "
+            f"{held.runs} others (at most {most.runs_max})"
         )
 
 

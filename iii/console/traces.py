@@ -16,6 +16,7 @@ from iii.console.runs import PAGE, find_runs, rows, trigger_of
 from iii.model import ARCHIVE, Waiting
 from iii.observe.runs import Run, RunRow, decode
 from iii.store.contract import Store
+from iii.store.quotas import FAILURES
 from iii.store.search import Place, places
 from iii.store.search import messages as pages_of_messages
 
@@ -124,7 +125,7 @@ def _view(found: list[Run]) -> TraceView:
         started_ms=first.started_ms,
         duration_ms=max(run.started_ms - first.started_ms + run.duration_ms for run in found),
         runs=len(found),
-        failed=sum(run.outcome in ("failed", "dead") for run in found),
+        failed=sum(run.outcome in FAILURES for run in found),
         outcome=_outcome(found),
         steps=list(dict.fromkeys(run.step for run in sorted(found, key=lambda run: run.started_ms))),
     )
@@ -136,7 +137,7 @@ def _outcome(found: list[Run]) -> str:
     for run in found:
         last.setdefault((run.step, run.message_id), run.outcome)
     outcomes = set(last.values())
-    return next((name for name in ("dead", "failed") if name in outcomes), "done")
+    return next((name for name in FAILURES if name in outcomes), "done")
 
 
 # ------------------------------------------------------------------------------------------ one trace

@@ -45,7 +45,7 @@ _OTHERS = "others"
 
 class _Kind(Struct, eq=False):
     """`most`: how many of a minute are shown. began_s: when its minute did; `shown`, `more` (left out): since
-    then. `last`: the last that was left out."""
+    then. `last`: the last that was left out, as its summary tells it."""
 
     most: int
     began_s: float
@@ -122,8 +122,9 @@ class Floods(logging.Handler):
         if kind.shown <= kind.most:
             return _short(record)
         kind.more += 1
-        kind.last = _short(record)
-        self._arm(now_s)
+        kind.last = _plain(record)
+        if self._timer is None:
+            self._arm(now_s)
         return None
 
     def _forget_idle(self, now_s: float) -> None:
@@ -133,7 +134,7 @@ class Floods(logging.Handler):
     def _arm(self, now_s: float) -> None:
         """Have `tell` called when the first of the minutes ends in which a line was left out."""
         began_s = min((kind.began_s for kind in self._kinds.values() if kind.more), default=None)
-        if self._timer is None and began_s is not None:
+        if began_s is not None:
             self._timer = threading.Timer(max(began_s + MINUTE_S - now_s, 0.05), self.tell)
             self._timer.daemon = True
             self._timer.start()
@@ -177,17 +178,26 @@ def _place(record: logging.LogRecord) -> Hashable:
     return type(error).__qualname__, frozenset(places)
 
 
-def _short(record: logging.LogRecord) -> logging.LogRecord:
-    """Without its traceback: the first of its kind had the same one. It holds nothing that the caller had."""
-    short = copy(record)
-    short.msg, short.args = _cut(record.getMessage()), None
-    fields = getattr(record, "fields", None) or {}
-    short.__dict__["fields"] = {
-        name: value if isinstance(value, int | float | None) else _cut(str(value))
-        for name, value in fields.items()
+def _plain(record: logging.LogRecord) -> logging.LogRecord:
+    """Without its error. It holds nothing that the caller had."""
+    plain = logging.LogRecord.__new__(logging.LogRecord)
+    fields = record.__dict__.get("fields") or {}
+    plain.__dict__ = record.__dict__ | {
+        "msg": _cut(record.getMessage()),
+        "args": None,
+        "exc_info": None,
+        "fields": {
+            name: value if isinstance(value, int | float | None) else _cut(str(value))
+            for name, value in fields.items()
+        },
     }
+    return plain
+
+
+def _short(record: logging.LogRecord) -> logging.LogRecord:
+    """Without its traceback: the first of its kind had the same one."""
+    short = _plain(record)
     if record.exc_info and record.exc_info[1] is not None:
-        short.exc_info = None
         told = _told(record.exc_info[1])
         said = "" if told in short.msg else f"{told} "
         short.__dict__["below"] = f"{said}(its traceback: above, within the minute)"
@@ -200,7 +210,6 @@ def _summary(kind: _Kind, now_s: float) -> logging.LogRecord:
     seconds = round(now_s - kind.began_s)
     since = "minute" if 55 <= seconds <= 65 else f"{seconds} s"
     record.msg = f"{record.msg} … {kind.more:,} more like this in the last {since}"
-    record.__dict__.pop("below", None)
     record.created = time.time()
     return record
 

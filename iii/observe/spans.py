@@ -27,6 +27,7 @@ from opentelemetry.util.types import AttributeValue
 from iii.observe.capture import told_traceback
 from iii.observe.redaction import Redaction
 from iii.observe.runs import Run
+from iii.store.quotas import FAILURES
 from iii.trace import Trace, child
 
 __all__ = ["RunSpan", "finished"]
@@ -38,7 +39,6 @@ SCOPE = InstrumentationScope("iii")
 
 _STACK = "exception.stacktrace"
 _NO_STATUS = Status(StatusCode.UNSET)
-_FAILURES = ("failed", "dead")
 
 
 class RunSpan(Span):
@@ -150,7 +150,7 @@ def finished(span: RunSpan, run: Run, resource: Resource, redaction: Redaction) 
     start_ns = run.started_ms * NS_PER_MS
     end_ns = start_ns + round(run.duration_ms * NS_PER_MS)
     events = [_without_secrets(event, redaction) for event in span.events or ()]
-    if run.outcome in _FAILURES and run.error:
+    if run.outcome in FAILURES and run.error:
         kind, message = _error(run)
         events.append(Event("exception", _exception(kind, message, run.traceback), end_ns))
     return ReadableSpan(
@@ -200,7 +200,7 @@ def _attributes(run: Run) -> Iterator[tuple[str, AttributeValue]]:
         yield from _of_request(run)
     else:
         yield from _of_message(run)
-    if run.outcome in _FAILURES:
+    if run.outcome in FAILURES:
         yield "error.type", _error(run)[0] if run.error else str(run.status)
     elif run.outcome == "cancelled":
         yield "iii.cancel_reason", run.error
@@ -230,7 +230,7 @@ def _of_message(run: Run) -> Iterator[tuple[str, AttributeValue]]:
 
 def _is_error(run: Run) -> bool:
     """The conventions leave a server's span alone where the client is to blame."""
-    return run.outcome in _FAILURES and not (run.trigger == "http" and run.status < 500)
+    return run.outcome in FAILURES and not (run.trigger == "http" and run.status < 500)
 
 
 def _error(run: Run) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from iii.model import ARCHIVE, Waiting
 from iii.observe.runs import Run, RunOutcome, RunRow, runs
 from iii.store.contract import Store
+from iii.store.quotas import FAILURES
 
 __all__ = ["TraceMessage", "TraceNode", "TraceTree", "trace"]
 
@@ -71,12 +72,11 @@ def trace(store: Store, trace_id: str) -> TraceTree | None:
     rows = sorted(found, key=lambda row: (row.run.started_ms, row.id))
     started_ms = rows[0].run.started_ms
     outcomes = {row.run.outcome for row in rows}
-    order: tuple[RunOutcome, ...] = ("dead", "failed")
     return TraceTree(
         trace_id=trace_id,
         started_ms=started_ms,
         duration_ms=max(row.run.started_ms - started_ms + row.run.duration_ms for row in rows),
-        outcome=next((name for name in order if name in outcomes), "done"),
+        outcome=next((name for name in FAILURES if name in outcomes), "done"),
         runs=len(rows),
         cut=len(found) == RUNS_MAX,
         roots=_tree(rows, started_ms),

@@ -24,7 +24,7 @@ from iii.observe.runs import LeftOut, Run, RunOutcome, record
 from iii.running.attempt import Attempt
 from iii.running.retry import Cancelled, Failed, Snoozed
 from iii.running.timers import Timers
-from iii.store.contract import Store
+from iii.store.contract import Limits, Store
 from iii.store.quotas import FAILURES
 from iii.trace import is_sampled
 
@@ -42,16 +42,16 @@ log = logging.getLogger("iii.running.recording")
 
 
 class Recorder:
-    """`keeps`, `keeps_failed`: whether the history has a place for runs that did not fail, and for those that
-    did; the figures are counted in any case. `spans`: what exports them besides, whatever the history keeps.
+    """`limits`: whether the history has a place for runs that did not fail, and for those that did (None:
+    neither); the figures are counted in any case. `spans`: what exports them besides, whatever is kept.
     """
 
     def __init__(
         self,
         store: Store,
         timers: Timers,
-        keeps: bool = False,
-        keeps_failed: bool = False,
+        *,
+        limits: Limits | None = None,
         redact: Iterable[str] = (),
         figures: Figures | None = None,
         spans: Spans | None = None,
@@ -60,8 +60,10 @@ class Recorder:
         self.redaction = Redaction(redact)
         self._pending: list[Record] = []
         self._timer: int | None = None
-        self._keeps, self._keeps_failed, self._spans = keeps, keeps_failed, spans
-        self.keeps = keeps or keeps_failed or spans is not None
+        self._spans = spans
+        self._keeps = limits is not None and limits.runs_max > 0
+        self._keeps_failed = limits is not None and limits.runs_failed_max > 0
+        self.keeps = self._keeps or self._keeps_failed or spans is not None
         self.figures = figures if figures is not None else Figures()
 
     # ------------------------------------------------------------------------------------- messages

@@ -53,8 +53,8 @@ LOGIN_REFUSED = "login refused"
 
 SHARE_CHARS_MAX = 128
 
-FAILURES = frozenset({"failed", "dead"})
-"""Outcomes of runs that count as failures."""
+FAILURES: tuple[Literal["dead"], Literal["failed"]] = ("dead", "failed")
+"""Outcomes of runs that count as failures, the worst first."""
 
 
 class Place(NamedTuple):

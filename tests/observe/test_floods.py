@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import cProfile
 import io
 import json
 import logging
+import pstats
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -150,6 +152,20 @@ def test_kinds_are_bounded(told: Log) -> None:
     assert told.messages() == ["A bad request: later"]
 
 
+def test_a_line_that_is_left_out_costs_the_same_beside_one_kind_and_beside_many(told: Log) -> None:
+    def calls() -> int:
+        with cProfile.Profile() as profile:
+            refuse("again")
+        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+    refuse(1), refuse(2)
+    alone = calls()
+    for number in range(2 * (KINDS_MAX - 10)):
+        path = f"{number // 2}.py"
+        log.handle(logging.LogRecord("iii.http", logging.ERROR, path, 1, "no", (), None))
+    assert calls() == alone
+
+
 def test_nothing_of_what_a_request_held_is_kept_for_the_summary(told: Log) -> None:
     class Large:
         def __str__(self) -> str:
@@ -188,7 +204,7 @@ def test_libraries_that_read_what_clients_send_are_counted_and_others_are_not() 
 
 def test_the_minute_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iii.observe.floods.MINUTE_S", 0.05)
-    written = threading.Event()
+    written, now_s = threading.Event(), [0.0]
 
     class Out(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -196,11 +212,12 @@ def test_the_minute_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
                 written.set()
 
     before = log.handlers[:], log.level, log.propagate
-    floods = Floods([Out()])
+    floods = Floods([Out()], lambda: now_s[0])
     try:
         log.handlers[:], log.propagate = [floods], False
         refuse(1)
         refuse(2)
+        now_s[0] = 0.05
         assert written.wait(20)
     finally:
         floods.close()

@@ -13,6 +13,7 @@ from iii.config import HistoryConfig
 from iii.model import Record
 from iii.observe.runs import Run, RunRow, find_run, runs
 from iii.step import Step, state_trigger
+from iii.stores import limits_of
 from iii.web.request import Request
 
 HISTORY = HistoryConfig()
@@ -267,7 +268,7 @@ async def test_with_keep_0_nothing_is_recorded() -> None:
         await app.send("in")
         await app.settle()
         assert app.store.records("run") == []
-        assert app.engine.config.history.keep_failed == 0, "unless it is given"
+        assert limits_of(app.engine.config).runs_failed_max == 0, "unless it is given"
 
 
 async def test_a_store_without_room_for_records_still_takes_settlements() -> None:
