@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from iii.console.asks import BadField, Missing, Stale
 from iii.errors import BadName, Conflict, IIIError, InputError, QueueFull, StepError, StoreError, TooLarge
+from iii.web.refused import Refused
 
 __all__ = ["error", "json", "refusal"]
 
@@ -26,6 +27,8 @@ def error(status: int, message: str, headers: dict[str, str] | None = None, **mo
 
 
 def refusal(reason: IIIError) -> Response:
+    if isinstance(reason, Refused):
+        return error(reason.status, reason.message)
     status = next((status for kind, status in STATUSES if isinstance(reason, kind)), 500)
     if isinstance(reason, BadField | BadName | TooLarge) and reason.field:
         return json(status, {"error": {"message": str(reason), "field": reason.field}})

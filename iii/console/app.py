@@ -37,11 +37,11 @@ from iii.console import (
 )
 from iii.console.answers import error, json, refusal
 from iii.console.asks import Ask, path_of
-from iii.console.bodies import Arriving, Drops, read_body
+from iii.console.bodies import Arriving, Drops, arriving_body
 from iii.console.files import file
 from iii.console.login import Logins
 from iii.console.means import Means
-from iii.console.security import HEADERS, Guard, Refused, Visit
+from iii.console.security import HEADERS, Denied, Guard, Visit
 from iii.console.sessions import Sessions
 from iii.errors import IIIError, StoreError
 
@@ -123,7 +123,7 @@ class App:
         peer = request.client.host if request.client else "unknown"
         visit = self._guard.visit(request.headers, peer, request.scope["scheme"])
         judged = self._guard.judge(request.method, parts, request.headers, visit)
-        if isinstance(judged, Refused):
+        if isinstance(judged, Denied):
             return await self._logins.refused(judged, visit)
         if parts in (["api", "login"], ["api", "logout"]):
             return await self._logins.answer(request, judged, parts[1])
@@ -145,7 +145,7 @@ class App:
             allowed = ", ".join(sorted({route.method for route, _ in matches}))
             return error(405, f"{method} is not allowed here; allowed: {allowed}", {"allow": allowed})
         route, found = chosen
-        body = b"" if method == "GET" else await read_body(request)
+        body = b"" if method == "GET" else await arriving_body(request)
         lives = partial(self._lives, visit)
         ask = Ask(self._means, self.hub, request, found, body, visit, lives)
         answer = route.handler(ask)

@@ -14,12 +14,13 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from iii.errors import InputError
+from iii.web.refused import body_too_large, body_too_slow
 from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS
 
-__all__ = ["BODY_BYTES_MAX", "BODY_S", "DROPPED_MAX", "Arriving", "Drops", "read_body"]
+__all__ = ["BODY_BYTES_MAX", "BODY_MS", "DROPPED_MAX", "Arriving", "Drops", "arriving_body"]
 
 BODY_BYTES_MAX = 8 << 20
-BODY_S = 30.0
+BODY_MS = 30_000
 DROPPED_MAX = 64
 
 Receive = Callable[[], Awaitable[Any]]
@@ -61,26 +62,26 @@ class Drops:
             self._now -= 1
 
 
-async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX, seconds: float = BODY_S) -> bytes:
-    """InputError where it is too large, does not come to its end, or not in time."""
+async def arriving_body(request: Request) -> bytes:
+    """Refused: 413 where it is too large, 408 where it is too slow. InputError where it ends too early."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > bytes_max:
-        raise InputError(f"the body is larger than {bytes_max} bytes")
+    if declared.isdigit() and int(declared[:20]) > BODY_BYTES_MAX:
+        raise body_too_large(BODY_BYTES_MAX)
     try:
-        async with asyncio.timeout(seconds):
-            return await _read(request, bytes_max)
+        async with asyncio.timeout(BODY_MS / 1000):
+            return await _read(request)
     except TimeoutError:
-        raise InputError(f"the body did not arrive within {seconds:g} s") from None
+        raise body_too_slow(BODY_MS) from None
     except ClientDisconnect:
         raise InputError("the body did not come to its end") from None
 
 
-async def _read(request: Request, bytes_max: int) -> bytes:
+async def _read(request: Request) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > bytes_max:
-            raise InputError(f"the body is larger than {bytes_max} bytes")
+        if size > BODY_BYTES_MAX:
+            raise body_too_large(BODY_BYTES_MAX)
         chunks.append(chunk)
     return b"".join(chunks)

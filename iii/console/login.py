@@ -16,7 +16,7 @@ from starlette.responses import Response
 from iii.console.answers import error, json
 from iii.console.guesses import network_of
 from iii.console.means import Means
-from iii.console.security import Guard, Refused, Visit
+from iii.console.security import Denied, Guard, Visit
 from iii.console.sessions import Sessions
 from iii.errors import IIIError
 from iii.model import Txn
@@ -29,9 +29,9 @@ ARRIVE_S = 5.0
 ARRIVING_MAX, ARRIVING_OF_ONE_MAX = 64, 16
 """Far fewer than a console has connections: others keep a place, whoever takes these."""
 SHAPE = 'send {"token": "..."}'
-SLOW = Refused(408, f"the login did not arrive within {ARRIVE_S:g} s")
-LARGE = Refused(413, f"a login has at most {BYTES_MAX} bytes")
-OUTDONE = Refused(503, "too many logins are on their way; try again", 1)
+SLOW = Denied(408, f"the login did not arrive within {ARRIVE_S:g} s")
+LARGE = Denied(413, f"a login has at most {BYTES_MAX} bytes")
+OUTDONE = Denied(503, "too many logins are on their way; try again", 1)
 
 log = logging.getLogger("iii.console")
 
@@ -45,7 +45,7 @@ class Logins:
 
     def __init__(self, guard: Guard, sessions: Sessions, means: Means) -> None:
         self._guard, self._sessions, self._means = guard, sessions, means
-        self._arriving: dict[_Place, None] = {}  # the oldest first
+        self._arriving: dict[_Arriving, None] = {}  # the oldest first
 
     async def answer(self, request: Request, visit: Visit, which: str) -> Response:
         if request.method != "POST":
@@ -56,9 +56,9 @@ class Logins:
             return error(400, "this console has no token: nobody has to log in")
         return await self._log_in(request, visit)
 
-    async def refused(self, refused: Refused, visit: Visit) -> Response:
+    async def refused(self, denied: Denied, visit: Visit) -> Response:
         """A wrong token is told in the log; in the audit log the first, and the first that is too many."""
-        if (guess := refused.guess) is not None:
+        if (guess := denied.guess) is not None:
             log.warning(
                 "Console: a wrong token from %s", visit.client, extra={"fields": {"so_far": guess.count}}
             )
@@ -66,14 +66,14 @@ class Logins:
                 row = visit.actor.did(self._means.store, LOGIN_REFUSED, wrong_tokens=guess.count)
                 with suppress(IIIError):  # a store without room: the log has it
                     await self._means.store.commit(Txn((row,)))
-        headers = {"retry-after": str(refused.retry_s)} if refused.retry_s else None
-        return error(refused.status, refused.message, headers)
+        headers = {"retry-after": str(denied.retry_s)} if denied.retry_s else None
+        return error(denied.status, denied.message, headers)
 
     async def _log_in(self, request: Request, visit: Visit) -> Response:
         if (wait := self._guard.must_wait(visit.client)) is not None:
             return await self.refused(wait, visit)
         body = await self._body(request, visit.client)
-        if isinstance(body, Refused):
+        if isinstance(body, Denied):
             return await self.refused(body, visit)
         try:
             token = msgspec.json.decode(body, type=_Login).token
@@ -90,7 +90,7 @@ class Logins:
             await self._sessions.end(session, visit.actor.did(self._means.store, "logout"))
         return json(200, {"ok": True}, {"set-cookie": self._guard.set_cookie(visit, "")})
 
-    async def _body(self, request: Request, client: str) -> bytes | Refused:
+    async def _body(self, request: Request, client: str) -> bytes | Denied:
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared[:20]) > BYTES_MAX:
             return LARGE
@@ -105,23 +105,23 @@ class Logins:
         except TimeoutError:
             return OUTDONE if place.is_lost else SLOW
         except ClientDisconnect:
-            return Refused(400, SHAPE)
+            return Denied(400, SHAPE)
         finally:
             self._arriving.pop(place, None)
         return body
 
-    def _place(self, network: str) -> _Place:
+    def _place(self, network: str) -> _Arriving:
         of_one = [place for place in self._arriving if place.network == network]
         rivals = of_one if len(of_one) >= ARRIVING_OF_ONE_MAX else list(self._arriving)
         if rivals is of_one or len(rivals) >= ARRIVING_MAX:
             self._arriving.pop(rivals[0])
             rivals[0].lose()
-        place = _Place(network)
+        place = _Arriving(network)
         self._arriving[place] = None
         return place
 
 
-class _Place:
+class _Arriving:
     """Of a login whose body arrives."""
 
     def __init__(self, network: str) -> None:

@@ -31,7 +31,7 @@ from iii.formats.networks import Networks
 from iii.store.audit import Actor
 from iii.web.cookies import cookie_pairs
 
-__all__ = ["COOKIE", "HEADERS", "Guard", "Refused", "Visit"]
+__all__ = ["COOKIE", "HEADERS", "Denied", "Guard", "Visit"]
 
 COOKIE = "iii_console"
 HTTPS_COOKIE = f"__Host-{COOKIE}"
@@ -57,7 +57,7 @@ ASK = "the console asks for its token: log in, or send it as a bearer token"
 OPEN_PATHS = (("",), ("health",), ("api", "login"), ("api", "logout"))
 
 
-class Refused(NamedTuple):
+class Denied(NamedTuple):
     """retry_s: when to try again. `guess`: the wrong token that was counted for it."""
 
     status: int
@@ -103,21 +103,21 @@ class Guard:
         told = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
         return Visit(client, is_https or told == "https")
 
-    def judge(self, method: str, path: Sequence[str], headers: Headers, visit: Visit) -> Refused | Visit:
+    def judge(self, method: str, path: Sequence[str], headers: Headers, visit: Visit) -> Denied | Visit:
         """`path`: its parts, decoded."""
         if (foreign := self._foreign(path, headers, visit)) is not None:
             return foreign
         is_change = method not in SAFE_METHODS
         if is_change and not all(map(_is_json, headers.getlist("content-type"))):
-            return Refused(415, "send application/json")
+            return Denied(415, "send application/json")
         if tuple(path) in OPEN_PATHS or path[:1] == ["static"]:
             return visit
         known = self._known(headers, visit)
         if isinstance(known, Visit) and is_change and self._config.read_only:
-            return Refused(403, "this console only shows: it was started with read_only")
+            return Denied(403, "this console only shows: it was started with read_only")
         return known
 
-    def login(self, token: str, client: str) -> Refused | None:
+    def login(self, token: str, client: str) -> Denied | None:
         """None: it is the token. Judged and counted in one step: however many come at once, each counts
         before it is compared, and takes as long for a wrong one."""
         if (wait := self.must_wait(client)) is not None:
@@ -125,11 +125,11 @@ class Guard:
         given, now_ms = token.encode(errors="surrogatepass"), self._now_ms()
         counted = self._guesses.wrong(client, given, now_ms)
         if not self._is_token(given):
-            return Refused(401, ASK, guess=counted)
+            return Denied(401, ASK, guess=counted)
         self._guesses.right(client, counted)
         return None
 
-    def must_wait(self, client: str) -> Refused | None:
+    def must_wait(self, client: str) -> Denied | None:
         """Whether this client, or all together, guessed too often to be listened to now."""
         now_ms = self._now_ms()
         wait_ms = self._guesses.wait_ms(client, now_ms)
@@ -137,7 +137,7 @@ class Guard:
             return None
         whose = " from this address" if wait_ms == self._guesses.own_wait_ms(client, now_ms) else ""
         seconds = -(-wait_ms // 1000)
-        return Refused(429, f"too many wrong tokens{whose}; try again in {seconds} s", seconds)
+        return Denied(429, f"too many wrong tokens{whose}; try again in {seconds} s", seconds)
 
     def session(self, headers: Headers, visit: Visit) -> Session | None:
         """The one that its cookies are of, whatever others of this host's cookies look like."""
@@ -157,19 +157,19 @@ class Guard:
 
     # -------------------------------------------------------------------------------- whose page it is
 
-    def _foreign(self, path: Sequence[str], headers: Headers, visit: Visit) -> Refused | None:
+    def _foreign(self, path: Sequence[str], headers: Headers, visit: Visit) -> Denied | None:
         host = headers.get("host", "")
         if not self._is_ours(host):
             known = ", ".join(sorted(self._names))
-            return Refused(
+            return Denied(
                 403, f"the console is not called {host!r}, but {known}; add other names to console.hosts"
             )
         for origin in headers.getlist("origin"):
             if not _is_same(origin, host, by_https=visit.is_https):
-                return Refused(403, f"a page of {origin!r} may not use this console")
+                return Denied(403, f"a page of {origin!r} may not use this console")
         sites = headers.getlist("sec-fetch-site")
         if path[:1] == ["api"] and any(site not in OWN_PAGES for site in sites):
-            return Refused(403, "a page of another site may not use this console")
+            return Denied(403, "a page of another site may not use this console")
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -185,22 +185,22 @@ class Guard:
 
     # ------------------------------------------------------------------------------------- who it is
 
-    def _known(self, headers: Headers, visit: Visit) -> Refused | Visit:
+    def _known(self, headers: Headers, visit: Visit) -> Denied | Visit:
         if self._config.token is None:
             return visit
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._bearer(token.strip().encode("latin-1"), visit)
         session = self.session(headers, visit)
-        return Refused(401, ASK) if session is None else visit._replace(session=session)
+        return Denied(401, ASK) if session is None else visit._replace(session=session)
 
-    def _bearer(self, token: bytes, visit: Visit) -> Refused | Visit:
+    def _bearer(self, token: bytes, visit: Visit) -> Denied | Visit:
         if self._is_token(token):
             self._guesses.right(visit.client)
             return visit
         if (wait := self.must_wait(visit.client)) is not None:
             return wait
-        return Refused(401, ASK, guess=self._guesses.wrong(visit.client, token, self._now_ms()))
+        return Denied(401, ASK, guess=self._guesses.wrong(visit.client, token, self._now_ms()))
 
     def _is_token(self, given: bytes) -> bool:
         return self._config.token is not None and hmac.compare_digest(self._digest(given), self._token)

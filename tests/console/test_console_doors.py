@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from console_kit import CONSOLE, Console, serving, step
+from console_kit import CONSOLE, DEADLINE_S, Console, serving, step
 from msgspec.structs import replace
 
 from iii import queue
+from iii.console import bodies
 from iii.console.app import PAGES
+from iii.console.bodies import BODY_BYTES_MAX
 
 TOKEN = "a-long-random-text"
 
@@ -109,3 +112,32 @@ async def test_nothing_but_files_is_kept_by_browsers_and_proxies(tmp_path: Path,
     async with serving(tmp_path) as console:
         kept = (await console.http.get(path)).headers["cache-control"]
         assert kept == ("no-cache" if path == "/" else "no-store")
+
+
+@pytest.mark.parametrize("framing", ["content-length: {size}", "transfer-encoding: chunked"])
+async def test_a_body_that_is_too_large_is_413_however_it_is_framed(tmp_path: Path, framing: str) -> None:
+    async with serving(tmp_path) as console:
+        size = BODY_BYTES_MAX + 1
+        body = b"%x\r\n%b\r\n" % (size, b" " * size) if "chunked" in framing else b""
+        assert await status_of(console, framing.format(size=size), body) == 413
+        assert await console.audit() == []
+
+
+async def test_a_body_that_does_not_arrive_is_408(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_MS", 50)
+    async with serving(tmp_path) as console:
+        for framing, body in (("content-length: 9", b"{"), ("transfer-encoding: chunked", b"1\r\n{\r\n")):
+            assert await status_of(console, framing, body) == 408
+
+
+async def status_of(console: Console, framing: str, body: bytes) -> int:
+    """Of an act that is sent so far."""
+    host, port = console.address.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        head = "POST /api/enqueue HTTP/1.1", "host: localhost", "content-type: application/json", framing
+        writer.write("\r\n".join([*head, "", ""]).encode() + body)
+        line = await asyncio.wait_for(reader.readline(), DEADLINE_S)
+        return int(line.split()[1])
+    finally:
+        writer.close()
