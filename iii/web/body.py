@@ -11,8 +11,9 @@ Compressed bodies are refused: what they expand to is not known before the work 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from iii.errors import Detail, StepError, ValidationError
 from iii.formats import codec
@@ -24,11 +25,13 @@ from iii.web.request import FIELDS_MAX, MultiDict, Request, UploadedFile, parse_
 if TYPE_CHECKING:
     from python_multipart.multipart import Field, File
 
-__all__ = ["kept", "read_body"]
+__all__ = ["read_body", "require_storable"]
 
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 _JSON = b"application/json"
 _ACCEPT_JSON = (b"accept", _JSON)
+_MAYBE_NUMBER = re.compile(rb"[\"=&+\s-](?:nan|inf)|[0-9_.]{18}|[0-9_.]e|[\\%\x80-\xff]", re.IGNORECASE)
+"""What may be read as NaN, infinity or an integer beyond 64 bits, or is written so that it cannot be told."""
 
 
 def read_body(request: Request, schema: Validator | None) -> object:
@@ -71,19 +74,35 @@ def _checked(request: Request, media: str, schema: Validator) -> object:
 
 
 def _validated(raw: bytes, schema: Validator) -> object:
-    return kept(schema.validate_read(raw, parse(raw)), schema)
+    read = parse(raw)
+    value = schema.validate_read(raw, read)
+    if not schema.is_exact:
+        require_storable(value, read, raw)
+    return value
 
 
-def kept(value: object, schema: Validator) -> object:
-    """What `schema` made of a request. ValidationError where that is a number that cannot be stored."""
-    if schema.is_exact:
-        return value
+def require_storable(value: object, read: object, raw: bytes) -> None:
+    """ValidationError where a schema made of `read` a number that cannot be stored. What it brought along
+    itself, a default of infinity, is no fault of the client. `raw`: the text that was read."""
+    if not _MAYBE_NUMBER.search(raw):  # most; nothing is encoded, by serializers of the user's, without need
+        return
     try:
         codec.encode(value)
     except StepError as error:
-        if error.fault is not None and not error.fault.is_type:
-            raise ValidationError(REFUSED, (Detail(error.field, error.fault.reason),)) from None
-    return value
+        fault = error.fault
+        if fault is not None and not fault.is_type and _is_given(read, fault.path):
+            raise ValidationError(REFUSED, (Detail(error.field, fault.reason),)) from None
+
+
+def _is_given(read: Any, path: Sequence[str | int]) -> bool:
+    for step in path:
+        if isinstance(read, str):
+            return True  # of a query: one text, or a list of it
+        try:
+            read = read[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
 
 
 def _is_json(media: str) -> bool:

@@ -30,7 +30,7 @@ from iii.running.runner import Runner
 from iii.running.settler import describe
 from iii.step import Response
 from iii.store.contract import Store
-from iii.web.body import kept, read_body
+from iii.web.body import read_body, require_storable
 from iii.web.failing import refusal, told, without_engine_frames
 from iii.web.idempotency import KEY_HEADER, Claim, KeptAnswer, KeptAnswers
 from iii.web.middleware import Next
@@ -158,7 +158,9 @@ class Exchange(Struct, eq=False):
                 reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
                 raise ValidationError("invalid query string", (Detail("query", reason),)) from None
             if schemas.query is not None:
-                request.query_params = kept(schemas.query.validate_query(query.lists()), schemas.query)
+                lists = query.lists()
+                request.query_params = schemas.query.validate_query(lists)
+                require_storable(request.query_params, lists, request.query_string)
         if request.raw or schemas.body is not None:
             request.body = read_body(request, schemas.body)
 

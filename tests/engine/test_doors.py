@@ -5,6 +5,7 @@ it was. Here HTTP, the API and handlers; cli/test_cli_values.py and console/test
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -360,6 +361,54 @@ async def test_numbers_that_a_schema_reads_from_the_texts_of_a_body_can_be_store
         ]
         good = content.replace(str(10**20), "7").replace("nan", "7")
         assert (await app.post("/typed", content=good, headers=JSON)).status == 200
+
+
+class Limits(pydantic.BaseModel):
+    limit: float = math.inf
+    name: str = ""
+
+    @pydantic.field_serializer("limit")
+    def _limit(self, limit: float) -> float:
+        serialized.append(limit)
+        return limit
+
+
+class Limited(msgspec.Struct):
+    limit: float = math.inf
+    name: str = ""
+
+
+serialized: list[float] = []
+
+
+def answer_nothing(request: Any) -> None:
+    return None
+
+
+async def test_a_default_that_cannot_be_stored_is_no_fault_of_the_client() -> None:
+    bodies = [
+        route(f"/body{n}", answer_nothing, body_schema=schema) for n, schema in enumerate((Limits, Limited))
+    ]
+    queries = [
+        route(f"/query{n}", answer_nothing, method="GET", query_params=schema)
+        for n, schema in enumerate((Limits, Limited))
+    ]
+    async with harness(bodies + queries) as app:
+        for n in (0, 1):
+            for content in ("{}", '{"name": "inf"}', '{"limit": 7}'):
+                assert (await app.post(f"/body{n}", content=content, headers=JSON)).status == 204
+            for query in ("", "?name=nan", "?limit=7"):
+                assert (await app.get(f"/query{n}{query}")).status == 204
+            assert [path for path, _ in details(await app.get(f"/query{n}?limit=inf"))] == ["limit"]
+
+
+async def test_the_users_serializers_run_only_where_a_text_may_be_such_a_number() -> None:
+    serialized.clear()
+    async with harness([route("/limits", answer_nothing, body_schema=Limits)]) as app:
+        assert (
+            await app.post("/limits", content='{"limit": 7.5, "name": "Ada"}', headers=JSON)
+        ).status == 204
+        assert serialized == []
 
 
 @pytest.mark.parametrize("key", [LONG_KEY, "k" * 4_000, ""])
