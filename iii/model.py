@@ -31,7 +31,7 @@ What a refused Txn leads to, by who sent it (None: the Txn is dropped silently):
     LeaseLost   None                              -       no
     StoreFull   -                                 503     message steps: with backoff, lease kept
 
-    * 400 or 413 where the request itself is what is too large (web/origin.py)
+    * 400 or 413 where the request itself is what is too large (web/blame.py)
 """
 
 from __future__ import annotations

@@ -30,11 +30,11 @@ from iii.running.runner import Runner
 from iii.running.settler import describe
 from iii.step import Response
 from iii.store.contract import Store
+from iii.web.blame import of_request
 from iii.web.body import read_body, require_storable
-from iii.web.failing import refusal, told, without_engine_frames
+from iii.web.failing import refusal, told, told_blamed, without_engine_frames
 from iii.web.idempotency import KEY_HEADER, Claim, KeptAnswer, KeptAnswers
 from iii.web.middleware import Next
-from iii.web.origin import of_request
 from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.request import Request
 from iii.web.response import Answer, answer, check_schema, failure, is_stream, respond
@@ -364,7 +364,9 @@ class Exchange(Struct, eq=False):
 
     def _failed(self, error: BaseException) -> Answer:
         self._is_recorded = False
-        error = of_request(error, self._request) or error
+        if (blamed := of_request(error, self._request)) is not None:
+            self._error = error
+            return told_blamed(blamed, error, self._ctx)
         if not isinstance(error, Refused):
             self._error = error
         return told(error, self._ctx, self._request.trace)

@@ -12,7 +12,7 @@ from iii.trace import Trace
 from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.response import Answer, failure
 
-__all__ = ["refusal", "told", "without_engine_frames"]
+__all__ = ["refusal", "told", "told_blamed", "without_engine_frames"]
 
 _ENGINE_MODULES = frozenset(
     {
@@ -37,6 +37,14 @@ def told(error: BaseException, ctx: Context, trace: Trace) -> Answer:
     trimmed = without_engine_frames(error)
     ctx.logger.tell(logging.ERROR, "Request failed", message=message, exc_info=trimmed)
     return failure(500, "internal error", trace=trace)
+
+
+def told_blamed(blamed: Refused, error: BaseException, ctx: Context) -> Answer:
+    """The answer where the request is to blame for `error`; logged, as it may be the handler's fault yet."""
+    told = {"status": blamed.status, "field": blamed.details[0].path if blamed.details else ""}
+    message = f"Request refused as the client's fault: {describe(error)}"
+    ctx.logger.tell(logging.INFO, "Request refused as the client's fault", told, message=message)
+    return refusal(blamed)
 
 
 def _unavailable(error: BaseException) -> str:

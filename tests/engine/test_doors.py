@@ -19,7 +19,7 @@ from iii.definitions.loader import make_step
 from iii.errors import BadName, InputError
 from iii.step import Step
 from iii.testing import Harness, Reply, harness
-from iii.web.origin import PARTS_MAX
+from iii.web.blame import PARTS_MAX
 
 JSON = {"content-type": "application/json"}
 
