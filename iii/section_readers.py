@@ -35,24 +35,25 @@ from iii.sections import (
 
 def read_http(top: Fields) -> HttpConfig:
     with top.mapping("http") as http:
-        kept_bytes_max = http.size("max_idempotency", 64 * MIB, 64 * KIB, 1 << 40)
+        usual = HttpConfig()
+        kept_bytes_max = http.size("max_idempotency", usual.idempotency_bytes_max, 64 * KIB, 1 << 40)
         return HttpConfig(
-            enabled=http.flag("enabled", True),
-            host=_host(http),
-            port=http.whole("port", 3000, 0, 65535),
-            body_bytes_max=http.size("max_body", MIB, KIB, GIB),
-            head_bytes_max=http.size("max_head", 64 * KIB, KIB, 16 * MIB),
-            timeout_ms=http.duration("timeout", 30 * SECOND, 1, DAY),
-            head_timeout_ms=http.duration("head_timeout", 5 * SECOND, 100, HOUR),
-            keep_alive_ms=http.duration("keep_alive", 75 * SECOND, 0, DAY),
-            send_timeout_ms=http.duration("send_timeout", 30 * SECOND, 100, DAY),
-            lane=http.flag("lane", True),
-            h2=http.flag("h2", False),
+            enabled=http.flag("enabled", usual.enabled),
+            host=_host(http, usual.host),
+            port=http.whole("port", usual.port, 0, 65535),
+            body_bytes_max=http.size("max_body", usual.body_bytes_max, KIB, GIB),
+            head_bytes_max=http.size("max_head", usual.head_bytes_max, KIB, 16 * MIB),
+            timeout_ms=http.duration("timeout", usual.timeout_ms, 1, DAY),
+            head_timeout_ms=http.duration("head_timeout", usual.head_timeout_ms, 100, HOUR),
+            keep_alive_ms=http.duration("keep_alive", usual.keep_alive_ms, 0, DAY),
+            send_timeout_ms=http.duration("send_timeout", usual.send_timeout_ms, 100, DAY),
+            lane=http.flag("lane", usual.lane),
+            h2=http.flag("h2", usual.h2),
             hosts=_hosts(http),
             trusted_proxies=read_networks(http, "trusted_proxies"),
-            connections_max=http.whole("max_connections", None, 1, 1_000_000),
+            connections_max=http.whole("max_connections", usual.connections_max, 1, 1_000_000),
             cors=_cors(http),
-            idempotency_ttl_ms=http.duration("idempotency_ttl", DAY, SECOND, 365 * DAY),
+            idempotency_ttl_ms=http.duration("idempotency_ttl", usual.idempotency_ttl_ms, SECOND, 365 * DAY),
             idempotency_identity=_identity(http),
             idempotency_bytes_max=kept_bytes_max,
             idempotency_body_bytes_max=_kept_body(http, kept_bytes_max),
@@ -70,7 +71,8 @@ def _identity(http: Fields) -> tuple[str, ...]:
 
 
 def _kept_body(http: Fields, most: int) -> int:
-    size = http.size("max_idempotency_body", min(256 * KIB, most), 0, 4 * MIB)
+    usual = min(HttpConfig().idempotency_body_bytes_max, most)
+    size = http.size("max_idempotency_body", usual, 0, 4 * MIB)
     if size > most:
         raise http.error(
             "max_idempotency_body",
@@ -90,9 +92,9 @@ def read_path(fields: Fields, name: str, default: str, root: Path) -> Path:
         raise fields.error(name, f'"{written}" begins with the home of nobody here; write it out') from None
 
 
-def _host(fields: Fields) -> str:
+def _host(fields: Fields, default: str) -> str:
     """A name or an address; whether it is one of this machine shows when it is listened on."""
-    host = fields.text("host", "127.0.0.1")
+    host = fields.text("host", default)
     if not is_host(host):
         raise fields.error("host", f'{host!r} is no host; write an address or a name, like "127.0.0.1"')
     return host
@@ -111,12 +113,13 @@ def _cors(http: Fields) -> CorsConfig | None:
     if http.raw("cors") is None:
         return None
     with http.mapping("cors") as cors:
+        usual = CorsConfig()
         read = CorsConfig(
-            origins=cors.texts("origins", CorsConfig().origins),
-            methods=tuple(m.upper() for m in cors.texts("methods", CorsConfig().methods)),
-            headers=cors.texts("headers", CorsConfig().headers),
-            credentials=cors.flag("credentials", False),
-            max_age=cors.duration("max_age", 600 * SECOND, 0, 7 * DAY) // SECOND,
+            origins=cors.texts("origins", usual.origins),
+            methods=tuple(m.upper() for m in cors.texts("methods", usual.methods)),
+            headers=cors.texts("headers", usual.headers),
+            credentials=cors.flag("credentials", usual.credentials),
+            max_age=cors.duration("max_age", usual.max_age * SECOND, 0, 7 * DAY) // SECOND,
         )
         _check_cors(cors, read)
         return read
@@ -144,20 +147,21 @@ def _check_cors(cors: Fields, read: CorsConfig) -> None:
 
 def read_store(top: Fields, root: Path) -> StoreConfig:
     with top.mapping("store") as store:
+        usual = StoreConfig(root)
         return StoreConfig(
-            kind=cast(StoreKind, store.choice("type", "lmdb", ("lmdb", "memory"))),
+            kind=cast(StoreKind, store.choice("type", usual.kind, ("lmdb", "memory"))),
             path=read_path(store, "path", "data", root),
-            fsync=cast(Fsync, store.choice("fsync", "commit", ("commit", "meta", "interval"))),
-            map_bytes=store.size("map_size", 64 * GIB, MIB, 16 << 40),
-            lock_after_ms=store.duration("lock_after", 3 * SECOND, SECOND, MINUTE),
-            stale_after_ms=store.duration("stale_after", 10 * SECOND, 5 * SECOND, 5 * MINUTE),
-            changes_bytes_max=store.size("max_changes", 64 * MIB, 64 * KIB, 1 << 40),
+            fsync=cast(Fsync, store.choice("fsync", usual.fsync, ("commit", "meta", "interval"))),
+            map_bytes=store.size("map_size", usual.map_bytes, MIB, 16 << 40),
+            lock_after_ms=store.duration("lock_after", usual.lock_after_ms, SECOND, MINUTE),
+            stale_after_ms=store.duration("stale_after", usual.stale_after_ms, 5 * SECOND, 5 * MINUTE),
+            changes_bytes_max=store.size("max_changes", usual.changes_bytes_max, 64 * KIB, 1 << 40),
         )
 
 
 def read_health(top: Fields) -> HealthConfig:
     with top.mapping("health") as health:
-        stuck_after_ms = health.duration("stuck_after", MINUTE, 0, HOUR)
+        stuck_after_ms = health.duration("stuck_after", HealthConfig().stuck_after_ms, 0, HOUR)
         if 0 < stuck_after_ms < SECOND:
             raise health.error("stuck_after", "is too short; allowed are 0 (off) and 1s to 1h")
         return HealthConfig(stuck_after_ms=stuck_after_ms)
@@ -165,14 +169,15 @@ def read_health(top: Fields) -> HealthConfig:
 
 def read_console(top: Fields) -> ConsoleConfig:
     with top.mapping("console") as console:
+        usual = ConsoleConfig()
         read = ConsoleConfig(
-            enabled=console.flag("enabled", True),
-            host=_host(console),
-            port=console.whole("port", 3113, 0, 65535),
+            enabled=console.flag("enabled", usual.enabled),
+            host=_host(console, usual.host),
+            port=console.whole("port", usual.port, 0, 65535),
             token=console.text("token", None),
-            read_only=console.flag("read_only", False),
+            read_only=console.flag("read_only", usual.read_only),
             hosts=_hosts(console),
-            https=console.flag("https", False),
+            https=console.flag("https", usual.https),
             trusted_proxies=read_networks(console, "trusted_proxies"),
         )
         if (fault := read.token_fault) is not None:
@@ -191,12 +196,13 @@ def read_networks(section: Fields, name: str) -> tuple[str, ...]:
 
 def read_history(top: Fields) -> HistoryConfig:
     with top.mapping("history") as history:
+        usual = HistoryConfig()
         return HistoryConfig(
-            keep=history.whole("keep", 10_000, 0, 10_000_000),
-            keep_failed=history.whole("keep_failed", None, 0, 10_000_000),
-            max_age_ms=history.duration("max_age", 7 * DAY, 0, 3650 * DAY),
-            max_bytes=history.size("max_bytes", 256 * MIB, 0, 1 << 40),
-            traces_per_second=history.whole("traces_per_second", 50, 0, 1_000_000),
+            keep=history.whole("keep", usual.keep, 0, 10_000_000),
+            keep_failed=history.whole("keep_failed", usual.keep_failed, 0, 10_000_000),
+            max_age_ms=history.duration("max_age", usual.max_age_ms, 0, 3650 * DAY),
+            max_bytes=history.size("max_bytes", usual.max_bytes, 0, 1 << 40),
+            traces_per_second=history.whole("traces_per_second", usual.traces_per_second, 0, 1_000_000),
         )
 
 
@@ -212,12 +218,13 @@ def _redacted(log: Fields) -> tuple[str, ...]:
 
 def read_log(top: Fields) -> LogConfig:
     with top.mapping("log") as log:
-        level = log.choice("level", "info", ("debug", "info", "warning", "error"))
+        usual = LogConfig()
+        level = log.choice("level", usual.level, ("debug", "info", "warning", "error"))
         return LogConfig(
             level=cast(Literal["debug", "info", "warning", "error"], level),
-            format=cast(LogFormat, log.choice("format", "auto", ("auto", "text", "json"))),
+            format=cast(LogFormat, log.choice("format", usual.format, ("auto", "text", "json"))),
             redact=_redacted(log),
-            file_bytes_max=log.size("max_file", 16 * MIB, 0, 1 << 40),
+            file_bytes_max=log.size("max_file", usual.file_bytes_max, 0, 1 << 40),
         )
 
 

@@ -16,6 +16,7 @@ from iii.model import ARCHIVE, Lane, LaneStats
 from iii.observe.hour import POINT_S
 from iii.observe.metering import Metering
 from iii.observe.snapshots import Snapshot, Times
+from iii.store import kept
 from iii.store.contract import Store
 
 __all__ = ["Latency", "Look", "Pulse", "Rates"]
@@ -152,7 +153,7 @@ def _settled(look: Look, name: str) -> int:
     return sum(
         getattr(lane, name)
         for lane in look.lanes.values()
-        if lane.step != ARCHIVE and not lane.topic.startswith("$http/")
+        if lane.step != ARCHIVE and not lane.topic.startswith(kept.TOPICS)
     )
 
 

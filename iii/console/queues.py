@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from iii.console.asks import Ask
 from iii.console.means import Means
 from iii.model import ARCHIVE, Lane, LaneStats
-from iii.store import bulk
+from iii.store import bulk, kept
 
 __all__ = ["ROUTES", "QueueView", "rows", "shown_lanes"]
 
@@ -46,7 +46,7 @@ def rows(means: Means) -> list[QueueView]:
 
 def shown_lanes(means: Means) -> list[LaneStats]:
     """HTTP's own stay out; so does an empty lane without a step where the topic has one with a step."""
-    lanes = [each for each in means.pulse.look().lanes.values() if not each.topic.startswith("$http/")]
+    lanes = [each for each in means.pulse.look().lanes.values() if not each.topic.startswith(kept.TOPICS)]
     with_step = {lane.topic for lane in lanes if lane.step and lane.step != ARCHIVE}
     return [lane for lane in lanes if _is_shown(lane, with_step)]
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Console", "take"]
 
 DRAIN_MS = 1_000
-BODY_BYTES_MAX = 8 << 20
 
 log = logging.getLogger("iii.console")
 
@@ -92,6 +91,8 @@ class Console:
         if self._made is None:
             made = await in_thread(partial(import_module, "iii.console.app"))
             server = (await in_thread(partial(import_module, "iii.web.server"))).Server
+            from iii.console.bodies import BODY_BYTES_MAX  # with Starlette, which `made` has brought in
+
             application, http = made.app(means), HttpConfig(body_bytes_max=BODY_BYTES_MAX)
             await application.open()
             self._made = server.of_app(application, http, self._sockets), application.hub

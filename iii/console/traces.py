@@ -15,6 +15,7 @@ from iii.console.asks import Ask, BadField
 from iii.console.runs import PAGE, find_runs, rows, trigger_of
 from iii.model import ARCHIVE, Waiting
 from iii.observe.runs import Run, RunRow, decode
+from iii.store import kept
 from iii.store.contract import Store
 from iii.store.quotas import FAILURES
 from iii.store.search import Place, places
@@ -197,7 +198,9 @@ async def _waiting(store: Store, trace_id: str, found: list[RunRow]) -> list[Wai
     """Its messages that rest: in the queues that its runs name, or, while nothing ran, in any."""
     topics = {sent.topic for row in found for sent in row.run.enqueued} | {row.run.topic for row in found}
     lanes = {
-        lane.topic for lane in store.stats() if not lane.topic.startswith("$http/") and lane.step != ARCHIVE
+        lane.topic
+        for lane in store.stats()
+        if not lane.topic.startswith(kept.TOPICS) and lane.step != ARCHIVE
     }
     triggered = {topic for topic in lanes if topic.startswith("$state/")}
     where: list[Place] = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from iii.model import ARCHIVE, LaneStats
 from iii.observe.meters import BOUNDS_S
 from iii.observe.snapshots import Snapshot, Times
+from iii.store import kept
 from iii.store.contract import StoreFigures
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _messages(stats: Sequence[LaneStats], wall_ms: int) -> Iterator[Metric]:
     letters = GaugeMetricFamily("iii_dead_letters", "Dead letters that still lie in an archive.", labels=LANE)
     paused = GaugeMetricFamily("iii_queue_paused", "1: nothing of it runs until it is resumed.", labels=LANE)
     for lane in stats:
-        if lane.step == ARCHIVE or lane.topic.startswith("$http/"):
+        if lane.step == ARCHIVE or lane.topic.startswith(kept.TOPICS):
             continue
         labels = (lane.topic, lane.step)
         done.add_metric(labels, lane.done)

@@ -27,6 +27,7 @@ from iii.observe.exposition import render
 from iii.observe.hour import POINT_S, Hour, Point
 from iii.observe.meters import Figures, LaneKey
 from iii.observe.snapshots import Share, Snapshot, Times, snapshot
+from iii.store import kept
 from iii.store.contract import Store
 from iii.threads import in_thread
 
@@ -219,7 +220,7 @@ class Metering:
 
 def _queues(stats: Sequence[LaneStats]) -> list[LaneStats]:
     """Lanes of messages that run: no archives, no kept answers."""
-    return [lane for lane in stats if lane.step != ARCHIVE and not lane.topic.startswith("$http/")]
+    return [lane for lane in stats if lane.step != ARCHIVE and not lane.topic.startswith(kept.TOPICS)]
 
 
 def _depth(lanes: Sequence[LaneStats]) -> int:

@@ -67,12 +67,12 @@ from iii.model import (
     Txn,
     Waiting,
 )
+from iii.sections import KEEP_FAILED, HistoryConfig, HttpConfig, QueueRules, StoreConfig
 
 __all__ = [
     "CHANGES_BYTES_MAX",
     "DEAD_RETENTION_MS",
     "HEALTHS",
-    "KEPT_BYTES_MAX",
     "RETENTION_MS",
     "Answer",
     "Health",
@@ -82,10 +82,10 @@ __all__ = [
     "StoreFigures",
 ]
 
-RETENTION_MS = 7 * 24 * 3600 * 1000
+RETENTION_MS = QueueRules("").retention_ms
 DEAD_RETENTION_MS = 30 * 24 * 3600 * 1000
-CHANGES_BYTES_MAX = 64 << 20
-KEPT_BYTES_MAX = 64 << 20
+_HISTORY, _HTTP = HistoryConfig(), HttpConfig()
+CHANGES_BYTES_MAX = StoreConfig(Path()).changes_bytes_max
 
 Health: TypeAlias = Literal["starting", "ready", "draining"]
 """What a process says of itself."""
@@ -103,17 +103,16 @@ class Limits(Struct, frozen=True):
     topics_max: int = 1_000  # without a step: a lane is looked at whenever lanes are counted
     ops_max: int = 10_000
     txn_bytes_max: int = 16 << 20
-    runs_max: int = 10_000  # rows kept of Record("run"): the newest that did not fail
-    runs_failed_max: int = 10_000  # and the newest that did (quotas.py tells which)
-    runs_age_ms_max: int = 7 * 24 * 3600 * 1000
-    runs_bytes_max: int = 256 << 20
+    runs_max: int = _HISTORY.keep  # rows kept of Record("run"): the newest that did not fail
+    runs_failed_max: int = KEEP_FAILED  # and the newest that did (quotas.py tells which)
+    runs_age_ms_max: int = _HISTORY.max_age_ms
+    runs_bytes_max: int = _HISTORY.max_bytes
     audits_max: int = 10_000  # without refused logins
     audits_refused_max: int = 1_000
     audits_bytes_max: int = 64 << 20
     changes_max: int = 10_000  # versions kept below the newest although nobody needs them any more
     changes_bytes_max: int = CHANGES_BYTES_MAX  # of them, and of what triggers wait for that nobody serves
-
-    kept_bytes_max: int = KEPT_BYTES_MAX  # of kept answers together
+    kept_bytes_max: int = _HTTP.idempotency_bytes_max  # of kept answers together
 
     def within(self, map_bytes: int) -> Limits:
         """The same for a store that may become so large: the change log takes a sixteenth of it at most, kept

@@ -34,6 +34,7 @@ from iii.model import (
     Retry,
     Txn,
 )
+from iii.store import kept
 from iii.store.contract import Limits
 
 __all__ = [
@@ -188,7 +189,7 @@ def _enqueue(op: Enqueue, limits: Limits) -> int:
     if op.delay_ms:
         _within("delay_ms", op.delay_ms, 0, DELAY_MS_MAX)
     if len(op.payload) > limits.payload_bytes_max:
-        packed_by_engine = op.dead is not None or op.topic.startswith(("$state/", "$http/"))
+        packed_by_engine = op.dead is not None or op.topic.startswith(("$state/", kept.TOPICS))
         most = limits.txn_bytes_max if packed_by_engine else limits.payload_bytes_max
         _sized("payload", op.payload, most)
     if op.group is not None:

@@ -13,6 +13,7 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from iii.model import ARCHIVE, Change, Entry, LaneStats, Waiting
+from iii.store import kept
 from iii.store.contract import Store
 from iii.store.search import enqueued_of
 
@@ -112,7 +113,7 @@ def queue_rows(store: Store) -> list[QueueRow]:
     now_ms = store.clock.wall_ms()
     rows: dict[tuple[str, str], QueueRow] = {}
     for lane in store.stats():
-        if lane.topic.startswith("$http/"):
+        if lane.topic.startswith(kept.TOPICS):
             continue
         row = _archive_row(lane) if lane.step == ARCHIVE else _lane_row(lane, now_ms)
         other = rows.get((row.topic, row.step))
@@ -127,7 +128,17 @@ def kept_row(store: Store) -> QueueRow | None:
     if not figures.kept_answers and not figures.kept_evicted:
         return None
     return QueueRow(
-        *("$http", "", 0, 0, 0, 0, 0, 0, 0, None, False),
+        topic=kept.TOPICS.rstrip("/"),
+        step="",
+        ready=0,
+        delayed=0,
+        behind=0,
+        leased=0,
+        dead=0,
+        done=0,
+        failed=0,
+        oldest_ms=None,
+        paused=False,
         answers=figures.kept_answers,
         bytes=figures.kept_bytes,
         bytes_max=figures.kept_bytes_max,

@@ -20,6 +20,7 @@ from iii.errors import InputError
 from iii.formats.codec import uncollected
 from iii.formats.units import nearest
 from iii.model import ARCHIVE, LaneStats, MessageState, Waiting
+from iii.store import kept
 from iii.store.contract import Store
 
 __all__ = [
@@ -245,7 +246,7 @@ def known(store: Store, topic: str, configured: Iterable[str] = ()) -> list[Lane
     InputError names the one that was meant where nobody knows it."""
     lanes = store.stats()
     found = [lane for lane in lanes if lane.topic == topic]
-    topics = {lane.topic for lane in lanes if not lane.topic.startswith("$http/")}
+    topics = {lane.topic for lane in lanes if not lane.topic.startswith(kept.TOPICS)}
     if found or not lanes or topic in configured or topic.removesuffix(".failed") in topics:
         return found
     meant = nearest(topic, topics)
