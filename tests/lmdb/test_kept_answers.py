@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -15,7 +16,7 @@ from iii.model import Enqueue, LanePolicy, Txn, Unique
 from iii.store.contract import Limits
 from iii.store.lmdb import LmdbStore
 from iii.store.lmdb.apply import Applier
-from iii.store.lmdb.kept import RECOUNT_S
+from iii.store.lmdb.kept import RECOUNT_S, Kept
 from iii.store.lmdb.keys import KEPT, KEPT_KEY, TABLES
 from iii.store.lmdb.rows import decode_row, encode
 
@@ -205,4 +206,25 @@ async def test_an_answer_that_goes_without_its_key_being_named_frees_the_key_all
     await store.commit(Txn((answer(1),)))
     assert known(store, 1)
     assert store.verify() == []
+    await store.close()
+
+
+async def test_an_answer_within_the_bound_is_kept_without_a_look_at_the_lanes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path, bytes_max=3_000)
+    await store.open()
+    await store.open_session(POLICIES)
+    first, looks = Kept._first, [0]
+
+    def counted(*given: Any) -> int:
+        looks[0] += 1
+        return first(*given)
+
+    monkeypatch.setattr(Kept, "_first", counted)
+    for key in range(3):
+        await store.commit(Txn((answer(key),)))
+    assert looks == [0]
+    await store.commit(Txn((answer(3),)))
+    assert looks[0] > 0 and figures(store) == (3_000, 3, 1)
     await store.close()

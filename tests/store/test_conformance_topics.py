@@ -10,7 +10,6 @@ from iii.model import Discard, Enqueue, LanePolicy, Pause, Unique
 from iii.store.contract import Limits, Store
 
 LIMITS = Limits(topics_max=3)
-NOW_AND_THEN_MS = 1_000
 
 
 def waiting(store: Store) -> list[str]:
@@ -37,11 +36,40 @@ async def test_16_topics_in_which_nothing_lies_are_forgotten_for_others(kit: Sto
         await enqueue(store, topic=topic)
         await commit(store, Discard(topic, "", "ready", 128, id))
     await enqueue(store, topic="b")
-    kit.clock.advance(NOW_AND_THEN_MS)
     await enqueue(store, topic="d")
     await enqueue(store, topic="e")
     assert waiting(store) == ["b", "d", "e"]
     assert store.verify() == []
+
+
+async def test_16_a_topic_that_the_same_txn_empties_is_forgotten_and_is_there_again_if_it_is_refused(
+    kit: StoreKit,
+) -> None:
+    store = await work(kit, limits=LIMITS)
+    for topic in ("a", "b", "c"):
+        await enqueue(store, topic=topic)
+    empties = Discard("a", "", "ready", 128, 1)
+    with pytest.raises(QueueFull):
+        await commit(store, empties, Enqueue("d", b"x"), Enqueue("e", b"x"))
+    assert waiting(store) == ["a", "b", "c"]
+    assert [each.id for each in store.waiting("a")] == [1]
+    assert store.verify() == []
+    await commit(store, empties, Enqueue("d", b"x"))
+    assert waiting(store) == ["b", "c", "d"]
+    assert store.verify() == []
+
+
+async def test_16_a_key_that_expired_no_longer_holds_its_topic(kit: StoreKit) -> None:
+    store = await work(kit, limits=LIMITS)
+    for topic in ("a", "b"):
+        await enqueue(store, topic=topic)
+    await enqueue(store, topic="keyed", unique=Unique("once", 1_000))
+    await commit(store, Discard("keyed", "", "ready", 128, 3))
+    with pytest.raises(QueueFull):
+        await enqueue(store, topic="d")
+    kit.clock.advance(1_001)
+    await enqueue(store, topic="d")
+    assert waiting(store) == ["a", "b", "d"]
 
 
 async def test_16_a_topic_with_rules_a_pause_or_a_known_key_is_not_forgotten(kit: StoreKit) -> None:
@@ -50,7 +78,6 @@ async def test_16_a_topic_with_rules_a_pause_or_a_known_key_is_not_forgotten(kit
     await commit(store, Pause("paused", "", True))
     await enqueue(store, topic="keyed", unique=Unique("once", 60_000))
     await commit(store, Discard("keyed", "", "ready", 128, 1))
-    kit.clock.advance(NOW_AND_THEN_MS)
     with pytest.raises(QueueFull):
         await enqueue(store, topic="d")
     assert waiting(store) == ["keyed", "paused", "ruled"]
@@ -62,7 +89,6 @@ async def test_16_what_one_process_forgot_no_other_remembers(kit: StoreKit) -> N
     for topic in ("a", "b", "c"):
         await enqueue(other, topic=topic)
     await commit(other, Discard("a", "", "ready", 128, 1))
-    kit.clock.advance(NOW_AND_THEN_MS)
     await enqueue(one, topic="d")
     assert waiting(other) == ["b", "c", "d"]
     assert await enqueue(other, topic="b") == [5]

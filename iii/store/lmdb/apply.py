@@ -47,6 +47,7 @@ from iii.store.lmdb.keys import (
 from iii.store.lmdb.moves import Moves
 from iii.store.lmdb.rows import Row
 from iii.store.lmdb.state import StateWrites
+from iii.store.lmdb.topics import forget_topics
 
 Handler = Callable[[Any], list[int] | None]
 """Applies an op; an Enqueue's says which ids its copies have."""
@@ -150,8 +151,11 @@ class Applier(Moves):
 
     def _waiting_lane(self, topic: str) -> LaneEntry:
         """The lane of a topic without a step."""
-        if (topic, "") not in self.catalog.lanes and len(self.catalog.waiting) >= self.topics_max:
-            raise too_many_topics(self.topics_max)
+        waiting = self.catalog.waiting
+        if (topic, "") not in self.catalog.lanes and len(waiting) >= self.topics_max:
+            forget_topics(self)
+            if len(waiting) >= self.topics_max:
+                raise too_many_topics(self.topics_max)
         return self.lane(topic, "")
 
     def _copies(self, op: Enqueue) -> list[int]:

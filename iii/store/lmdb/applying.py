@@ -30,9 +30,6 @@ from iii.store.lmdb.worker import is_dead
 
 __all__ = ["Applying"]
 
-
-TOPICS_LOOK_MS = 1_000
-
 CHANGE_TIMES = 2
 """A value lies in the change log as a new one, and as an old one later."""
 
@@ -56,7 +53,6 @@ class Applying:
         )
         self._epochs = epochs
         self._generation = -1  # of the catalog, when the epochs were seen last
-        self._topics_look_ms = 0
         self._settled = False  # in which epoch this process writes
         self._applier, self._tables, self._clock = applier, environment.tables, clock
         self._limits, self._room, self._meter = limits, room, meter
@@ -68,8 +64,6 @@ class Applying:
         applier = self._applier
         applier.begin(txn, self._clock.delay_ms(), self._clock.wall_ms())
         self._see_others(txn, group, due_ms)
-        if len(applier.catalog.waiting) >= applier.topics_max:
-            self._forget_topics()
         present = applier.catalog.sessions
         once = self._run(items, group)
         if applier.catalog.sessions is not present:
@@ -131,12 +125,6 @@ class Applying:
             sweep.sweep(applier)
         if (foreign or self.log.over) and self.log.look(txn, applier.wall_ms):
             applier.wrote = True
-
-    def _forget_topics(self) -> None:
-        """Make room for other topics, looking for it now and then: most of these hold something."""
-        if self._applier.now_ms >= self._topics_look_ms:
-            self._topics_look_ms = self._applier.now_ms + TOPICS_LOOK_MS
-            sweep.forget_topics(self._applier)
 
     def _run(self, items: list[Item], group: Group) -> list[Claim]:
         """The Txns and calls; the claims that do not wait."""

@@ -103,6 +103,8 @@ class Catalog:
         self.subscribers: dict[str, tuple[LaneEntry, ...]] = {}
         self.sole: dict[str, LaneEntry] = {}
         self.waiting: set[LaneEntry] = set()  # the lanes of topics without a step
+        self._idle: set[LaneEntry] = set()  # those of them that may hold nothing, beside the dirty ones
+        self.kept: set[LaneEntry] = set()  # where answers are kept
         self.sessions: dict[int, SessionEntry] = {}
         self.namespace_counts: dict[str, int] = {}
         self.dirty: set[LaneEntry] = set()
@@ -151,6 +153,7 @@ class Catalog:
 
     def _load_counts(self, txn: lmdb.Transaction[bytes]) -> None:
         self.namespace_counts.clear()
+        self._idle = set(self.waiting)
         cursor = txn.cursor(self._tables.counter)
         counted = cursor.set_range(b"l")
         for lane in self.by_number.values():
@@ -173,6 +176,8 @@ class Catalog:
                 txn.put(namespace_count_key(namespace), u64.pack(count), db=counter)
             else:
                 txn.delete(namespace_count_key(namespace), db=counter)
+        if self.waiting:
+            self._idle |= self.dirty & self.waiting
         self.dirty.clear()
         self.namespace_counts.clear()
         self._raw, self._generation = raw, self.counters.catalog
@@ -194,8 +199,19 @@ class Catalog:
 
     def drop(self, lane: LaneEntry) -> None:
         del self.lanes[lane.topic, lane.step], self.by_number[lane.number]
-        self.dirty.discard(lane)
-        self.waiting.discard(lane)
+        for lanes in (self.dirty, self.waiting, self._idle, self.kept):
+            lanes.discard(lane)
+
+    def find_idle(self) -> list[LaneEntry]:
+        """The lanes of topics without a step in which there is no message, in the order they were made."""
+        self._idle |= self.dirty & self.waiting
+        self._idle = {lane for lane in self._idle if not any(lane.counts())}
+        return sorted(self._idle, key=lambda lane: lane.number)
+
+    def remember(self, lane: LaneEntry) -> None:
+        """A lane that was dropped is there after all, and so are its rows."""
+        self._adopt(lane)
+        self.dirty.add(lane)
 
     def put_lane(self, txn: lmdb.Transaction[bytes], lane: LaneEntry) -> None:
         self.counters.catalog += 1
@@ -206,6 +222,9 @@ class Catalog:
         self.by_number[lane.number] = lane
         if not lane.step and not lane.topic.startswith("$"):
             self.waiting.add(lane)
+            self._idle.add(lane)
+        if lane.kept:
+            self.kept.add(lane)
 
     def served_by_sessions(self) -> set[tuple[str, str]]:
         """The union of what the sessions on record subscribe to."""

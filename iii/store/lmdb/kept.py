@@ -145,8 +145,7 @@ class Kept:
         self.look(moves.txn)
         self._trim(moves)
         if self._newest_left:
-            lanes = [lane for lane in self._catalog.by_number.values() if lane.kept]
-            newest = max((self._last(moves.txn, lane) for lane in lanes), default=0)
+            newest = max((self._last(moves.txn, lane) for lane in self._catalog.kept), default=0)
             self.total = self.total._replace(newest=newest)
         moves.txn.put(KEPT_KEY, KEPT.pack(*self.total), db=self._tables.counter)
         self._dirty = self._newest_left = False
@@ -157,6 +156,9 @@ class Kept:
     # --------------------------------------------------------------------------------------- the oldest go
 
     def _trim(self, moves: Moves) -> None:
+        if self.total.bytes <= self._most and not self.total.uncounted:
+            self.more = False
+            return
         heads = self._heads(moves.txn)
         heapify(heads)
         gone = gone_bytes = 0
@@ -208,14 +210,14 @@ class Kept:
     def _lanes(self, txn: lmdb.Transaction[bytes]) -> dict[LaneEntry, int]:
         """Where answers lie, and how many as the counts say: those of this group left out."""
         found: dict[LaneEntry, int] = {}
-        for lane in self._catalog.by_number.values():
-            if lane.kept and (raw := txn.get(lane_counts_key(lane.number), db=self._tables.counter)):
+        for lane in self._catalog.kept:
+            if raw := txn.get(lane_counts_key(lane.number), db=self._tables.counter):
                 found[lane] = LANE_COUNTS.unpack(raw)[0]
         return found
 
     def _heads(self, txn: lmdb.Transaction[bytes]) -> list[tuple[int, int]]:
-        lanes = [lane for lane in self._catalog.by_number.values() if lane.kept and lane.ready]
-        return [(id, lane.number) for lane in lanes if (id := self._first(txn, lane))]
+        lanes = self._catalog.kept
+        return [(id, lane.number) for lane in lanes if lane.ready and (id := self._first(txn, lane))]
 
     def _first(self, txn: lmdb.Transaction[bytes], lane: LaneEntry) -> int:
         cursor = txn.cursor(self._tables.ready)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import lmdb
 
 from iii.store.lmdb.apply import Applier
-from iii.store.lmdb.catalog import LaneEntry
 from iii.store.lmdb.environment import Tables
 from iii.store.lmdb.keys import (
     EXPIRES_READY,
@@ -18,11 +17,8 @@ from iii.store.lmdb.keys import (
     NEVER_MS,
     READY,
     UNIQUE_VALUE,
-    lane_counts_key,
-    u32,
     u64,
 )
-from iii.store.lmdb.rows import LaneRow
 
 ROWS_MAX = 1_000
 """Rows of one kind moved or removed in one group."""
@@ -84,25 +80,6 @@ def _expire_runs(applier: Applier, key: bytes) -> None:
         applier.delete(applier.tables.expiry, key)
 
 
-def forget_topics(applier: Applier) -> None:
-    """Topics without a step in which nothing lies are forgotten. Before the first Txn of a group: nothing of
-    this can be taken back."""
-    catalog, tables = applier.catalog, applier.tables
-    for lane in [lane for lane in catalog.waiting if _is_forgettable(applier, lane)]:
-        applier.txn.delete(u32.pack(lane.number), db=tables.lane)
-        applier.txn.delete(lane_counts_key(lane.number), db=tables.counter)
-        catalog.drop(lane)
-        catalog.counters.catalog += 1
-        applier.wrote = True
-
-
-def _is_forgettable(applier: Applier, lane: LaneEntry) -> bool:
-    if any(lane.counts()) or lane.row() != LaneRow(lane.topic, lane.step):
-        return False
-    key, cursor = u32.pack(lane.number), applier.txn.cursor(applier.tables.unique)
-    return not (cursor.set_range(key) and cursor.key().startswith(key))
-
-
 def _due_keys(applier: Applier, table: lmdb._Database) -> list[bytes]:
     keys: list[bytes] = []
     cursor = applier.txn.cursor(table)
@@ -117,4 +94,4 @@ def _due_keys(applier: Applier, table: lmdb._Database) -> list[bytes]:
     return keys
 
 
-__all__ = ["ROWS_MAX", "forget_topics", "next_ms", "sweep"]
+__all__ = ["ROWS_MAX", "next_ms", "sweep"]
