@@ -142,7 +142,8 @@ class QueueRules(Struct, frozen=True):
 
 class ConsoleConfig(Struct, frozen=True):
     """`hosts`: further names under which browsers may ask for it, behind a proxy. `https`: they speak HTTPS
-    to it, which such a proxy ends. `trusted_proxies`: whose word on a client's address and scheme counts."""
+    to it, which such a proxy ends. `trusted_proxies`: whose word on a client's address, scheme and host
+    counts."""
 
     enabled: bool = True
     host: str = "127.0.0.1"

@@ -20,16 +20,16 @@ import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from iii.config import ConsoleConfig
 from iii.console.guesses import Guess, Guesses
 from iii.console.sessions import Session, Sessions
-from iii.formats.networks import Networks
 from iii.store.audit import Actor
 from iii.web.cookies import cookie_pairs
+from iii.web.forwarded import Forwarded
+from iii.web.hosts import Hosts
 
 __all__ = ["COOKIE", "HEADERS", "Denied", "Guard", "Visit"]
 
@@ -67,10 +67,12 @@ class Denied(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """client: the address it is asked from; is_https: by the browser; session: it has come with."""
+    """client: the address it is asked from; is_https: by the browser; host: as this names it; session: it has
+    come with."""
 
     client: str
     is_https: bool
+    host: str
     session: Session | None = None
 
     @property
@@ -84,27 +86,22 @@ class Guard:
 
     def __init__(self, config: ConsoleConfig, sessions: Sessions, now_ms: Callable[[], int]) -> None:
         self._config, self._sessions, self._now_ms = config, sessions, now_ms
-        self._proxies = Networks(config.trusted_proxies)
+        self._forwarded = Forwarded(config.trusted_proxies)
         self._guesses = Guesses()
-        self._any_address = _is_wildcard(config.host)
-        names = {"localhost", "127.0.0.1", "::1", config.host, *config.hosts}
-        if self._any_address:
-            names.add(socket.gethostname())
-        self._names = {name.lower().rstrip(".") for name in names}
+        is_wildcard = _is_wildcard(config.host)
+        names = (socket.gethostname() if is_wildcard else config.host, *config.hosts)
+        self._hosts = Hosts(names, key="console.hosts", any_address=is_wildcard)
         self._key = secrets.token_bytes(32)
         self._token = self._digest((config.token or "").encode())
 
     def visit(self, headers: Headers, peer: str, scheme: str) -> Visit:
         """Who asks, by a connection from `peer`: what it says of others counts where it is trusted."""
-        is_https = self._config.https or scheme == "https"
-        if peer not in self._proxies:
-            return Visit(peer, is_https)
-        client = self._proxies.client(peer, ",".join(headers.getlist("x-forwarded-for")))
-        told = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-        return Visit(client, is_https or told == "https")
+        said = self._forwarded.said(peer, headers.raw)
+        is_https = self._config.https or (said.scheme or scheme) == "https"
+        return Visit(said.client or peer, is_https, said.host or headers.get("host", ""))
 
     def judge(self, method: str, path: Sequence[str], headers: Headers, visit: Visit) -> Denied | Visit:
-        """`path`: its parts, decoded."""
+        """`path`: its parts, decoded. Refused: 421 for a Host that is not ours, 400 for what is none."""
         if (foreign := self._foreign(path, headers, visit)) is not None:
             return foreign
         is_change = method not in SAFE_METHODS
@@ -158,30 +155,18 @@ class Guard:
     # -------------------------------------------------------------------------------- whose page it is
 
     def _foreign(self, path: Sequence[str], headers: Headers, visit: Visit) -> Denied | None:
-        host = headers.get("host", "")
-        if not self._is_ours(host):
-            known = ", ".join(sorted(self._names))
-            return Denied(
-                403, f"the console is not called {host!r}, but {known}; add other names to console.hosts"
-            )
+        for host in (
+            headers.get("host", ""),
+            visit.host,
+        ):  # a proxy may pass on what a page wrote into either
+            self._hosts.check(host.encode("latin-1"))
         for origin in headers.getlist("origin"):
-            if not _is_same(origin, host, by_https=visit.is_https):
+            if not _is_same(origin, visit.host, by_https=visit.is_https):
                 return Denied(403, f"a page of {origin!r} may not use this console")
         sites = headers.getlist("sec-fetch-site")
         if path[:1] == ["api"] and any(site not in OWN_PAGES for site in sites):
             return Denied(403, "a page of another site may not use this console")
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        """The port is not looked at: it may be forwarded."""
-        name = _name_of(host)
-        if name in self._names:
-            return True
-        try:
-            address = ip_address(name)
-        except ValueError:
-            return False
-        return self._any_address or address.is_loopback  # an address cannot be rebound to another
 
     # ------------------------------------------------------------------------------------- who it is
 
@@ -221,15 +206,6 @@ def _is_same(origin: str, host: str, *, by_https: bool) -> bool:
 
 def _is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
-
-
-def _name_of(host: str) -> str:
-    if "@" in host:
-        return ""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
 
 
 def _is_wildcard(host: str) -> bool:

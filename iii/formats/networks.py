@@ -39,13 +39,10 @@ class Networks:
         found = _address(address) if self._networks else None
         return found is not None and any(found in each for each in self._networks)
 
-    def client(self, peer: str, forwarded_for: str) -> str:
-        """Who asks, where `peer` opened the connection and sent this X-Forwarded-For: the last address in it
-        that is no trusted proxy's. What is no address was not written by one: the hop before it counts."""
-        return self.hops(peer, forwarded_for)[0]
-
     def hops(self, peer: str, forwarded_for: str) -> tuple[str, int]:
-        """(client, how many trusted proxies it came through as far as they wrote it)"""
+        """(client, how many trusted proxies it came through as far as they wrote it). The client asks, where
+        `peer` opened the connection and sent this X-Forwarded-For: the last address in it that is no trusted
+        proxy's. What is no address was not written by one: the hop before it counts."""
         if peer not in self:
             return peer, 0
         client, hops = peer, 0

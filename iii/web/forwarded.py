@@ -15,7 +15,7 @@ from iii.formats.networks import HOPS_MAX, Networks
 from iii.web.hosts import name_of
 from iii.web.request import Request
 
-__all__ = ["Forwarded"]
+__all__ = ["Forwarded", "Said"]
 
 _HEADERS = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded")
 _ELEMENT = re.compile(r'(?:[^",]|"[^"]*")+')
@@ -25,10 +25,15 @@ PEERS_MAX = 1024
 TAIL_MAX = 4096  # characters at the end of a header that are read: proxies write there
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
+    """None: nothing that counts."""
+
     client: str | None = None
     scheme: str | None = None
     host: str | None = None
+
+
+_NOTHING = Said()
 
 
 class Forwarded:
@@ -38,17 +43,23 @@ class Forwarded:
 
     def apply(self, request: Request) -> None:
         """Have `request` say what its client asked, where a trusted proxy sent it."""
-        if request.client is None or not self._trusts(request.client):
+        if request.client is None:
             return
-        sent = [(name, value.decode("latin-1")) for name, value in request.raw_headers if name in _HEADERS]
+        said = self.said(request.client, request.raw_headers)
+        request.client = said.client or request.client
+        request.scheme = said.scheme or request.scheme
+        request.forwarded_host = said.host
+
+    def said(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> Said:
+        """What is said of a request that `peer` sent with these headers, their names in lower case."""
+        if not self._trusts(peer):
+            return _NOTHING
+        sent = [(name, value.decode("latin-1")) for name, value in headers if name in _HEADERS]
         if not sent:
-            return
-        by_x = self._said(request.client, *(_list(sent, name) for name in _HEADERS[:3]))
-        by_rfc = self._by_rfc(request.client, _list(sent, b"forwarded"))
-        client, scheme, host = map(_agreed, by_x, by_rfc)
-        request.client = client or request.client
-        request.scheme = scheme or request.scheme
-        request.forwarded_host = host
+            return _NOTHING
+        by_x = self._said(peer, *(_list(sent, name) for name in _HEADERS[:3]))
+        by_rfc = self._by_rfc(peer, _list(sent, b"forwarded"))
+        return Said(*map(_agreed, by_x, by_rfc))
 
     def _trusts(self, peer: str) -> bool:
         trusted = self._peers.get(peer)
@@ -58,16 +69,16 @@ class Forwarded:
             trusted = self._peers[peer] = peer in self._proxies
         return trusted
 
-    def _by_rfc(self, peer: str, elements: Sequence[str]) -> _Said:
+    def _by_rfc(self, peer: str, elements: Sequence[str]) -> Said:
         pairs = [_pairs(element) for element in elements]
         told = ([each.get(name, "") for each in pairs] for name in ("for", "proto", "host"))
         return self._said(peer, *told)
 
-    def _said(self, peer: str, clients: Sequence[str], schemes: Sequence[str], hosts: Sequence[str]) -> _Said:
+    def _said(self, peer: str, clients: Sequence[str], schemes: Sequence[str], hosts: Sequence[str]) -> Said:
         """Each proxy adds to the end of the lists, or replaces them: what the outermost trusted one wrote."""
         client, hops = self._proxies.hops(peer, ",".join(clients))
         scheme, host = _at(schemes, hops).lower(), _at(hosts, hops)
-        return _Said(
+        return Said(
             client if any(clients) else None,
             scheme if scheme in ("http", "https") else None,
             host if name_of(host.encode("latin-1")) is not None else None,

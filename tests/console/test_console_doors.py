@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 from console_kit import CONSOLE, DEADLINE_S, Console, serving, step
@@ -70,7 +71,7 @@ async def test_what_changes_something_is_json_where_it_says_what_it_is(tmp_path:
 )
 async def test_a_host_that_only_looks_like_ours_is_refused(tmp_path: Path, host: str) -> None:
     async with serving(tmp_path) as console:
-        assert (await console.http.get("/api/overview", headers={"host": host})).status_code in (400, 403)
+        assert (await console.http.get("/api/overview", headers={"host": host})).status_code in (400, 421)
 
 
 @pytest.mark.parametrize(
@@ -141,3 +142,53 @@ async def status_of(console: Console, framing: str, body: bytes) -> int:
         return int(line.split()[1])
     finally:
         writer.close()
+
+
+BEHIND = replace(CONSOLE, hosts=("iii.example.com",), trusted_proxies=("127.0.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("told", "host", "origin", "status"),
+    [
+        ({"x-forwarded-host": "iii.example.com"}, "localhost", "http://iii.example.com", 200),
+        ({"forwarded": "host=iii.example.com;proto=https"}, "localhost", "https://iii.example.com", 200),
+        ({"forwarded": "host=iii.example.com;proto=https"}, "localhost", "http://iii.example.com", 403),
+        ({"x-forwarded-host": "evil.example, iii.example.com"}, "localhost", "http://evil.example", 403),
+        ({"x-forwarded-host": "evil.example"}, "localhost", "http://evil.example", 421),
+        ({"x-forwarded-host": "iii.example.com"}, "evil.example", "http://iii.example.com", 421),
+        ({"x-forwarded-host": "a/b"}, "localhost", "http://a/b", 403),
+    ],
+)
+async def test_the_host_that_a_trusted_proxy_was_asked_for_is_ours_too_and_so_are_its_pages(
+    tmp_path: Path, told: dict[str, str], host: str, origin: str, status: int
+) -> None:
+    async with serving(tmp_path, step(idle, queue("mail"), name="Mail"), console=BEHIND) as console:
+        assert await enqueue(console, ("host", host), ("origin", origin), *told.items()) == status
+
+
+async def test_what_others_say_of_the_host_that_was_asked_says_nothing(tmp_path: Path) -> None:
+    alone = replace(BEHIND, trusted_proxies=())
+    async with serving(tmp_path, step(idle, queue("mail"), name="Mail"), console=alone) as console:
+        told = ("x-forwarded-host", "iii.example.com"), ("forwarded", "host=iii.example.com")
+        assert await enqueue(console, *told, ("origin", "http://iii.example.com")) == 403
+        assert await enqueue(console, *told, ("origin", console.address)) == 200
+
+
+async def test_a_scheme_that_the_client_wrote_itself_opens_no_door(tmp_path: Path) -> None:
+    """A proxy that appends its own: the first one may be anybody's."""
+    async with serving(tmp_path, step(idle, queue("mail"), name="Mail"), console=BEHIND) as console:
+        asked = ("host", "iii.example.com"), ("origin", "http://iii.example.com")
+        assert await enqueue(console, *asked, ("x-forwarded-proto", "http, https")) == 403
+        assert await enqueue(console, *asked, ("x-forwarded-proto", "https, http")) == 200
+
+
+async def test_bound_to_all_addresses_each_is_ours_and_no_name_that_is_rebound(tmp_path: Path) -> None:
+    wide = replace(CONSOLE, host="0.0.0.0", token=TOKEN)
+    async with serving(tmp_path, console=wide, token=TOKEN) as console:
+        for host, status in (
+            ("10.1.2.3:3113", 200), ("[fd00::1]", 200), (gethostname(), 200), ("localhost", 200),
+            ("evil.example", 421), ("10.0.0.1.nip.io", 421), ("", 400),
+        ):  # fmt: skip
+            answer = await console.http.get("/api/overview", headers={"host": host})
+            assert answer.status_code == status, host
+            assert status != 421 or "console.hosts" in answer.text

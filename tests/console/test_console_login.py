@@ -251,7 +251,9 @@ async def test_behind_https_the_cookie_is_bound_to_it_and_to_this_host(tmp_path:
     ("trusted", "proto", "secure"),
     [
         (("127.0.0.0/8",), "https", True),
-        (("127.0.0.1",), "HTTPS, http", True),
+        (("127.0.0.1",), "HTTPS", True),
+        (("127.0.0.1",), "http, https", True),
+        (("127.0.0.1",), "https, http", False),
         (("127.0.0.1",), "http", False),
         (("127.0.0.1",), "", False),
         (("10.0.0.0/8",), "https", False),

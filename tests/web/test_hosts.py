@@ -77,6 +77,16 @@ def test_other_names_are_421_with_the_remedy(host: str) -> None:
     assert Hosts().accepts(host.encode())
 
 
+def test_where_every_address_is_ours_names_are_not_and_the_remedy_names_its_key() -> None:
+    hosts = Hosts(["FD00:0::1", "shop.test"], key="console.hosts", any_address=True)
+    for host in (b"10.0.0.1:80", b"[::]", b"[fd00::2]", b"shop.test", b"a.localhost"):
+        assert hosts.accepts(host)
+    for host in (b"evil.example", b"10.0.0.1.nip.io", b"127.1", b"2130706433"):
+        with pytest.raises(Refused, match=r"console\.hosts"):
+            hosts.check(host)
+    assert Hosts(["FD00:0::1"]).accepts(b"[fd00::1]:80")
+
+
 @pytest.mark.parametrize("host", NONE)
 def test_what_is_no_host_is_400_wherever_we_listen(host: str) -> None:
     for hosts in (loopback(), Hosts()):
