@@ -129,6 +129,12 @@ class Crowd:
         for _ in range(STARVED_CLOSE):
             self._close_idlest()
 
+    async def end(self) -> None:
+        """Close those that linger yet: nobody is accepted any more."""
+        for each in list(self._away):
+            each.leave()
+        await asyncio.sleep(0)  # their transports close in the loop's next turn
+
     def _count(self) -> int:
         return len(self._coming) + sum(door.connections for door in self._doors)
 

@@ -38,7 +38,8 @@ class Server:
     ) -> None:
         self._hypercorn, self._lane = hypercorn, lane
         doors: list[Door] = [hypercorn] if lane is None else [lane, hypercorn]
-        self._acceptor = Acceptor(sockets, Crowd(connections_max, protocol, doors))
+        self._crowd = Crowd(connections_max, protocol, doors)
+        self._acceptor = Acceptor(sockets, self._crowd)
 
     @classmethod
     def of(cls, endpoint: Endpoint, sockets: Sequence[socket.socket]) -> Server:
@@ -70,13 +71,9 @@ class Server:
         await self._acceptor.settled()
         if self._lane is not None:
             await _drain(self._lane, self._hypercorn, drain_ms / 1000)
-            return
-        ended = asyncio.ensure_future(self._hypercorn.ended())
-        await self._hypercorn.close_idle()
-        await asyncio.wait((ended,), timeout=drain_ms / 1000)
-        ended.cancel()
-        await self._hypercorn.abort()
-        await asyncio.wait((ended,))
+        else:
+            await _drain_app(self._hypercorn, drain_ms / 1000)
+        await self._crowd.end()
 
 
 async def serve(
@@ -92,6 +89,15 @@ async def serve(
         await shutdown.wait()
     finally:
         await server.drain(drain_ms)
+
+
+async def _drain_app(hypercorn: Hypercorn, drain_s: float) -> None:
+    ended = asyncio.ensure_future(hypercorn.ended())
+    await hypercorn.close_idle()
+    await asyncio.wait((ended,), timeout=drain_s)
+    ended.cancel()
+    await hypercorn.abort()
+    await asyncio.wait((ended,))
 
 
 async def _drain(lane: Lane, hypercorn: Hypercorn, drain_s: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -38,9 +38,19 @@ class Serving:
     def __init__(self, running: Site, port: int, server: asyncio.Task[None], shutdown: asyncio.Event) -> None:
         self.site, self.port, self.server, self.shutdown = running, port, server, shutdown
         self.url = f"http://127.0.0.1:{port}"
+        self._wires: list[Wire] = []
 
     async def connect(self) -> Wire:
-        return Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+        """Closed with the site, also where a test fails before it closes it."""
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._wires.append(wire)
+        return wire
+
+    async def leave(self) -> None:
+        for wire in self._wires:
+            wire.writer.transport.abort()
+            with suppress(OSError):
+                await wire.writer.wait_closed()
 
 
 class Serve(Protocol):
@@ -91,9 +101,13 @@ async def serving(
         sockets = listen("127.0.0.1", 0)
         shutdown = asyncio.Event()
         server = asyncio.ensure_future(serve(around(running.endpoint), sockets, shutdown, drain_ms=drain_ms))
+        served = Serving(running, address_of(sockets)[1], server, shutdown)
         try:
-            yield Serving(running, address_of(sockets)[1], server, shutdown)
+            yield served
         finally:
             running.endpoint.drain()
             shutdown.set()
-            await asyncio.wait_for(server, 15)
+            try:
+                await asyncio.wait_for(server, 15)
+            finally:
+                await served.leave()

@@ -198,6 +198,22 @@ async def test_where_all_are_busy_the_new_one_gets_503_at_once_and_is_closed(
         await clients.idle()
 
 
+async def test_who_reads_a_503_yet_is_closed_with_the_server(serving: Serve) -> None:
+    async with visited(serving) as clients:
+        busy = [await clients.busy() for _ in range(5)]
+        refused = connected(clients.port)
+        assert b" 503 " in await asyncio.to_thread(refused.recv, 4096)
+        await clients.answer(busy)
+        clients.close()
+    with refused, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        send_on(refused)
+
+
+def send_on(client: socket.socket) -> None:
+    for _ in range(1000):
+        client.send(b"x")
+
+
 async def test_heads_that_only_begin_go_where_none_is_idle(serving: Serve) -> None:
     async with visited(serving) as clients:
         slow = await clients.silent()

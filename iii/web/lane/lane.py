@@ -166,8 +166,10 @@ class Lane:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in list(self._connections):
-            connection.abort()
+        while self._connections:
+            for connection in list(self._connections):
+                connection.abort()
+            await asyncio.sleep(0)  # their transports close in the loop's next turn
         await self.eager.aclose()
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
