@@ -27,6 +27,7 @@ from iii.handling.outside import OutsideState
 from iii.model import Txn
 from iii.observe.metering import Metering
 from iii.observe.meters import Figures
+from iii.observe.redaction import Redaction
 from iii.report import Report, next_due_ms, report
 from iii.running.bindings import bind, inputs, policies, unserved
 from iii.running.last_resort import LastResort
@@ -186,37 +187,36 @@ class Engine:
     async def _start_sources(self, stack: AsyncExitStack) -> None:
         lanes = policies(self._bindings.values(), self.config)
         kept = idempotency_policies(self.steps, self.config.http.idempotency_ttl_ms)
-        timers = Timers(self.store.clock)
+        store = self.store
+        timers = Timers(store.clock)
         stack.callback(timers.close)
         threads = Threads(self._bindings.values())
         stack.callback(threads.close)
         self._watchdog = Watchdog()
         stack.callback(self._watchdog.stop)
-        self._outbox = Outbox(self._inputs, unserved(self._bindings.values(), self.store).notice)
-        limits, redact = limits_of(self.config), self.config.log.redact
+        self._outbox = Outbox(self._inputs, unserved(self._bindings.values(), store).notice)
+        limits, redaction = limits_of(self.config), Redaction(self.config.log.redact)
         level = logging.getLevelNamesMapping()[self.config.log.level.upper()]
         captures = level if limits.runs_max or limits.runs_failed_max else None
-        runtime = Runtime(self.store, self._outbox, self._sampler, captures, self.figures)
-        invoker = invoker_of(self.spans, timers, threads, self.store.clock)
+        runtime = Runtime(store, self._outbox, self._sampler, captures, self.figures)
+        invoker = invoker_of(self.spans, timers, threads, store.clock)
         recorder = Recorder(
-            self.store, timers, limits=limits, redact=redact, figures=self.figures, spans=self.spans
+            store, timers, limits=limits, redaction=redaction, figures=self.figures, spans=self.spans
         )
         stack.push_async_callback(recorder.close)
         self._measure(stack)
-        runner = Runner(runtime, timers, invoker, recorder=recorder)
-        self._changes = ChangeSource(
-            self.store, timers, self.steps, self._progress.set, on_failure=self._fail
-        )
-        self._cron = CronSource(self.store, timers, self.steps, on_failure=self._fail, sampler=self._sampler)
-        self._queues = QueueSource(self.store, runner, timers, self._bindings, self._progress.set)
-        await self.store.open_session([*lanes, *kept])
-        stack.push_async_callback(self.store.close_session)
+        runner = Runner(runtime, timers, invoker, recorder=recorder, redaction=redaction)
+        self._changes = ChangeSource(store, timers, self.steps, self._progress.set, on_failure=self._fail)
+        self._cron = CronSource(store, timers, self.steps, on_failure=self._fail, sampler=self._sampler)
+        self._queues = QueueSource(store, runner, timers, self._bindings, self._progress.set)
+        await store.open_session([*lanes, *kept])
+        stack.push_async_callback(store.close_session)
         self._take_console(stack)
         stack.push_async_callback(self._changes.stop)
         await self._changes.start()
         stack.push_async_callback(self._cron.stop)
         await self._cron.start()
-        self.endpoint.open(runner, self.store)
+        self.endpoint.open(runner, store)
         for route in self.endpoint.router.routes:
             trigger = route.trigger
             self.figures.routes[trigger.method, trigger.path, route.step.name] = route.meter

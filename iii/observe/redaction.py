@@ -18,7 +18,7 @@ import orjson
 from iii.observe.secret_names import SecretNames
 from iii.observe.secret_text import HIDDEN, TEXT_CHARS_MAX, SecretText
 
-__all__ = ["HIDDEN", "Redaction", "to_json"]
+__all__ = ["HIDDEN", "NOTHING_HIDDEN", "Redaction", "to_json"]
 
 DEPTH_MAX = 8
 VALUES_MAX = 2_000
@@ -162,3 +162,6 @@ def _repr(value: object) -> str:
         return repr(value)
     except Exception as error:
         return f"({type(value).__name__}: its repr fails with {type(error).__name__})"
+
+
+NOTHING_HIDDEN = Redaction()

@@ -19,7 +19,7 @@ from iii.handling.context import Context, StartedBy
 from iii.model import Committed, Op, Record, Txn
 from iii.observe.capture import NamedEffects
 from iii.observe.meters import Figures
-from iii.observe.redaction import Redaction
+from iii.observe.redaction import NOTHING_HIDDEN, Redaction
 from iii.observe.runs import LeftOut, Run, RunOutcome, record
 from iii.running.attempt import Attempt
 from iii.running.retry import Cancelled, Failed, Snoozed
@@ -52,12 +52,12 @@ class Recorder:
         timers: Timers,
         *,
         limits: Limits | None = None,
-        redact: Iterable[str] = (),
+        redaction: Redaction = NOTHING_HIDDEN,
         figures: Figures | None = None,
         spans: Spans | None = None,
     ) -> None:
         self._store, self._timers = store, timers
-        self.redaction = Redaction(redact)
+        self._redaction = redaction
         self._pending: list[Record] = []
         self._timer: int | None = None
         self._spans = spans
@@ -75,7 +75,7 @@ class Recorder:
         return type(attempt.outcome) in _ALWAYS or is_sampled(attempt.message.headers)
 
     def of_attempt(self, attempt: Attempt, ops: Iterable[Op], *, dead: bool) -> tuple[Record, ...]:
-        """What to commit besides; `ops`: what commits with the outcome."""
+        """What to commit besides; `ops`: what commits with the outcome, whose text has no secrets left."""
         ctx, message, outcome = attempt.ctx, attempt.message, attempt.outcome
         name, error = _told(outcome, dead=dead)
         source, key = _source(ctx.trigger, message.payload)
@@ -130,7 +130,7 @@ class Recorder:
                 duration_ms=round(seconds * 1000, 3),
                 outcome="failed" if failed or status >= 500 else "done",
                 status=status,
-                error=error,
+                error=self._redaction.text(error) if error else "",
                 traceback=traceback,
                 session=self._store.session,
                 trace_id=ctx.trace_id,
@@ -179,7 +179,7 @@ class Recorder:
         effects = ctx.flushed or NamedEffects()
         effects.note(ops)
         captured = ctx.captured
-        lines = captured.entries(self.redaction) if captured is not None else ()
+        lines = captured.entries(self._redaction) if captured is not None else ()
         left_out = LeftOut(
             effects.changes_left_out,
             effects.sent_left_out,
@@ -188,8 +188,7 @@ class Recorder:
         )
         run = msgspec.structs.replace(
             run,
-            error=self.redaction.text(run.error) if run.error else "",
-            traceback=self.redaction.traceback(run.traceback) if run.traceback else "",
+            traceback=self._redaction.traceback(run.traceback) if run.traceback else "",
             span_id=ctx.trace.span_id,
             parent_id=ctx.trace.parent_id,
             changes=effects.changes,

@@ -19,6 +19,7 @@ from iii.formats.units import duration_text
 from iii.handling.context import Context, Runtime, StartedBy
 from iii.model import Message
 from iii.observe.capture import told_traceback
+from iii.observe.redaction import NOTHING_HIDDEN, Redaction
 from iii.running.attempt import Attempt
 from iii.running.bindings import Binding, Start
 from iii.running.invoke import Invoker, Late, StillRunning, Waiting
@@ -43,16 +44,27 @@ _OUR_MODULES = frozenset(
 )
 
 
+GENERATOR = "the handler returned a generator, and nothing in it ran: do the work, yield nothing"
+
+
 class Runner:
-    """`recorder`: what keeps runs and counts them; None: one that only counts."""
+    """`recorder`: what keeps runs and counts them; None: one that only counts. `redaction`: what is
+    hidden in the text of an outcome, which becomes a row of the store, for people to read."""
 
     def __init__(
-        self, runtime: Runtime, timers: Timers, invoker: Invoker, *, recorder: Recorder | None = None
+        self,
+        runtime: Runtime,
+        timers: Timers,
+        invoker: Invoker,
+        *,
+        recorder: Recorder | None = None,
+        redaction: Redaction = NOTHING_HIDDEN,
     ) -> None:
         self._runtime, self._store, self._invoker = runtime, runtime.store, invoker
         self.recorder = recorder if recorder is not None else Recorder(runtime.store, timers)
         self.sampler = runtime.sampler
-        self._settler = Settler(runtime.store, timers, self.recorder)
+        self._settler = Settler(runtime.store, timers, self.recorder, redaction)
+        self._without_secrets = redaction.text
         self._sleep = timers.sleep
         self._draining = False
         self.begin, self.finish, self.count = invoker.begin, invoker.finish, runtime.count
@@ -120,7 +132,7 @@ class Runner:
         try:
             content = read(attempt.message.payload)
         except ValidationError as error:
-            return Failed(describe(error), final=True)
+            return Failed(self._without_secrets(describe(error)), final=True)
         if start.condition is not None or not step.is_async:
             return cast(_Rest, self._called(attempt, start, content))
         try:
@@ -129,7 +141,7 @@ class Runner:
             return self._failure(error, attempt)
         if type(value) is Waiting:
             return cast(_Rest, self._invoker.finish(value, attempt.binding.rules.timeout_ms))
-        return DONE if value is None else _outcome(value)
+        return DONE if value is None else self._outcome(value)
 
     async def _called(self, attempt: Attempt, start: Start, content: Any) -> Any:
         """What a handler behind a condition, or in a thread, returns."""
@@ -146,7 +158,7 @@ class Runner:
         ctx, thread = attempt.ctx, None
         try:
             try:
-                outcome = _outcome(await handler)
+                outcome = self._outcome(await handler)
             except StillRunning as late:
                 outcome, thread = Failed(_timed_out(attempt.binding)), late.thread
             except GeneratorExit:
@@ -188,6 +200,15 @@ class Runner:
             task.uncancel()
         return True
 
+    def _outcome(self, value: object) -> Outcome:
+        if isinstance(value, Snooze):
+            return Snoozed(value.ms)
+        if isinstance(value, Cancel):
+            return Cancelled(self._without_secrets(str(value.reason)))
+        if is_generator(value):
+            return Failed(GENERATOR)
+        return DONE
+
     def _failure(self, error: BaseException, attempt: Attempt) -> Failed:
         """What a handler raised, whatever it is: SystemExit too fails the attempt, not the engine."""
         ctx, rules = attempt.ctx, attempt.binding.rules
@@ -202,7 +223,7 @@ class Runner:
         ctx.logger.tell(logging.WARNING, "Attempt failed", exc_info=trimmed)
         if self.recorder.keeps:
             attempt.traceback = told_traceback(trimmed)
-        return Failed(describe(error))
+        return Failed(self._without_secrets(describe(error)))
 
 
 def _without_our_frames(error: BaseException) -> BaseException:
@@ -211,16 +232,6 @@ def _without_our_frames(error: BaseException) -> BaseException:
     while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OUR_MODULES:
         traceback = traceback.tb_next
     return error.with_traceback(traceback) if traceback is not None else error
-
-
-def _outcome(value: object) -> Outcome:
-    if isinstance(value, Snooze):
-        return Snoozed(value.ms)
-    if isinstance(value, Cancel):
-        return Cancelled(value.reason)
-    if is_generator(value):
-        return Failed("the handler returned a generator, and nothing in it ran: do the work, yield nothing")
-    return DONE
 
 
 def _timed_out(binding: Binding) -> str:

@@ -23,6 +23,7 @@ from iii.errors import (
     StoreFull,
 )
 from iii.model import NO_EFFECTS, Ack, Enqueue, Message, Op, Record, Release, Retry, Txn
+from iii.observe.redaction import Redaction
 from iii.running.attempt import Attempt
 from iii.running.recording import Recorder
 from iii.running.retry import DONE, ERROR_CHARS_MAX, Cancelled, Done, Failed, Outcome, Snoozed, settle
@@ -37,16 +38,14 @@ log = logging.getLogger("iii.running.runner")
 
 
 class Settler:
-    def __init__(self, store: Store, timers: Timers, recorder: Recorder) -> None:
+    def __init__(self, store: Store, timers: Timers, recorder: Recorder, redaction: Redaction) -> None:
         self._store, self._clock, self._timers = store, store.clock, timers
-        self._recorder = recorder
+        self._recorder, self._redaction = recorder, redaction
         self._struggles: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """End the context and hand over what is left of it; the attempt hears from the store."""
-        if type(outcome) is Failed:  # it becomes a row of the store, for people to read
-            outcome = Failed(self._recorder.redaction.text(outcome.error), outcome.final)
         attempt.outcome = outcome
         attempt.seconds = seconds = perf_counter() - attempt.began
         meter = attempt.binding.meter
@@ -167,7 +166,7 @@ class Settler:
         except LeaseLost:
             self._lost(attempt)
         except (Refusal, InputError) as refusal:
-            why = self._recorder.redaction.text(describe(refusal))
+            why = self._redaction.text(describe(refusal))
             attempt.ctx.logger.tell(logging.WARNING, "Effects refused: the attempt failed", {"error": why})
             attempt.outcome, attempt.dropped = Failed(why), _enqueues(attempt.txn)
             await self._settle_alone(attempt, attempt.outcome)

@@ -10,7 +10,7 @@ from engine_kit import Running, running, step
 
 from iii import Cancel, Context, Snooze, http, queue
 from iii.config import HistoryConfig
-from iii.model import Record
+from iii.model import ARCHIVE, Record
 from iii.observe.runs import Run, RunRow, find_run, runs
 from iii.step import Step, state_trigger
 from iii.stores import limits_of
@@ -307,3 +307,20 @@ async def test_runs_are_found_by_step_outcome_trace_and_message_page_by_page() -
             pages += page
         assert [row.id for row in pages] == [6, 5, 4, 3, 2, 1]
         assert find_run(app.store, dead.id) == dead and find_run(app.store, 99) is None
+
+
+async def test_the_reason_of_a_cancelled_run_and_the_error_of_a_failed_one_have_no_secrets() -> None:
+    def handler(data: Any) -> Any:
+        if data["n"] == 1:
+            return Cancel("gone: password=hunter2")
+        raise ValueError("password=hunter2")
+
+    work = step(handler, queue("in", config={"max_retries": 0}))
+    async with running(work, history=HISTORY) as app:
+        for n in (1, 2):
+            await app.send("in", {"n": n})
+        await app.settle()
+        found = {row.run.outcome: row.run for row in runs(app.store)}
+        assert found["cancelled"].error == "gone: password=[redacted]"
+        assert found["dead"].error == "ValueError: password=[redacted]"
+        assert "hunter2" not in repr([found, app.store.waiting("in.failed", step=ARCHIVE)])
