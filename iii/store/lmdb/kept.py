@@ -8,7 +8,8 @@
     end of a group   the oldest go until the others are within the bound. A group pays for what it added; of
                      an excess from before, ROWS_MAX rows go at once and `more` says that there are others
 
-Must not know what answers are.
+It counts and chooses; moves.py takes the rows away, and calls `remove` for each. Must not know what answers
+are.
 """
 
 from __future__ import annotations
@@ -20,21 +21,16 @@ from heapq import heapify, heappop, heapreplace, merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from iii.store.contract import Limits
-from iii.store.kept import size_of, unique_key
+from iii.store.kept import size_of
 from iii.store.lmdb.keys import (
     BODY,
-    EXPIRES_UNIQUE,
-    EXPIRY_HEAD,
     KEPT,
     KEPT_KEY,
     LANE_COUNTS,
     READY,
-    UNIQUE,
-    UNIQUE_VALUE,
-    hash16,
     lane_counts_key,
 )
-from iii.store.lmdb.rows import Row, decode_row
+from iii.store.lmdb.rows import decode_row
 
 if TYPE_CHECKING:
     import lmdb
@@ -180,18 +176,6 @@ class Kept:
         if gone:
             self.total = self.total._replace(evicted=self.total.evicted + gone)
             self._tell(gone)
-
-    def forget_key(self, moves: Moves, lane: LaneEntry, id: int, row: Row) -> None:
-        """The unique key of an answer that leaves may be used again."""
-        if (unique := unique_key(row.headers)) is None:
-            return
-        key = UNIQUE.pack(lane.number, hash16(unique))
-        raw = moves.txn.get(key, db=self._tables.unique)
-        if raw is None or UNIQUE_VALUE.unpack(raw)[0] != id:
-            return
-        moves.delete(self._tables.unique, key)
-        until = EXPIRY_HEAD.pack(UNIQUE_VALUE.unpack(raw)[1], EXPIRES_UNIQUE)
-        moves.delete(self._tables.expiry, until + key)
 
     def _tell(self, gone: int) -> None:
         self._untold += gone

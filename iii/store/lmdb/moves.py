@@ -14,6 +14,7 @@ import lmdb
 from iii.errors import LeaseLost
 from iii.model import ARCHIVE, Lease
 from iii.store.contract import Limits
+from iii.store.kept import unique_key
 from iii.store.lmdb.catalog import Catalog, LaneEntry
 from iii.store.lmdb.environment import Tables
 from iii.store.lmdb.kept import Kept
@@ -22,12 +23,15 @@ from iii.store.lmdb.keys import (
     BEHIND_HEAD,
     BODY,
     EXPIRES_READY,
+    EXPIRES_UNIQUE,
     EXPIRY_HEAD,
     GROUP,
     LATER,
     LEASE,
     LEASE_HEAD,
     READY,
+    UNIQUE,
+    UNIQUE_VALUE,
     hash16,
     u32,
     u64,
@@ -278,7 +282,18 @@ class Moves:
         before = self.kept.remove(id, payload_bytes)
         if self.undo is not None:
             self.undo.append((self.kept.restore, before))
-        self.kept.forget_key(self, lane, id, row)
+        if (unique := unique_key(row.headers)) is not None:
+            self._forget_key(lane, id, unique)
+
+    def _forget_key(self, lane: LaneEntry, id: int, unique: str) -> None:
+        """The unique key of a kept answer that leaves may be used again."""
+        key = UNIQUE.pack(lane.number, hash16(unique))
+        raw = self.txn.get(key, db=self.tables.unique)
+        if raw is None or UNIQUE_VALUE.unpack(raw)[0] != id:
+            return
+        self.delete(self.tables.unique, key)
+        until = EXPIRY_HEAD.pack(UNIQUE_VALUE.unpack(raw)[1], EXPIRES_UNIQUE)
+        self.delete(self.tables.expiry, until + key)
 
     def _come_forward(self, lane: LaneEntry, group: bytes, head: bytes) -> None:
         """The oldest behind becomes the head; without one the group is no more."""
