@@ -107,10 +107,11 @@ class Shares:
         part, share = place
         self._part_rows[part] += rows
         self._part_bytes[part] += size
-        for table, by in ((self._rows[part], rows), (self._bytes[part], size)):
-            table[share] = table.get(share, 0) + by
-        if not self._rows[part][share]:
-            del self._rows[part][share], self._bytes[part][share]
+        held, sizes = self._rows[part], self._bytes[part]
+        held[share] = left = held.get(share, 0) + rows
+        sizes[share] = sizes.get(share, 0) + size
+        if not left:
+            del held[share], sizes[share]
 
     def of(self, place: Place) -> tuple[int, int]:
         """Its rows and bytes."""
@@ -126,20 +127,26 @@ class Shares:
 
     def too_much(self, kind: Kind, limits: Limits) -> Place | None:
         """Whose oldest row is to go next; None: the history is within its limits."""
-        parts = PARTS[kind]
+        one, other = PARTS[kind]
         if kind == "run":
-            rows_max, bytes_max = (limits.runs_max, limits.runs_failed_max), limits.runs_bytes_max
+            one_max, other_max, bytes_max = limits.runs_max, limits.runs_failed_max, limits.runs_bytes_max
         else:
-            rows_max, bytes_max = (limits.audits_max, limits.audits_refused_max), limits.audits_bytes_max
-        for part, most in zip(parts, rows_max, strict=True):
-            if self._part_rows[part] > most:
-                return Place(part, _largest(self._rows[part]))
-        if sum(self._part_bytes[part] for part in parts) > bytes_max:
-            part = max(parts, key=self._part_bytes.__getitem__)
+            one_max, other_max, bytes_max = (
+                limits.audits_max, limits.audits_refused_max, limits.audits_bytes_max
+            )  # fmt: skip
+        rows, sizes = self._part_rows, self._part_bytes
+        if rows[one] > one_max:
+            return Place(one, _largest(self._rows[one]))
+        if rows[other] > other_max:
+            return Place(other, _largest(self._rows[other]))
+        if sizes[one] + sizes[other] > bytes_max:
+            part = one if sizes[one] >= sizes[other] else other
             return Place(part, _largest(self._bytes[part]))
         return None
 
 
 def _largest(sizes: dict[str, int]) -> str:
     """Of several, the last by name: every store and process says the same."""
+    if len(sizes) == 1:
+        return next(iter(sizes))
     return max(sizes.items(), key=lambda each: (each[1], each[0]))[0]

@@ -7,14 +7,18 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import lmdb
 import pytest
 
 from iii.clock import FakeClock
+from iii.errors import StoreFull
 from iii.model import Put, Record, Txn
 from iii.store.contract import Held, Limits
 from iii.store.lmdb import LmdbStore
-from iii.store.lmdb.histories import ROWS_MAX
+from iii.store.lmdb.apply import Applier
+from iii.store.lmdb.histories import ROWS_MAX, Histories
 from iii.store.lmdb.keys import COUNTERS, COUNTERS_KEY, u64
 from iii.store.lmdb.trimming import remove_oldest
 
@@ -108,3 +112,39 @@ async def test_the_records_of_a_store_of_format_1_count_like_new_ones(tmp_path: 
         assert store.records("run", limit=10_000)[1:] == before
     finally:
         await store.close()
+
+
+async def test_after_another_process_wrote_only_a_history_whose_oldest_went_is_looked_through(
+    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await commit(store, *(row(f"Step{n}", "failed") for n in range(8)))
+    take, looks = Histories._take_oldest, [0]
+
+    def counted(*given: Any, **more: Any) -> bytes | None:
+        looks[0] += 1
+        return take(*given, **more)
+
+    monkeypatch.setattr(Histories, "_take_oldest", counted)
+    for _ in range(5):
+        earlier_version_writes(store, [], keep=1_000)
+        await commit(store, row("A", "done"))
+    assert looks == [0], "no look at each of the steps"
+    earlier_version_writes(store, [], keep=3)
+    await commit(store, row("A", "done"))
+    assert looks[0] > 0 and store.held() == Held(runs=4) and kept(store) == {"A done": 4}
+
+
+async def test_what_a_group_that_came_to_nothing_saw_is_seen_anew(store: LmdbStore) -> None:
+    await commit(store, *(row("A", "failed", n) for n in range(5)))
+    earlier_version_writes(store, [row("B", "done")] * 5, keep=5)
+
+    def flush_and_fail(applier: Applier) -> None:
+        applier._record(Record("run", row("C", "done")))
+        applier.histories.flush(applier.txn, applier.now_ms)
+        raise lmdb.MapFullError
+
+    with pytest.raises(StoreFull):
+        await store.call(flush_and_fail)
+    assert store.held() == Held(failed=5)
+    await commit(store, row("D", "done"))
+    assert store.held() == Held(runs=6)

@@ -109,7 +109,7 @@ class Applying:
         applier = self._applier
         foreign = applier.catalog.begin(txn)
         if foreign:
-            applier.histories.forget()
+            applier.histories.see_others()
             applier.kept.forget()
         applier.wrote = applier.wrote or applier.kept.more
         if foreign and applier.catalog.counters.catalog != self._generation:

@@ -44,6 +44,7 @@ class Histories:
         self._shares: Shares | None = None
         self._changed: set[Place] = set()
         self._shrunk = dict.fromkeys(KINDS, True)  # the oldest rows went, and may be counted still
+        self._first: dict[Kind, bytes] = {}  # the oldest row when no other was counted
         self._expired = False  # which of the runs did in this process
 
     def begin(self) -> None:
@@ -52,7 +53,12 @@ class Histories:
             rows.clear()
 
     def forget(self) -> None:
-        """Another process has written, or nothing of the group was."""
+        """Nothing of the group was written."""
+        self._first.clear()
+        self.see_others()
+
+    def see_others(self) -> None:
+        """Another process has written."""
         self._shares = None
         self._changed.clear()
         self._shrunk = dict.fromkeys(KINDS, True)
@@ -64,30 +70,39 @@ class Histories:
 
     def flush(self, txn: lmdb.Transaction[bytes], now_ms: int) -> None:
         """Write the group's rows, and let go of what is too much."""
+        counter: lmdb.Cursor[bytes] | None = None
         for kind, rows in self.rows.items():
             if rows:
-                self._append(txn, kind, rows)
+                counter = counter or txn.cursor(self._tables.counter)
+                self._append(txn, counter, kind, rows)
                 if kind == "run":
                     until = EXPIRY_HEAD.pack(self._limits.run_until_ms(now_ms), EXPIRES_RUNS)
                     txn.put(until, rows[-1][0], db=self._tables.expiry)
-                self._trim(txn, kind)
+                self._trim(txn, counter, kind)
             elif kind == "run" and self._expired:
-                self._drop_gone(txn, kind)
+                self._drop_gone(txn, txn.cursor(self._tables.counter), kind)
         if self._changed:
             self._write(txn)
 
-    def _append(self, txn: lmdb.Transaction[bytes], kind: Kind, rows: list[tuple[bytes, bytes]]) -> None:
+    def _append(
+        self,
+        txn: lmdb.Transaction[bytes],
+        counter: lmdb.Cursor[bytes],
+        kind: Kind,
+        rows: list[tuple[bytes, bytes]],
+    ) -> None:
         table = self._table(kind)
         txn.cursor(table).putmulti(rows, append=True)
         if self._shares is None:
             self._shares = shares_of(txn, self._tables)
-        up_to = self._place_older(txn, kind, u64.unpack(rows[0][0])[0] - 1)
-        for key, content in rows:
-            self._place(txn, kind, key, content)
+        up_to = self._place_older(txn, counter, kind, u64.unpack(rows[0][0])[0] - 1)
+        self._place(counter, kind, rows)
         if up_to:
             txn.put(placed_up_to_key(PARTS[kind][0]), rows[-1][0], db=self._tables.counter)
 
-    def _place_older(self, txn: lmdb.Transaction[bytes], kind: Kind, last: int) -> bool:
+    def _place_older(
+        self, txn: lmdb.Transaction[bytes], counter: lmdb.Cursor[bytes], kind: Kind, last: int
+    ) -> bool:
         """Count what others appended, up to number `last`; False where that was too much for one group."""
         key = placed_up_to_key(PARTS[kind][0])
         placed_up_to = u64.unpack(txn.get(key, db=self._tables.counter) or u64.pack(0))[0]
@@ -100,57 +115,64 @@ class Histories:
             if not left:
                 txn.put(key, u64.pack(placed_up_to), db=self._tables.counter)
                 return False
-            self._place(txn, kind, cursor.key(), cursor.value())
+            self._place(counter, kind, [cursor.item()])
             placed_up_to = u64.unpack(cursor.key())[0]
             left -= 1
             found = cursor.next()
         return True
 
-    def _place(self, txn: lmdb.Transaction[bytes], kind: Kind, number: bytes, content: bytes) -> None:
-        """Count this row, unless it is counted already."""
-        place = place_of(kind, content)
-        key = placed_prefix(*place) + number
-        if txn.put(key, u32.pack(len(content)), overwrite=False, db=self._tables.counter):
-            self._count(place, 1, len(content))
+    def _place(self, counter: lmdb.Cursor[bytes], kind: Kind, rows: list[tuple[bytes, bytes]]) -> None:
+        """Count these rows, but for those that are counted already."""
+        for number, content in rows:
+            place, size = place_of(kind, content), len(content)
+            if counter.put(placed_prefix(*place) + number, u32.pack(size), overwrite=False):
+                self._count(place, 1, size)
 
-    def _trim(self, txn: lmdb.Transaction[bytes], kind: Kind) -> None:
+    def _trim(self, txn: lmdb.Transaction[bytes], counter: lmdb.Cursor[bytes], kind: Kind) -> None:
         assert self._shares is not None
-        self._drop_gone(txn, kind)
-        table = self._table(kind)
+        self._drop_gone(txn, counter, kind)
+        rows = txn.cursor(self._table(kind))
         for _ in range(ROWS_MAX):
             place = self._shares.too_much(kind, self._limits)
-            if place is None or (number := self._take_oldest(txn, place)) is None:
+            if place is None or (number := self._take_oldest(counter, place)) is None:
                 break
-            txn.delete(number, db=table)
+            if rows.key() == number or rows.set_key(number):  # mostly the next one
+                rows.delete()
+        if not self._shrunk[kind]:
+            self._first[kind] = self._oldest(txn, kind)
 
-    def _drop_gone(self, txn: lmdb.Transaction[bytes], kind: Kind) -> None:
+    def _drop_gone(self, txn: lmdb.Transaction[bytes], counter: lmdb.Cursor[bytes], kind: Kind) -> None:
         """What is counted of rows older than the oldest that is there."""
         if not self._shrunk[kind]:
             return
+        first, left = self._oldest(txn, kind), ROWS_MAX
         if self._shares is None:
             self._shares = shares_of(txn, self._tables)
-        cursor = txn.cursor(self._table(kind))
-        first = cursor.key() if cursor.first() else u64.pack((1 << 64) - 1)
-        left = ROWS_MAX
-        for place in self._shares.of_kind(kind):
-            while left and self._take_oldest(txn, place, before=first) is not None:
+        known = self._first.get(kind) == first  # whoever takes rows away without counting takes the oldest
+        for place in () if known else self._shares.of_kind(kind):
+            while left and self._take_oldest(counter, place, before=first) is not None:
                 left -= 1
         self._shrunk[kind] = not left
         if kind == "run":
             self._expired = not left
 
+    def _oldest(self, txn: lmdb.Transaction[bytes], kind: Kind) -> bytes:
+        """Its number; one that none has where there is no row."""
+        cursor = txn.cursor(self._table(kind))
+        return cursor.key() if cursor.first() else u64.pack((1 << 64) - 1)
+
     def _take_oldest(
-        self, txn: lmdb.Transaction[bytes], place: Place, before: bytes | None = None
+        self, counter: lmdb.Cursor[bytes], place: Place, before: bytes | None = None
     ) -> bytes | None:
         """The number of the share's oldest row, which is counted no more; None: it is not older than that."""
-        cursor, prefix = txn.cursor(self._tables.counter), placed_prefix(*place)
-        if not cursor.set_range(prefix) or not cursor.key().startswith(prefix):
+        prefix = placed_prefix(*place)
+        if not counter.set_range(prefix) or not (key := counter.key()).startswith(prefix):
             return None
-        number = cursor.key()[len(prefix) :]
+        number = key[len(prefix) :]
         if before is not None and number >= before:
             return None
-        self._count(place, -1, -u32.unpack(cursor.value())[0])
-        cursor.delete()
+        self._count(place, -1, -u32.unpack(counter.value())[0])
+        counter.delete()
         return number
 
     def _count(self, place: Place, rows: int, size: int) -> None:
