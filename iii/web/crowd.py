@@ -1,8 +1,10 @@
 """How many connections are open at once, and which go where there is no room for a new one.
 
-Idle ones go first, the oldest of them before the others, then those whose request has only begun to arrive:
-whoever opens thousands keeps nobody out. One that had no turn to be read yet is not idle (Newcomers),
-nor is one whose bytes wait to be read (has_unread). Where all are busy, the new one is told 503 and closed.
+Idle ones go first, then those with a part of a head, then those whose body still arrives; of each kind the
+one that has waited longest, whichever server has it. So whoever opens thousands keeps nobody out: only a
+request that is being answered keeps its connection. One that had no turn to be read yet is not idle
+(Newcomers), and one whose bytes wait to be read stays (has_unread). Where all do, the new one is told 503
+and closed.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fcntl import ioctl
 from termios import FIONREAD
+from time import perf_counter
 from typing import Generic, Protocol, TypeVar, cast
 
 from iii.config import HttpConfig
@@ -21,10 +25,15 @@ from iii.web.http1.protocol import last_words
 from iii.web.refused import RETRY_AFTER, Refused
 from iii.web.sending import LINGER_MS
 
-__all__ = ["LOOKS_MAX", "Crowd", "Door", "Newcomers", "connections_max", "has_unread"]
+__all__ = [
+    *("BODY", "HEAD", "IDLE", "LOOKS_MAX"),
+    *("Crowd", "Newcomers", "Serves", "Waiting", "connections_max", "has_unread"),
+]
+
+IDLE, HEAD, BODY = range(3)  # what a connection waits for: a request, or the rest of its part
 
 RESERVE_FILES = 256  # for the console, the store, and what handlers open
-LOOKS_MAX = 64  # at what seems idle, for one new connection
+LOOKS_MAX = 64  # at those that wait for one thing, for one new connection
 TURNED_AWAY_MAX = 128  # that are given a moment to read why: more than are accepted in a row
 STARVED_CLOSE = 16  # at a time, where the process has no file left for a new connection
 TELL_S = 60.0
@@ -32,7 +41,14 @@ UNLIMITED = 1 << 20
 
 _log = logging.getLogger("iii.http")
 
+
+class Client(Protocol):
+    @property
+    def has_unread(self) -> bool: ...
+
+
 C = TypeVar("C")
+W = TypeVar("W", bound=Client)
 
 
 def connections_max(http: HttpConfig) -> int:
@@ -49,7 +65,7 @@ def connections_max(http: HttpConfig) -> int:
     return min(wanted, room)
 
 
-class Door(Protocol):
+class Serves(Protocol):
     """What has connections: the lane, Hypercorn."""
 
     entered: Callable[[asyncio.BaseProtocol], object]
@@ -58,8 +74,40 @@ class Door(Protocol):
     @property
     def connections(self) -> int: ...
 
-    def close_idlest(self) -> bool:
-        """Begin to close the connection that has been idle for longest. False: none of LOOKS_MAX is."""
+    def longest(self) -> tuple[int, float] | None:
+        """What the first that would go waits for, and since when (perf_counter). None: all
+        are busy, or LOOKS_MAX of them have unread bytes."""
+
+    def close_longest(self) -> None:
+        """Begin to close it."""
+
+
+class Waiting(Generic[W]):
+    """Connections that wait for their clients, by what they wait for."""
+
+    def __init__(self) -> None:
+        self._since_s: tuple[OrderedDict[W, float], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+
+    def put(self, connection: W, what: int) -> None:
+        """From now on; where it waits for that already, from when that began."""
+        if connection not in self._since_s[what]:
+            self.remove(connection)
+            self._since_s[what][connection] = perf_counter()
+
+    def remove(self, connection: W) -> None:
+        for each in self._since_s:
+            each.pop(connection, None)
+
+    def longest(self) -> tuple[int, float, W] | None:
+        """One that has unread bytes begins anew."""
+        for what, since_s in enumerate(self._since_s):
+            for _ in range(min(len(since_s), LOOKS_MAX)):
+                connection = next(iter(since_s))
+                if not connection.has_unread:
+                    return what, since_s[connection], connection
+                since_s[connection] = perf_counter()
+                since_s.move_to_end(connection)
+        return None
 
 
 class Newcomers(Generic[C]):
@@ -98,22 +146,22 @@ def has_unread(transport: asyncio.BaseTransport) -> bool:
 
 
 class Crowd:
-    """`make`: a connection's protocol, from its address; one of `doors` has it then."""
+    """`make`: a connection's protocol, from its address; one of `servers` has it then."""
 
     def __init__(
-        self, connections_max: int, make: Callable[[str], asyncio.BaseProtocol], doors: Sequence[Door]
+        self, connections_max: int, make: Callable[[str], asyncio.BaseProtocol], servers: Sequence[Serves]
     ) -> None:
-        self._max, self._make, self._doors = connections_max, make, doors
-        self._coming: set[asyncio.BaseProtocol] = set()  # made, and counted by no door yet
+        self._max, self._make, self._servers = connections_max, make, servers
+        self._coming: set[asyncio.BaseProtocol] = set()  # made, and counted by no server yet
         self._away: dict[_TurnedAway, None] = {}  # the oldest first
-        self._none_idle = False  # in this turn of the loop
+        self._all_stay = False  # in this turn of the loop
         self._refused, self._told_s = 0, -TELL_S
-        for door in doors:
-            door.entered = self._coming.discard
+        for server in servers:
+            server.entered = self._coming.discard
 
     def protocol(self, client: str) -> asyncio.BaseProtocol:
         """For a connection that was accepted."""
-        if self._count() >= self._max and not self._close_idlest():
+        if self._count() >= self._max and not self._close_longest():
             self._tell()
             return _TurnedAway(self._away)
         protocol = self._make(client)
@@ -127,7 +175,7 @@ class Crowd:
     def starved(self) -> None:
         """There is no file for a new connection."""
         for _ in range(STARVED_CLOSE):
-            self._close_idlest()
+            self._close_longest()
 
     async def end(self) -> None:
         """Close those that linger yet: nobody is accepted any more."""
@@ -136,19 +184,22 @@ class Crowd:
         await asyncio.sleep(0)  # their transports close in the loop's next turn
 
     def _count(self) -> int:
-        return len(self._coming) + sum(door.connections for door in self._doors)
+        return len(self._coming) + sum(server.connections for server in self._servers)
 
-    def _close_idlest(self) -> bool:
-        if self._none_idle:
+    def _close_longest(self) -> bool:
+        if self._all_stay:
             return False
-        if any(door.close_idlest() for door in self._doors):
-            return True
-        self._none_idle = True
-        asyncio.get_running_loop().call_soon(self._look_again)
-        return False
+        waiting = [(longest, each) for each in self._servers if (longest := each.longest()) is not None]
+        if not waiting:
+            self._all_stay = True
+            asyncio.get_running_loop().call_soon(self._look_again)
+            return False
+        _, server = min(waiting, key=lambda each: each[0])
+        server.close_longest()
+        return True
 
     def _look_again(self) -> None:
-        self._none_idle = False
+        self._all_stay = False
 
     def _tell(self) -> None:
         self._refused += 1

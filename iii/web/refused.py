@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from iii.errors import Detail, InputError
 
-__all__ = ["RETRY_AFTER", "Refused", "body_too_large", "body_too_slow", "head_too_slow"]
+__all__ = ["RETRY_AFTER", "Refused", "body_too_large", "body_too_slow", "head_too_slow", "made_room"]
 
 RETRY_AFTER = (b"retry-after", b"1")
 
@@ -33,6 +33,14 @@ def body_too_large(bytes_max: int) -> Refused:
 
 def body_too_slow(timeout_ms: int) -> Refused:
     return Refused(408, f"the request body did not arrive within {timeout_ms} ms")
+
+
+def made_room() -> Refused:
+    return Refused(
+        503,
+        "too many connections are open, and this request was still arriving; try again",
+        headers=(RETRY_AFTER,),
+    )
 
 
 def head_too_slow(timeout_ms: int) -> Refused:

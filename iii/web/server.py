@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from iii.config import HttpConfig
 from iii.web.accept import Acceptor
 from iii.web.asgi import AsgiApp, app
-from iii.web.crowd import Crowd, Door, connections_max
+from iii.web.crowd import Crowd, Serves, connections_max
 from iii.web.endpoint import Endpoint
 from iii.web.hosts import Hosts
 from iii.web.lane.lane import Lane
@@ -37,8 +37,8 @@ class Server:
         connections_max: int,
     ) -> None:
         self._hypercorn, self._lane = hypercorn, lane
-        doors: list[Door] = [hypercorn] if lane is None else [lane, hypercorn]
-        self._crowd = Crowd(connections_max, protocol, doors)
+        servers: list[Serves] = [hypercorn] if lane is None else [lane, hypercorn]
+        self._crowd = Crowd(connections_max, protocol, servers)
         self._acceptor = Acceptor(sockets, self._crowd)
 
     @classmethod

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
@@ -24,14 +23,14 @@ from hypercorn.typing import LifespanState
 
 from iii.config import HttpConfig
 from iii.web.asgi import AsgiApp
-from iii.web.crowd import LOOKS_MAX, Newcomers, has_unread
+from iii.web.crowd import BODY, HEAD, IDLE, Newcomers, Waiting, has_unread
 from iii.web.hosts import Hosts
 from iii.web.http1.gate import Gate
 from iii.web.http1.protocol import Http1, last_words
 from iii.web.http2.connection import Http2
 from iii.web.http2.preface import OFF, Preface
 from iii.web.http2.sizes import AnswerSizes
-from iii.web.refused import head_too_slow
+from iii.web.refused import head_too_slow, made_room
 from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS, SendWatch
 
 __all__ = ["Hypercorn"]
@@ -52,7 +51,7 @@ class Hypercorn:
         self._config, self._context = _hypercorn_config(http), WorkerContext(None)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
-        self._idle: dict[_Connection, None] = {}  # the idlest first
+        self._waiting: Waiting[_Connection] = Waiting()
         self._newcomers: Newcomers[_Connection] = Newcomers(self._seat)
         self.entered: Callable[[asyncio.BaseProtocol], object] = lambda protocol: None
 
@@ -91,14 +90,15 @@ class Hypercorn:
     def connections(self) -> int:
         return len(self._connections)
 
-    def close_idlest(self) -> bool:
-        for connection in list(islice(self._idle, LOOKS_MAX)):
-            del self._idle[connection]
-            if not connection.has_unread:
-                connection.writer.close()
-                return True
-            self._idle[connection] = None
-        return False
+    def longest(self) -> tuple[int, float] | None:
+        while (longest := self._waiting.longest()) is not None and longest[2].is_busy:
+            self._waiting.remove(longest[2])
+        return None if longest is None else longest[:2]
+
+    def close_longest(self) -> None:
+        if (longest := self._waiting.longest()) is not None:
+            self._waiting.remove(longest[2])
+            longest[2].make_room()
 
     def _protocol(self, reader: _Reader, is_new: bool = True) -> asyncio.StreamReaderProtocol:
         return asyncio.StreamReaderProtocol(reader, partial(self._serve, is_new), self._loop)
@@ -109,7 +109,7 @@ class Hypercorn:
         )
         connection.http, connection.asgi_app, connection.sizes = self._http, self._asgi_app, self._sizes
         connection.hosts, connection.is_new = self._hosts, is_new
-        connection.idle = self._idle
+        connection.waiting = self._waiting
         self._newcomers.add(connection)
         task = self._loop.create_task(connection.run_logged())
         self._connections.add(task)
@@ -117,8 +117,8 @@ class Hypercorn:
         self.entered(writer.transport.get_protocol())
 
     def _seat(self, connection: _Connection) -> None:
-        if connection.rests:
-            self._idle[connection] = None
+        if not connection.writer.is_closing():
+            connection.wait()
 
 
 def _hypercorn_config(http: HttpConfig) -> Config:
@@ -145,21 +145,12 @@ class _Connection(TCPServer):
     sizes: AnswerSizes
     hosts: Hosts
     is_new: bool  # nothing of it was answered yet
-    idle: dict[_Connection, None]  # those between two requests
+    waiting: Waiting[_Connection]  # those that have nothing to answer
     _http2: Http2 | None = None
     _watch: SendWatch | None = None
     _senders = 0  # of them that wait; several with HTTP/2
     _head_timer: asyncio.TimerHandle | None = None
     _between_requests = True
-
-    @property
-    def rests(self) -> bool:
-        """Whether no request of it is being answered."""
-        return self._between_requests and not self.writer.is_closing()
-
-    @property
-    def has_unread(self) -> bool:
-        return self.reader.has_unread or has_unread(self.writer.transport)
 
     async def run_logged(self) -> None:
         try:
@@ -168,7 +159,22 @@ class _Connection(TCPServer):
             _log.exception("A connection failed")
         finally:
             self._disarm()
-            self.idle.pop(self, None)
+            self.waiting.remove(self)
+
+    @property
+    def has_unread(self) -> bool:
+        return self.reader.has_unread or has_unread(self.writer.transport)
+
+    @property
+    def is_busy(self) -> bool:
+        return not (self._between_requests or self._has_part_of_body())
+
+    def make_room(self) -> None:
+        """Close for another connection's sake: whose body arrives is told, in HTTP/1."""
+        protocol = self.protocol.protocol
+        if isinstance(protocol, Http1) and protocol.awaits_body:
+            self.writer.write(last_words(made_room(), is_head=protocol.gate.method == b"HEAD"))
+        self.writer.close()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -176,9 +182,7 @@ class _Connection(TCPServer):
         if isinstance(event, Updated):
             self._between_requests = event.idle
             self._disarm()
-            self.idle.pop(self, None)
-            if event.idle:
-                self.idle[self] = None
+            self.wait()
             if event.idle and self.reader.at_eof():
                 return  # its client sends no more: waiting for the next request would only keep it open
             if event.idle and self._has_part_of_head():
@@ -222,7 +226,9 @@ class _Connection(TCPServer):
                     await self._hang_up()
                     break
                 await self._speak_http_2(preface.data)
-            if self._http2 is not None:
+            if self._http2 is None:
+                self.wait()
+            else:
                 await asyncio.sleep(0)  # others have their turn, however many frames are there already
         await self.idle_task.stop()
         await self.protocol.handle(Closed())
@@ -257,6 +263,15 @@ class _Connection(TCPServer):
                     size += len(data)
         await self._close()
 
+    def wait(self) -> None:
+        """Say what it waits for."""
+        if self._between_requests:
+            self.waiting.put(self, HEAD if self._has_part_of_head() else IDLE)
+        elif self._has_part_of_body():
+            self.waiting.put(self, BODY)
+        else:
+            self.waiting.remove(self)
+
     def _arm(self) -> None:
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(self.http.head_timeout_ms / 1000, self._head_is_late)
@@ -277,3 +292,9 @@ class _Connection(TCPServer):
         """Whether the beginning of an HTTP/1 request waits for the rest. HTTP/2 frames (PING) are no head."""
         protocol = self.protocol.protocol
         return isinstance(protocol, Http1) and protocol.gate.begun
+
+    def _has_part_of_body(self) -> bool:
+        if self._http2 is not None:
+            return self._http2.awaits_bodies
+        protocol = self.protocol.protocol
+        return isinstance(protocol, Http1) and protocol.awaits_body

@@ -1,4 +1,4 @@
-"""How many connections may be open: whoever opens many keeps nobody out, as long as his are idle."""
+"""How many connections may be open: only requests that are being answered keep others out."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from contextlib import asynccontextmanager
 
 import h2.events
 import pytest
-from http2_kit import http2
+from http2_kit import Http2Client, http2
 from http_kit import Serve, Serving, Wire
-from web_kit import get
+from web_kit import get, post
 
 from iii.config import HttpConfig
 from iii.web.crowd import RESERVE_FILES, connections_max
+from iii.web.request import Request
 
-FIVE = HttpConfig(port=0, connections_max=5)
+FIVE = HttpConfig(port=0, connections_max=5, h2=True)
 
 
 class Clients:
     """Of a site whose route /gate waits until `opened`."""
 
-    def __init__(self, running: Serving, gate: Gate) -> None:
+    def __init__(self, running: Serving, gate: Gate, lane: bool = True) -> None:
         self.port = running.port
-        self._running, self._gate = running, gate
+        self._running, self._gate, self._lane = running, gate, lane
         self._open: list[Wire] = []
 
     async def silent(self) -> Wire:
@@ -49,12 +50,31 @@ class Clients:
         assert await is_closed(wire)
         return status == 200
 
-    async def busy(self) -> Wire:
+    async def busy(self, *, behind: bytes = b"") -> Wire:
+        """One whose request is being answered; `behind` came with it."""
         wire = await self.silent()
-        wire.send("GET /gate HTTP/1.1", "Host: a")
+        wire.send("GET /gate HTTP/1.1", "Host: a", body=behind)
         async with asyncio.timeout(10):
             await self._gate.entered.acquire()
         return wire
+
+    async def uploading(self) -> Wire:
+        """One whose body is not whole."""
+        wire, head = await self.silent(), ("POST /taken HTTP/1.1", "Host: a", "Content-Length: 9")
+        if self._lane:  # which reads it in the turn in which it answers what came with it
+            wire.send("GET /health HTTP/1.1", "Host: a", "", *head)
+            assert (await wire.reply())[0] == 200
+        else:
+            wire.send(*head, "Expect: 100-continue")
+            assert (await wire.reply())[0] == 100
+        return wire
+
+    async def http2(self) -> Http2Client:
+        """One of HTTP/2 that is idle now."""
+        client = await http2(self._running)
+        self._open.append(client.wire)
+        await asks2(client, 1)
+        return client
 
     async def answer(self, busy: list[Wire]) -> None:
         """Those that were busy get their answers."""
@@ -79,12 +99,17 @@ class Gate:
         return "through"
 
 
+async def take(request: Request) -> int:
+    return len(request.raw)
+
+
 @asynccontextmanager
-async def visited(serving: Serve) -> AsyncIterator[Clients]:
+async def visited(serving: Serve, **lane: bool) -> AsyncIterator[Clients]:
     """A site with room for five."""
     gate = Gate()
-    async with serving(get("/gate", gate.pass_through), config=FIVE) as running:
-        clients = Clients(running, gate)
+    steps = get("/gate", gate.pass_through), post("/taken", take)
+    async with serving(*steps, config=FIVE, **lane) as running:
+        clients = Clients(running, gate, **lane)
         try:
             yield clients
         finally:
@@ -95,6 +120,11 @@ async def visited(serving: Serve) -> AsyncIterator[Clients]:
 async def asks(wire: Wire) -> None:
     wire.send("GET /health HTTP/1.1", "Host: a")
     assert (await wire.reply())[0] == 200
+
+
+async def asks2(client: Http2Client, id: int) -> None:
+    client.ask(id, "/health")
+    await client.event(h2.events.StreamEnded, id)
 
 
 async def is_closed(wire: Wire) -> bool:
@@ -235,19 +265,79 @@ async def test_a_closed_connection_makes_room(serving: Serve) -> None:
 
 
 async def test_connections_of_http_2_count_and_go_too(serving: Serve) -> None:
-    config = HttpConfig(port=0, connections_max=5, h2=True)
-    async with serving(config=config) as running:
-        clients = []
-        for _ in range(6):
-            client = await http2(running)
-            client.ask(1, "/health")
-            await client.event(h2.events.StreamEnded, 1)
-            clients.append(client)
-        await clients[0].end()
-        clients[5].ask(3, "/health")
-        await clients[5].event(h2.events.StreamEnded, 3)
-        for client in clients[1:]:
-            client.close()
+    async with visited(serving) as clients:
+        first, *others = [await clients.http2() for _ in range(6)]
+        await first.end()
+        for each in others:
+            await asks2(each, 3)
+
+
+async def test_the_longest_idle_goes_whether_it_speaks_http_1_or_2(serving: Serve) -> None:
+    async with visited(serving) as clients:
+        old = [await clients.http2(), await clients.http2()]
+        young = [await clients.idle() for _ in range(3)]
+        for each in old:
+            young.append(await clients.idle())
+            await each.end()
+        for wire in young:
+            await asks(wire)
+        new = [await clients.http2(), await clients.http2()]
+        assert [await is_closed(wire) for wire in young[:2]] == [True, True]
+        for client in new:
+            await asks2(client, 3)
+
+
+async def test_a_head_that_has_begun_stays_while_an_idle_one_speaks_http_2(serving: Serve) -> None:
+    async with visited(serving) as clients:
+        begun = await clients.silent()
+        begun.writer.write(b"GET /health HT")
+        idle = [await clients.http2() for _ in range(4)]
+        for each in idle:
+            await clients.idle()
+            await each.end()
+        begun.send("TP/1.1", "Host: a")
+        assert (await begun.reply())[0] == 200
+
+
+@pytest.mark.parametrize("lane", [True, False])
+async def test_a_body_that_still_arrives_goes_where_none_is_idle_and_is_told(
+    serving: Serve, lane: bool
+) -> None:
+    async with visited(serving, lane=lane) as clients:
+        slow = [await clients.uploading() for _ in range(4)]
+        begun = await clients.silent()
+        begun.writer.write(b"GET / HT")
+        busy = [await clients.busy()]
+        assert await is_closed(begun)
+        for each in slow[:3]:
+            busy.append(await clients.busy())
+            status, fields, body = await each.reply()
+            assert (status, fields["retry-after"]) == (503, "1") and b"still arriving" in body
+            assert await is_closed(each)
+        slow[3].writer.write(b"123456789")
+        assert await slow[3].reply() and await asks(slow[3]) is None
+        await clients.answer(busy)
+
+
+async def test_what_is_being_answered_stays_whatever_arrives_behind_it(serving: Serve) -> None:
+    begun = b"POST /taken HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1234"
+    async with visited(serving) as clients:
+        busy = [await clients.busy(behind=begun) for _ in range(5)]
+        assert (await (await clients.silent()).reply())[0] == 503
+        await clients.answer(busy)
+
+
+async def test_of_http_2_those_go_where_all_requests_still_arrive(serving: Serve) -> None:
+    async with visited(serving) as clients:
+        mixed, slow = await clients.http2(), await clients.http2()
+        for each in (mixed, slow):
+            each.ask(3, "/taken", method="POST", body=None)
+        mixed.ask(5, "/gate")
+        busy = [await clients.busy() for _ in range(4)]
+        await slow.end()
+        assert (await (await clients.silent()).reply())[0] == 503
+        await clients.answer(busy)
+        await mixed.event(h2.events.StreamEnded, 5)
 
 
 @pytest.mark.parametrize(("files", "room"), [(4096, 4096 - RESERVE_FILES), (300, 150)])

@@ -46,6 +46,10 @@ class Gate:
     def begun(self) -> bool:
         return bool(self._unread) and not (self._missing or self._chunks or self._is_over)
 
+    @property
+    def has_part_of_body(self) -> bool:
+        return (self._missing > 0 or self._chunks is not None) and not self._is_over
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What may go on, part by part: each is to be handed on before the next is asked for.
 

@@ -45,6 +45,12 @@ class Http1(H11Protocol):
         self.gate, self._hang_up, self._h2 = gate, hang_up, h2
         self._refused: Refused | None = None
 
+    @property
+    def awaits_body(self) -> bool:
+        """Whether more of a request's body has to come, and nothing was answered."""
+        states = self.connection.their_state, self.connection.our_state
+        return self.gate.has_part_of_body and states == (h11.SEND_BODY, h11.SEND_RESPONSE)
+
     async def handle(self, event: Event) -> None:
         """Preface: the client speaks HTTP/2."""
         if not isinstance(event, RawData):

@@ -71,7 +71,7 @@ class Http2:
         self._progress = Progress(http.send_timeout_ms / 1000, self._frames)
         self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._begins = self._closed = False
-        self._is_idle = True
+        self._is_idle, self.awaits_bodies = True, False
 
     async def initiate(self) -> None:
         self._frames.begin()
@@ -227,14 +227,21 @@ class Http2:
             await self._tell()
 
     async def _tell(self) -> None:
-        """Tell the connection when it becomes idle, and when it is idle no more."""
-        if self._is_idle == (not self._streams):
+        """Tell the connection when it begins or ends to be idle, or to wait for bodies alone."""
+        waits = not self._streams, self._awaits_bodies()
+        if waits == (self._is_idle, self.awaits_bodies):
             return
-        self._is_idle = not self._streams
+        self._is_idle, self.awaits_bodies = waits
         if self._is_idle and self._context.terminated.is_set():
             self._frames.go_away(ErrorCodes.NO_ERROR)
             await self._flush()
         await self._send(Updated(idle=self._is_idle))
+
+    def _awaits_bodies(self) -> bool:
+        """Whether there are requests, and none of them is whole or answered."""
+        return bool(self._streams) and not any(
+            each.complete or each.answered for each in self._streams.values()
+        )
 
     async def room(self, stream: Http2Stream) -> None:
         while not stream.gone and self._streamed_bytes() >= HELD_BYTES_MAX:

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from iii.web.crowd import has_unread
+from iii.web import crowd
 from iii.web.http1.framing import BadChunk, Chunked, Sized
 from iii.web.lane.answers import END_OF_CHUNKS, chunk, has_no_length
 from iii.web.lane.head import CHUNKED, Head, will_never_do
 from iii.web.lane.outgoing import BYTES_MAX
-from iii.web.refused import Refused, body_too_large, body_too_slow, head_too_slow
+from iii.web.refused import Refused, body_too_large, body_too_slow, head_too_slow, made_room
 from iii.web.request import Request
 from iii.web.response import Answer, failure
 from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS, SendWatch, send_stream
@@ -42,16 +42,16 @@ _log = logging.getLogger("iii.http")
 
 
 class Connection(asyncio.Protocol):
-    """`client`: the address of the other end. `rested`: at which beat of the lane it became idle."""
+    """`client`: the address of the other end. `rested_s`: since when it is idle (perf_counter)."""
 
     __slots__ = (
         *("_body", "_client", "_discarded_bytes", "_eof", "_head", "_lane", "_lost", "_phase", "_reads"),
-        *("_timer", "_transport", "_unread", "_watch", "_writable", "rested"),
+        *("_timer", "_transport", "_unread", "_watch", "_writable", "rested_s"),
     )
 
     _head: Head  # of the request in BODY and ANSWERING
     _transport: asyncio.Transport
-    rested: int
+    rested_s: float
 
     def __init__(self, lane: Lane, client: str) -> None:
         self._lane, self._client = lane, client
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def has_unread(self) -> bool:
-        return has_unread(self._transport)
+        return crowd.has_unread(self._transport)
 
     # ------------------------------------------------------------------------- what the transport calls
 
@@ -84,11 +84,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         phase = self._phase
         if phase == HEAD:
-            if not self._unread and self._writable is None:
-                head = self._lane.parser.whole(data)
-                if head is not None:
-                    self._head, self.rested = head, self._lane.beat
-                    return self._begin(b"")
+            is_first = not self._unread and self._writable is None
+            if is_first and (head := self._lane.parser.whole(data)) is not None:
+                self._head = head
+                return self._begin(b"")
             self._unread += data
             self._proceed()
         elif phase == BODY:
@@ -167,8 +166,7 @@ class Connection(asyncio.Protocol):
             self._hand_over()
         elif self._timer is None:
             self._unread = bytearray(unread)  # grows in place
-            self._arm(self._lane.config.head_timeout_ms, self._head_is_late)
-            self._lane.begun[self] = None
+            self._arm(self._lane.config.head_timeout_ms, self._head_is_late, crowd.HEAD)
 
     def _begin_body(self, head: Head) -> None:
         self._body = Chunked() if head.length == CHUNKED else Sized(head.length)
@@ -177,7 +175,7 @@ class Connection(asyncio.Protocol):
         self._read_body(arrived)
         if self._phase == BODY:
             self._read_on()
-            self._arm(self._lane.config.timeout_ms, self._body_is_late)
+            self._arm(self._lane.config.timeout_ms, self._body_is_late, crowd.BODY)
 
     def _read_body(self, data: bytes) -> None:
         body = self._body
@@ -196,7 +194,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, body: bytes) -> None:
         """Have the request answered, at once if it can be."""
         self._phase = ANSWERING
-        lane, head, began_s = self._lane, self._head, perf_counter()
+        lane, head, self.rested_s = self._lane, self._head, perf_counter()
         request = Request(head.method, head.path, head.query, head.headers, body, self._client, head.fields)
         begun: Answer | asyncio.Task[Answer | None] | None
         try:
@@ -204,7 +202,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             begun = _unanswered(error)
         if type(begun) is Answer:
-            self._answer(begun, waits=perf_counter() - began_s < QUICK_S)
+            self._answer(begun, waits=perf_counter() - self.rested_s < QUICK_S)
         elif begun is None:
             lane.expect(self)
         else:
@@ -291,15 +289,18 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         """Answer without the endpoint, and close: but not before the client could read why."""
-        head = self._head
-        request = Request(head.method, head.path, head.query, head.headers, b"", self._client, head.fields)
-        self._write_last(self._lane.endpoint.refuse(request, refused), head.method)
+        self._tell_refused(refused)
         self._body, self._unread = None, b""
         if self._eof:
             return self.close()
         self._phase = LINGERING
         self._read_on()
         self._arm(LINGER_MS, self.close)
+
+    def _tell_refused(self, refused: Refused) -> None:
+        head = self._head
+        request = Request(head.method, head.path, head.query, head.headers, b"", self._client, head.fields)
+        self._write_last(self._lane.endpoint.refuse(request, refused), head.method)
 
     def _write_last(self, sent: Answer, method: str = "") -> None:
         assert isinstance(sent.body, bytes)
@@ -322,8 +323,13 @@ class Connection(asyncio.Protocol):
         if self._transport.get_write_buffer_size():
             self._watch_sending()
 
+    def make_room(self) -> None:
+        """Close for another connection's sake: whose body arrives is told."""
+        if self._phase == BODY:
+            self._tell_refused(made_room())
+        self.close()
+
     def abort(self) -> None:
-        """Close at once."""
         self._transport.abort()
 
     def _hand_over(self) -> None:
@@ -351,17 +357,19 @@ class Connection(asyncio.Protocol):
             self._reads = True
             self._transport.resume_reading()
 
-    def _arm(self, timeout_ms: int, late: Callable[[], None]) -> None:
+    def _arm(self, timeout_ms: int, late: Callable[[], None], waits_for: int | None = None) -> None:
         """One timer at a time: of a head, a body or a refused client. Whoever has one is not idle."""
         self._disarm()
         self._lane.wake(self)
         self._timer = self._lane.loop.call_later(timeout_ms / 1000, late)
+        if waits_for is not None:
+            self._lane.waiting.put(self, waits_for)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._lane.begun.pop(self, None)
+            self._lane.waiting.remove(self)
 
     def _head_is_late(self) -> None:
         late = head_too_slow(self._lane.config.head_timeout_ms)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from heapq import nsmallest
-from itertools import islice
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
-from iii.web.crowd import LOOKS_MAX, Newcomers
+from iii.web.crowd import IDLE, LOOKS_MAX, Newcomers, Waiting
 from iii.web.endpoint import Endpoint
 from iii.web.hosts import Hosts
 from iii.web.lane.answers import Heads
@@ -21,7 +21,7 @@ from iii.web.response import Answer
 __all__ = ["HandOver", "Lane"]
 
 KEEP_ALIVE_BEATS = 8
-"""http.keep_alive is counted in so many: an idle connection may live one of them longer."""
+"""In http.keep_alive the idle ones are looked at so many times: one may live so much longer."""
 
 T = TypeVar("T")
 
@@ -43,14 +43,13 @@ class Lane:
         self.heads = Heads()
         self.parser = Parser(hosts)
         self.outgoing = Outgoing(self.loop)
-        self.beat = 0
         self._beat_s = self.config.keep_alive_ms / 1000 / KEEP_ALIVE_BEATS
         self._to_hypercorn = hand_over
         self._connections: set[Connection] = set()
         self._idle: dict[Connection, None] = {}
         self._newcomers: Newcomers[Connection] = Newcomers(self._seat)
-        self._idlest: list[tuple[Connection, int]] = []  # some of them with their beats, the idlest last
-        self.begun: dict[Connection, None] = {}  # those with a part of a head, in the order of its beginning
+        self._idlest: list[tuple[Connection, float]] = []  # some of them as they rested, the idlest last
+        self.waiting: Waiting[Connection] = Waiting()  # those with a part of a request
         self.entered: Callable[[asyncio.BaseProtocol], object] = lambda protocol: None
         self._beats: asyncio.TimerHandle | None = None  # while anybody is idle
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -78,9 +77,9 @@ class Lane:
         self._look_for_the_end()
 
     def rest(self, connection: Connection) -> None:
-        """It waits for its next request; where that is answered at once, `connection.rested` is all there is
-        to be set anew."""
-        connection.rested = self.beat
+        """It waits for its next request; where that is answered at once, `connection.rested_s` is all
+        there is to be set anew."""
+        connection.rested_s = perf_counter()
         self._idle.pop(connection, None)
         self._idle[connection] = None
         if self._beats is None:
@@ -115,37 +114,39 @@ class Lane:
         self._to_hypercorn(transport, unread, eof, is_new)
         self.leave(connection)
 
-    # -------------------------------------------------------------------------------------- crowd.Door
+    # -------------------------------------------------------------------------------------- crowd.Serves
 
     @property
     def connections(self) -> int:
         return len(self._connections)
 
-    def close_idlest(self) -> bool:
-        """As idle counts how many beats ago it was; in one beat, who became idle first."""
+    def longest(self) -> tuple[int, float] | None:
+        if (idlest := self._find_idlest()) is not None:
+            return IDLE, idlest.rested_s
+        longest = self.waiting.longest()
+        return None if longest is None else longest[:2]
+
+    def close_longest(self) -> None:
+        if (idlest := self._find_idlest()) is not None:
+            self.wake(idlest)
+            idlest.close()
+        elif (longest := self.waiting.longest()) is not None:
+            longest[2].make_room()
+
+    def _find_idlest(self) -> Connection | None:
         looks = 0
         while (self._idlest or self._idle) and looks < LOOKS_MAX:
             if not self._idlest:
-                some = nsmallest(LOOKS_MAX, self._idle, key=lambda each: each.rested)
-                self._idlest = [(each, each.rested) for each in reversed(some)]
-            connection, rested = self._idlest.pop()
-            if connection in self._idle and connection.rested == rested:
+                some = nsmallest(LOOKS_MAX, self._idle, key=lambda each: each.rested_s)
+                self._idlest = [(each, each.rested_s) for each in reversed(some)]
+            connection, rested_s = self._idlest[-1]
+            if connection in self._idle and connection.rested_s == rested_s:
                 if not connection.has_unread:
-                    return self._close(connection)
+                    return connection
                 self.rest(connection)
                 looks += 1
-        return self._close_begun()
-
-    def _close_begun(self) -> bool:
-        for connection in islice(self.begun, LOOKS_MAX):
-            if not connection.has_unread:
-                return self._close(connection)
-        return False
-
-    def _close(self, connection: Connection) -> bool:
-        self.wake(connection)
-        connection.close()
-        return True
+            self._idlest.pop()
+        return None
 
     # --------------------------------------------------------------------------------------- the end
 
@@ -182,9 +183,9 @@ class Lane:
 
     def _close_idle(self) -> None:
         """A beat has passed: close those whose time is over."""
-        self.beat += 1
+        late_s = perf_counter() - self._beat_s * KEEP_ALIVE_BEATS
         for connection in list(self._idle):
-            if self.beat - connection.rested > KEEP_ALIVE_BEATS:
+            if connection.rested_s < late_s:
                 self.wake(connection)
                 connection.close()
         self._beats = self.loop.call_later(self._beat_s, self._close_idle) if self._idle else None
