@@ -11,7 +11,6 @@ Compressed bodies are refused: what they expand to is not known before the work 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from iii.formats.json_text import REFUSED, parse
 from iii.schema import Validator
 from iii.web.refused import Refused
 from iii.web.request import FIELDS_MAX, MultiDict, Request, UploadedFile, parse_fields
+from iii_core.json_scan import is_plain, may_overflow
 
 if TYPE_CHECKING:
     from python_multipart.multipart import Field, File
@@ -30,8 +30,6 @@ __all__ = ["read_body", "require_storable"]
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 _JSON = b"application/json"
 _ACCEPT_JSON = (b"accept", _JSON)
-_MAYBE_NUMBER = re.compile(rb"[\"=&+\s-](?:nan|inf)|[0-9_.]{18}|[0-9_.]e|[\\%\x80-\xff]", re.IGNORECASE)
-"""What may be read as NaN, infinity or an integer beyond 64 bits, or is written so that it cannot be told."""
 
 
 def read_body(request: Request, schema: Validator | None) -> object:
@@ -74,23 +72,28 @@ def _checked(request: Request, media: str, schema: Validator) -> object:
 
 
 def _validated(raw: bytes, schema: Validator) -> object:
+    if is_plain(raw):  # most: all that its reader takes is there, and can be stored
+        value = schema.validate_json(raw)
+        if not schema.is_exact:
+            require_storable(value, lambda: parse(raw), raw)
+        return value
     read = parse(raw)
     value = schema.validate_read(raw, read)
     if not schema.is_exact:
-        require_storable(value, read, raw)
+        require_storable(value, lambda: read, raw)
     return value
 
 
-def require_storable(value: object, read: object, raw: bytes) -> None:
-    """ValidationError where a schema made of `read` a number that cannot be stored. What it brought along
-    itself, a default of infinity, is no fault of the client. `raw`: the text that was read."""
-    if not _MAYBE_NUMBER.search(raw):  # most; nothing is encoded, by serializers of the user's, without need
+def require_storable(value: object, read: Callable[[], object], raw: bytes) -> None:
+    """ValidationError where a schema made of what was read a number that cannot be stored. What it brought
+    along itself, a default of infinity, is no fault of the client. `raw`: the text that was read."""
+    if not may_overflow(raw):  # most; nothing is encoded, by serializers of the user's, without need
         return
     try:
         codec.encode(value)
     except StepError as error:
         fault = error.fault
-        if fault is not None and not fault.is_type and _is_given(read, fault.path):
+        if fault is not None and not fault.is_type and _is_given(read(), fault.path):
             raise ValidationError(REFUSED, (Detail(error.field, fault.reason),)) from None
 
 

@@ -158,9 +158,8 @@ class Exchange(Struct, eq=False):
                 reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
                 raise ValidationError("invalid query string", (Detail("query", reason),)) from None
             if schemas.query is not None:
-                lists = query.lists()
-                request.query_params = schemas.query.validate_query(lists)
-                require_storable(request.query_params, lists, request.query_string)
+                request.query_params = schemas.query.validate_query(query.lists())
+                require_storable(request.query_params, query.lists, request.query_string)
         if request.raw or schemas.body is not None:
             request.body = read_body(request, schemas.body)
 
