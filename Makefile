@@ -47,10 +47,13 @@ simulation: $(VENV)/.installed-test
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iii needs Python 3.11 or later; run make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.pip: $(VENV)/bin/python constraints.txt
 	sed -n '/^pip==/,/[^\\]$$/p' constraints.txt > $(VENV)/pip.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/pip.txt
+	@touch $@
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py constraints.txt $(NATIVE)
+$(VENV)/.installed: $(VENV)/.pip pyproject.toml setup.py constraints.txt $(NATIVE)
 	$(PIP_INSTALL) --group build
 	$(PIP_INSTALL) --no-require-hashes --no-build-isolation -e .
 	@touch $@
