@@ -361,8 +361,8 @@ class Engine:
         return sockets
 
     def _start_server(self, stack: AsyncExitStack, sockets: list[socket]) -> None:
-        drain_ms = self.config.shutdown_timeout_ms
-        self._http = HttpServer(self.endpoint, sockets, self._stopping, drain_ms=drain_ms, failed=self._fail)
+        drain_ms, console = self.config.shutdown_timeout_ms, bool(self._console)
+        self._http = HttpServer(self.endpoint, sockets, self._stopping, drain_ms, self._fail, console=console)
         stack.push_async_callback(self._http.end)
 
     def _take_console(self, stack: AsyncExitStack) -> None:

@@ -27,12 +27,13 @@ from iii.web.sending import LINGER_MS
 
 __all__ = [
     *("BODY", "HEAD", "IDLE", "LOOKS_MAX"),
-    *("Crowd", "Newcomers", "Serves", "Waiting", "connections_max", "has_unread"),
+    *("Crowd", "Newcomers", "Serves", "Waiting", "connections_max", "console_connections_max", "has_unread"),
 ]
 
 IDLE, HEAD, BODY = range(3)  # what a connection waits for: a request, or the rest of its part
 
-RESERVE_FILES = 256  # for the console, the store, and what handlers open
+RESERVE_FILES = 256  # for the store, and what handlers open
+CONSOLE_CONNECTIONS_MAX = 320  # its pages, logins on their way (64), bodies that are dropped (64)
 LOOKS_MAX = 64  # at those that wait for one thing, for one new connection
 TURNED_AWAY_MAX = 128  # that are given a moment to read why: more than are accepted in a row
 STARVED_CLOSE = 16  # at a time, where the process has no file left for a new connection
@@ -51,11 +52,11 @@ C = TypeVar("C")
 W = TypeVar("W", bound=Client)
 
 
-def connections_max(http: HttpConfig) -> int:
-    """`http.max_connections`, as far as the files that this process may open allow it."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = UNLIMITED if files == resource.RLIM_INFINITY else min(files, UNLIMITED)
-    room = max(files - RESERVE_FILES, files // 2)
+def connections_max(http: HttpConfig, *, console: bool = False) -> int:
+    """`http.max_connections`, as far as the files that this process may open allow it. `console`: it has its
+    part of them."""
+    files = _files_max()
+    room = max(files - RESERVE_FILES - (console_connections_max() if console else 0), files // 2)
     if (wanted := http.connections_max or room) > room:
         _log.warning(
             "http.max_connections is %d, but this process may open %d files: %d connections at most "
@@ -63,6 +64,15 @@ def connections_max(http: HttpConfig) -> int:
             *(wanted, files, room),
         )
     return min(wanted, room)
+
+
+def console_connections_max() -> int:
+    return min(CONSOLE_CONNECTIONS_MAX, _files_max() // 4)
+
+
+def _files_max() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return UNLIMITED if files == resource.RLIM_INFINITY else min(files, UNLIMITED)
 
 
 class Serves(Protocol):

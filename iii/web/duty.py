@@ -25,19 +25,20 @@ LOOK_S = 1.0
 
 class HttpServer:
     """Begun on construction; drains when `stopping` is set. What serves is imported in a thread, while
-    messages run already; connections wait in their socket."""
+    messages run already; connections wait in their socket. `console`: this process may serve it too."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         sockets: Sequence[socket],
         stopping: asyncio.Event,
-        *,
         drain_ms: int,
         failed: Failed,
+        *,
+        console: bool,
     ) -> None:
         self._endpoint, self._sockets = endpoint, sockets
-        self._stopping, self._drain_ms = stopping, drain_ms
+        self._stopping, self._drain_ms, self._console = stopping, drain_ms, console
         self._server: Server | None = None
         self._duty = Duty("HTTP", self._serve, lost="nobody answers any more", failed=failed, until=stopping)
 
@@ -58,7 +59,7 @@ class HttpServer:
         if self._server is None and not self._stopping.is_set():
             from iii.web.server import Server
 
-            self._server = Server.of(self._endpoint, self._sockets)
+            self._server = Server.of(self._endpoint, self._sockets, console=self._console)
         while not self._stopping.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), LOOK_S)

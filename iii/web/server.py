@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from iii.config import HttpConfig
 from iii.web.accept import Acceptor
 from iii.web.asgi import AsgiApp, app
-from iii.web.crowd import Crowd, Serves, connections_max
+from iii.web.crowd import Crowd, Serves, connections_max, console_connections_max
 from iii.web.endpoint import Endpoint
 from iii.web.hosts import Hosts
 from iii.web.lane.lane import Lane
@@ -21,7 +21,6 @@ from iii.web.tcp_server import Hypercorn
 
 __all__ = ["Server", "serve"]
 
-APP_CONNECTIONS_MAX = 320  # a console: its pages, logins on their way (64), bodies that are dropped (64)
 IDLE_LAST_S = 1.0  # an idle connection's last second, for the request that is on its way
 
 
@@ -42,20 +41,20 @@ class Server:
         self._acceptor = Acceptor(sockets, self._crowd)
 
     @classmethod
-    def of(cls, endpoint: Endpoint, sockets: Sequence[socket.socket]) -> Server:
-        """Of an Endpoint: the lane before Hypercorn."""
+    def of(cls, endpoint: Endpoint, sockets: Sequence[socket.socket], *, console: bool = False) -> Server:
+        """Of an Endpoint: the lane before Hypercorn. `console`: this process may serve it too."""
         hosts = Hosts.on(sockets, endpoint.config)
         hypercorn = Hypercorn(app(endpoint), endpoint.config, hosts)
         lane = Lane(endpoint, hypercorn.take_over, hosts)
         protocol = lane.connection if endpoint.config.lane else hypercorn.protocol
-        return cls(sockets, protocol, hypercorn, lane, connections_max(endpoint.config))
+        return cls(sockets, protocol, hypercorn, lane, connections_max(endpoint.config, console=console))
 
     @classmethod
     def of_app(cls, app: AsgiApp, http: HttpConfig, sockets: Sequence[socket.socket]) -> Server:
         """Of an ASGI application that is no Endpoint: Hypercorn alone. `http`: limits and timeouts; how large
         a body may be, and under which names it is asked, is the application's to say."""
         hypercorn = Hypercorn(app, http, Hosts())
-        return cls(sockets, hypercorn.protocol, hypercorn, None, APP_CONNECTIONS_MAX)
+        return cls(sockets, hypercorn.protocol, hypercorn, None, console_connections_max())
 
     @property
     def listens(self) -> bool:

@@ -16,7 +16,7 @@ from http_kit import Serve, Serving, Wire
 from web_kit import get, post
 
 from iii.config import HttpConfig
-from iii.web.crowd import RESERVE_FILES, connections_max
+from iii.web.crowd import CONSOLE_CONNECTIONS_MAX, RESERVE_FILES, connections_max, console_connections_max
 from iii.web.request import Request
 
 FIVE = HttpConfig(port=0, connections_max=5, h2=True)
@@ -338,6 +338,19 @@ async def test_of_http_2_those_go_where_all_requests_still_arrive(serving: Serve
         assert (await (await clients.silent()).reply())[0] == 503
         await clients.answer(busy)
         await mixed.event(h2.events.StreamEnded, 5)
+
+
+@pytest.mark.parametrize("files", [64, 256, 300, 600, 1024, 4096])
+def test_http_the_console_and_the_reserve_share_the_files(files: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, hard), hard))
+    try:
+        http, console = connections_max(HttpConfig(), console=True), console_connections_max()
+        assert http + console + min(RESERVE_FILES, files // 4) <= files
+        assert http >= files // 2 and console <= CONSOLE_CONNECTIONS_MAX
+        assert connections_max(HttpConfig()) == max(files - RESERVE_FILES, files // 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize(("files", "room"), [(4096, 4096 - RESERVE_FILES), (300, 150)])
