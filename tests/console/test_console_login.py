@@ -55,9 +55,11 @@ class Raw:
 async def connections(console: Console, count: int, source: str = "127.0.0.1") -> AsyncIterator[list[Raw]]:
     host, port = console.address.removeprefix("http://").split(":")
     opened = [await asyncio.open_connection(host, int(port), local_addr=(source, 0)) for _ in range(count)]
-    yield [Raw(*each) for each in opened]
-    for _, writer in opened:
-        writer.close()
+    try:
+        yield [Raw(*each) for each in opened]
+    finally:
+        for _, writer in opened:
+            writer.close()
 
 
 async def log_in(console: Console, token: str, source: str) -> int:

@@ -101,7 +101,7 @@ class Door:
         except (OSError, RuntimeError):  # RuntimeError: uvloop's, of a transport that is closed
             answered = bytes(reader._buffer)  # type: ignore[attr-defined]
         finally:
-            writer.close()
+            writer.transport.abort()  # what was not sent would keep it open
         asked = b"".join(parts).partition(b" ")[0].decode("latin-1")
         methods = [call.method for call in self.calls] or [asked]
         return Outcome(list(self.calls), *_replies(answered, methods))

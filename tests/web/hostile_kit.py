@@ -72,7 +72,7 @@ async def ask(port: int, request: bytes) -> int:
     except (ConnectionError, OSError):
         pass
     finally:
-        writer.close()
+        writer.transport.abort()  # what was not sent would keep it open
     return int(answer[9:12] or 0)
 
 

@@ -42,7 +42,11 @@ class Serving:
 
     async def connect(self) -> Wire:
         """Closed with the site, also where a test fails before it closes it."""
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+        return self.keep(*await asyncio.open_connection("127.0.0.1", self.port))
+
+    def keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Wire:
+        """Of a connection that was made otherwise."""
+        wire = Wire(reader, writer)
         self._wires.append(wire)
         return wire
 

@@ -30,7 +30,7 @@ async def narrow(running: Serving) -> Wire:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(False)
     await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", running.port))
-    return Wire(*await asyncio.open_connection(sock=client, limit=4096))
+    return running.keep(*await asyncio.open_connection(sock=client, limit=4096))
 
 
 def widen(wire: Wire) -> None:
