@@ -140,10 +140,15 @@ def _check(body: bytes) -> None:
 
 
 def path_of(scope: Mapping[str, Any]) -> list[str]:
-    """The parts of a path, each decoded by itself: a part may have a slash in it."""
-    raw = scope.get("raw_path") or scope["path"].encode()
-    path = raw.partition(b"?")[0].decode("latin-1")
-    return [unquoted(part.encode()).decode(errors="replace") for part in path.split("/")[1:]]
+    """The parts of a path, each decoded by itself: a part may have a slash in it. BadField: it is not UTF-8,
+    and names nothing."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    path = raw.partition(b"?")[0]
+    try:
+        return [unquoted(part).decode() for part in path.split(b"/")[1:]]
+    except UnicodeDecodeError:
+        shown = path[:PREVIEW_CHARS].decode("latin-1")
+        raise BadField("path", f"{shown!r} is not percent-encoded UTF-8") from None
 
 
 # --------------------------------------------------------------------------------------------- values

@@ -74,3 +74,35 @@ async def test_what_is_too_large_is_413_with_the_field(console: Console) -> None
 
 async def test_no_key_beyond_the_limit_is_there_to_be_read(console: Console) -> None:
     await console.refused(404, "GET", f"/api/state/n/{LONG_KEY}")
+
+
+NOT_UTF_8 = ["%ff", "%ed%a0%80", "%c0%af", "a%80", "%f4%90%80%80"]
+
+
+@pytest.mark.parametrize("odd", NOT_UTF_8)
+async def test_a_name_that_is_not_utf_8_is_400_with_its_field_and_names_nothing(
+    console: Console, odd: str
+) -> None:
+    doors = (
+        ("PUT", f"/api/state/ns/{odd}", "path"),
+        ("PUT", f"/api/state/{odd}/k", "path"),
+        ("GET", f"/api/state/ns/{odd}", "path"),
+        ("DELETE", f"/api/state/ns/{odd}", "path"),
+        ("POST", f"/api/queues/{odd}/pause", "path"),
+        ("GET", f"/api/state/ns?prefix={odd}", "query"),
+        ("GET", f"/api/state/ns?after={odd}", "query"),
+        ("GET", f"/api/traces?q={odd}", "query"),
+    )
+    for method, path, field in doors:
+        content = b'{"value": 1}' if method != "GET" else b""
+        answer = await console.http.request(method, path, content=content, headers=JSON)
+        assert answer.status_code == 400, path
+        assert answer.json()["error"]["field"] == field and "UTF-8" in answer.text
+    assert await console.engine.state.namespaces() == [] and await console.audit() == []
+
+
+async def test_a_name_is_read_back_as_it_was_percent_encoded(console: Console) -> None:
+    for encoded, key in (("%EF%BF%BD", "\ufffd"), ("b%2Fc", "b/c"), ("%C3%A9", "\xe9"), ("%25ff", "%ff")):
+        answer = await console.http.put(f"/api/state/ns/{encoded}", json={"value": key})
+        assert answer.status_code == 200
+        assert await console.engine.state.get("ns", key) == key
