@@ -44,7 +44,9 @@ async def test_where_http_2_is_off_its_clients_are_told_to_use_http_1(serving: S
 
 async def test_a_broken_preface_is_answered_in_frames_where_http_2_is_on(serving: Serve) -> None:
     async with serving(config=ON) as running:
-        for preface in ("INVALID CONNECTION PREFACE", "PRI * HTTP/2.0\r\na: b\r\n\r\nSM"):
+        for preface in (
+            "INVALID CONNECTION PREFACE", "PRI * HTTP/2.0\r\na: b\r\n\r\nSM", "GETAWAY", "\x16\x03", "PRI *",
+        ):  # fmt: skip
             wire = await running.connect()
             wire.send(preface)
             answered = await wire.end()
@@ -63,10 +65,25 @@ def frames(sent: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-async def test_a_bad_request_of_http_1_is_answered_in_http_1_where_http_2_is_on(serving: Serve) -> None:
+BAD_LINES = [
+    "GET / b HTTP/1.1", "GET /echo", "GET /echo HTTP/01.1", "GET /echo HTTP/1.1 ", "GET", "GET ", "post /a",
+    "POST  /echo HTTP/1.1 ", "PATCH / HTTP", "OPTIONS *", "CONNECT a:1", "TRACE /", "HEAD / HTTP/1",
+    "X / b HTTP/1.1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+async def test_a_bad_request_of_http_1_is_answered_in_http_1_where_http_2_is_on(
+    serving: Serve, line: str
+) -> None:
     async with serving(config=ON) as running:
+        for fields in (["Host: a"], []):
+            wire = await running.connect()
+            wire.send(line, *fields)
+            assert (await wire.end()).startswith(b"HTTP/1.1 400")
         wire = await running.connect()
-        wire.send("GET / b HTTP/1.1", "Host: a")
+        wire.writer.write(line.encode())
+        wire.writer.write_eof()
         assert (await wire.end()).startswith(b"HTTP/1.1 400")
 
 

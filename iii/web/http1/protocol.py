@@ -13,6 +13,7 @@ from hypercorn.events import Event, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 
+from iii.step import METHODS
 from iii.web.http1.gate import Gate
 from iii.web.http2.preface import NO_PREFACE
 from iii.web.lane.answers import Heads
@@ -21,12 +22,16 @@ from iii.web.response import failure
 
 __all__ = ["Http1", "last_words"]
 
-_OF_HTTP_1 = re.compile(rb"HTTP/\d\.\d\r?\Z")
+_OF_HTTP_1 = re.compile(
+    rb"(?:%b|CONNECT|TRACE)(?:[ \r]|\Z)|.*HTTP/\d\.\d\r?\Z" % "|".join(METHODS).encode(),
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class Http1(H11Protocol):
-    """`h2`: whether the connection may be one of HTTP/2, so that a client whose first line is none of HTTP/1
-    is told in frames. `hang_up` ends the connection once its client had a moment to read why."""
+    """`h2`: whether the connection may be one of HTTP/2, so that a client whose first line is none of HTTP/1,
+    not even a wrong one, is told in frames. `hang_up` ends the connection once its client had a moment to
+    read why."""
 
     def __init__(
         self, wrapper: ProtocolWrapper, gate: Gate, hang_up: Callable[[], Awaitable[None]], *, h2: bool
@@ -74,7 +79,7 @@ class Http1(H11Protocol):
         refused = self._refused
         if refused is None:
             return await super()._send_error_response(status_code)
-        if self._h2 and self.gate.is_new and not _OF_HTTP_1.search(self.gate.first_line):
+        if self._h2 and self.gate.is_new and not _OF_HTTP_1.match(self.gate.first_line):
             await self.send(RawData(data=NO_PREFACE))
         else:
             await self.send(RawData(data=last_words(refused, is_head=self.gate.method == b"HEAD")))
