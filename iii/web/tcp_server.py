@@ -178,7 +178,7 @@ class _Connection(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
-            return await self._watched(super().protocol_send(event), len(event.data))
+            return await self._send(event)
         if isinstance(event, Updated):
             self._between_requests = event.idle
             self._disarm()
@@ -188,6 +188,12 @@ class _Connection(TCPServer):
             if event.idle and self._has_part_of_head():
                 self._arm()
         await super().protocol_send(event)
+
+    async def _send(self, event: RawData) -> None:
+        try:
+            await self._watched(super().protocol_send(event), len(event.data))
+        except OSError:  # Hypercorn knows some of the forms in which a client that left is told
+            await self.protocol.handle(Closed())
 
     async def _watched(self, sending: Coroutine[Any, Any, None], size: int = 0) -> None:
         """Wait for what sends `size` bytes, as long as the client takes anything."""
@@ -204,7 +210,8 @@ class _Connection(TCPServer):
                 self._watch = None
 
     async def _close(self) -> None:
-        await self._watched(super()._close())
+        with suppress(OSError):  # its client left before: a reset is ENOTCONN, too, where one shuts down
+            await self._watched(super()._close())
 
     async def _read_data(self) -> None:
         head_bytes_max = self.http.head_bytes_max + HEAD_ROOM_BYTES
