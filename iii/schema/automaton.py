@@ -1,18 +1,22 @@
 r"""What a regular expression may cost, told from its text and never by trying it.
 
 Read are Python's own parser's trees. From a tree come *positions* (the characters of the pattern, repeats
-written out) and which position may follow which (Glushkov, 1961). Two questions are answered from them:
+written out) and which position may follow which (Glushkov, 1961). Three questions are answered from them:
 
     steps       how many a backtracking engine (Python's `re`, which msgspec uses) takes at most for a text
                 of a given length. Where each character of a text leaves one way to go on, it is linear; where
                 ways overlap, a power of the length, one for each repeat; repeats of repeats: without bound
-    is_small    whether a linear engine's automaton has few states, so that it takes a nanosecond a character
+    is_small    whether a linear engine's automaton has few and small states, read from either end, so that it
+                is kept and takes a nanosecond a character
+    size        how many characters the pattern has, repeats written out: what a linear engine may take for
+                each character of a text where it is not small
 
 Whatever is not understood (look-around, back-references) is answered by the worst.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections import Counter
@@ -25,17 +29,19 @@ from msgspec import Struct
 
 from iii.errors import StepError
 
-__all__ = ["is_small", "refuse_slow_pattern", "steps"]
+__all__ = ["is_small", "refuse_slow_pattern", "size", "steps"]
 
 TEXT_MAX = 1 << 20
 STEPS_MAX = 4 * TEXT_MAX
 
 _POSITIONS_MAX = 1000
-_STATES_MAX = 500
+_STATES_MAX, _IN_STATES_MAX = 2000, 20_000
 _LATIN = 256
 _HIGH = 1 << _LATIN  # one bit for all characters beyond: sets that have some of them count as overlapping
 _ALL = (_HIGH << 1) - 1
 _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, getattr(ops, "POSSESSIVE_REPEAT", ops.MAX_REPEAT))
+_PROPERTY = re.compile(r"\\[pP](?:\{[^}]*\}|\w)")
+_COUNT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 _BEGINS = (ops.AT_BEGINNING, ops.AT_BEGINNING_STRING)
 
 
@@ -202,20 +208,38 @@ class _Automaton:
             taken |= self.sets[position]
         return False
 
-    def is_small(self) -> bool:
-        begin = frozenset(self.whole.first)
-        again = frozenset() if self.anchored else begin
+    def is_small(self, high: int) -> bool:
+        """`high`: how much a set with characters beyond Latin counts in a state.
+        Engines read a text from its end, too, to find where a match begins: not where that is known."""
+        if not self._has_few_states(self.whole.first, self.follow, high, again=not self.anchored):
+            return False
+        return self.anchored or self._has_few_states(self.whole.last, self._backwards(), high, again=False)
+
+    def _backwards(self) -> list[Counter[int]]:
+        before: list[Counter[int]] = [Counter() for _ in self.follow]
+        for position, targets in enumerate(self.follow):
+            for target in targets:
+                before[target][position] = 1
+        return before
+
+    def _has_few_states(
+        self, first: list[int], follow: list[Counter[int]], high: int, *, again: bool
+    ) -> bool:
+        begin = frozenset(first)
+        restart = begin if again else frozenset()
         letters = _letters(self.sets)
-        waiting, known = [begin], {begin}
+        weights = [high if each & _HIGH else 1 for each in self.sets]
+        waiting, known, size = [begin], {begin}, len(begin)
         while waiting:
             state = waiting.pop()
             for letter in letters:
                 at = [position for position in state if self.sets[position] & letter]
-                then = again.union(*(self.follow[position] for position in at))
+                then = restart.union(*(follow[position] for position in at))
                 if then not in known:
                     known.add(then)
                     waiting.append(then)
-            if len(known) > _STATES_MAX:
+                    size += sum(weights[position] for position in then)
+            if len(known) > _STATES_MAX or size > _IN_STATES_MAX:
                 return False
         return True
 
@@ -272,9 +296,35 @@ def refuse_slow_pattern(pattern: str, max_length: int | None) -> None:
     )
 
 
-def is_small(pattern: str) -> bool:
-    """Whether the automaton of a search for `pattern` has at most a few hundred states."""
+def is_small(pattern: str, high: int = 1) -> bool:
+    """Whether the automaton of a search for `pattern` has at most 2,000 states, of ten positions each."""
     try:
-        return _Automaton(pattern).is_small()
+        return _Automaton(pattern).is_small(high)
     except _Unknown:
         return False
+
+
+def size(pattern: str) -> int:
+    """At most how many characters `pattern` has, with its repeats written out."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return _size(parser.parse(_PROPERTY.sub(r"\\w", pattern)))
+    except (re.error, RecursionError, OverflowError):  # what Python's parser does not know: too much is said
+        return len(pattern) * math.prod(
+            max(int(each or 0) for each in (1, *counts)) for counts in _COUNT.findall(pattern)
+        )
+
+
+def _size(items: Iterable[Any]) -> int:
+    found = 0
+    for op, value in items:
+        if op in _REPEATS:
+            times = max(1, value[0] if value[1] is ops.MAXREPEAT else value[1])
+            found += times * _size(value[2])
+        elif op is ops.BRANCH:
+            found += sum(map(_size, value[1]))
+        elif op is ops.SUBPATTERN:
+            found += _size(value[-1])
+        else:
+            found += op is not ops.AT
+    return found

@@ -16,6 +16,7 @@ from iii.schema.work import Work
 __all__ = ["Pattern", "compile_pattern"]
 
 _SIZE_MAX = 5000
+_MEMORY_MAX = 16 << 20  # of the states that are kept; a pattern that is not small pays as if none were
 _TOKEN = re.compile(
     r"\\u\{(?P<braced>[0-9a-fA-F]+)\}|\\u(?P<plain>[0-9a-fA-F]{4})|\\c(?P<control>[a-zA-Z])"
     r"|(?P<space>\\s)|(?P<other>\\S)|\\.|(?P<open>\[\^?\]?)|(?P<close>\])",
@@ -31,6 +32,8 @@ class Pattern:
 
         options = re2.Options()
         options.never_capture, options.log_errors = True, False
+        options.longest_match = True  # its states are sets of positions then, not each order of them
+        options.max_mem = _MEMORY_MAX
         self._search = re2.compile(_translated(source), options)
         self._size = self._search.programsize
         if self._size > _SIZE_MAX:

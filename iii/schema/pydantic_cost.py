@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sized
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from iii.errors import StepError
-from iii.schema.automaton import refuse_slow_pattern
+from iii.schema.automaton import is_small, refuse_slow_pattern, size
 
 __all__ = ["Cost", "most_costly", "refuse_endless"]
 
@@ -16,12 +17,19 @@ _OBJECTS = frozenset({"model", "model-fields", "typed-dict", "dict", "dataclass"
 _ARRAYS = frozenset({"list", "tuple", "set", "frozenset", "generator", "arguments"})
 
 
+_PATTERN_SIZE_MAX = 500
+_PATTERN_STEPS_MAX = 500_000
+_WIDE = 20  # a \w of Rust's engine has hundreds of ranges of characters
+
+
 class Cost(NamedTuple):
     """Of one place in a body, at most: how many times the value there is looked at (once by each member of a
-    union), and how many fields are looked for in an object there."""
+    union), how many fields are looked for in an object there, and the steps that patterns take for each
+    character of a text there."""
 
     visits: int
     fields: int
+    letters: float = 0.0
 
 
 def most_costly(core: Any) -> Cost:
@@ -47,6 +55,27 @@ def refuse_endless(schema: object, core: Any) -> None:
             if isinstance(pattern, re.Pattern) or part.get("regex_engine") == "python-re" or _uses_re(core):
                 source = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
                 refuse_slow_pattern(source, part.get("max_length"))
+            else:
+                _refuse_large(pattern, part.get("max_length"))
+
+
+def _refuse_large(pattern: str, max_length: int | None) -> None:
+    """A large automaton that Rust's engine cannot keep is gone through for each character of a text."""
+    steps = _letter_steps(pattern)
+    if size(pattern) <= _PATTERN_SIZE_MAX or steps < 1:
+        return
+    longest = int(_PATTERN_STEPS_MAX / steps)
+    if max_length is None or max_length > longest:
+        raise StepError(
+            f"the pattern {pattern!r} has over {_PATTERN_SIZE_MAX} characters, its repeats written out, and "
+            f"may hold a long text for seconds; give the field a max_length of {longest:,} at most, or write "
+            "fewer repeats within repeats"
+        )
+
+
+@lru_cache(maxsize=1000)
+def _letter_steps(pattern: str) -> float:
+    return 1 / 32 if is_small(pattern, _WIDE) else size(pattern) / 5
 
 
 def _uses_re(core: Any) -> bool:
@@ -128,13 +157,13 @@ def _cost(core: Any, definitions: Mapping[str, Any], above: frozenset[str]) -> C
         above |= {core["ref"]}
     if core.get("type") == "union":
         costs = [_cost(each, definitions, above) for each in _choices(core)]
-        return Cost(sum(cost.visits for cost in costs), sum(cost.fields for cost in costs))
+        return Cost(*map(sum, zip(*costs, strict=True)))
     inner = [part for name, part in core.items() if name not in ("metadata", "serialization")]
-    own = Cost(1, len(core["fields"])) if isinstance(core.get("fields"), Sized) else Cost(1, 0)
+    fields = len(core["fields"]) if isinstance(core.get("fields"), Sized) else 0
+    pattern = core.get("pattern") if core.get("type") == "str" else None
+    own = Cost(1, fields, _letter_steps(pattern) if isinstance(pattern, str) else 0.0)
     return _dearest([own, *(_cost(part, definitions, above) for part in inner)])
 
 
 def _dearest(costs: list[Cost]) -> Cost:
-    return Cost(
-        max((cost.visits for cost in costs), default=1), max((cost.fields for cost in costs), default=0)
-    )
+    return Cost(*map(max, zip(Cost(1, 0), *costs, strict=True)))

@@ -46,7 +46,8 @@ class PydanticValidator(Validator):
         work = Work(len(raw))
         objects = raw.count(b"{")
         values = raw.count(b",") + raw.count(b"[") + objects + 1
-        if (values * self._cost.visits + objects * self._cost.fields) * _VISIT_STEPS > work.allowed:
+        visits = values * self._cost.visits + objects * self._cost.fields
+        if visits * _VISIT_STEPS + len(raw) * self._cost.letters > work.allowed:
             raise too_much(work)
         try:
             return uncollected(self._adapter.validate_json, raw)

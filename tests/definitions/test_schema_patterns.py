@@ -129,6 +129,59 @@ def test_a_pydantic_pattern_is_run_by_its_own_linear_engine() -> None:
         schema.compile(Slow)
 
 
+# ------------------------------------------------------------- large patterns of the linear engines
+
+
+@pytest.mark.parametrize("pattern", ["(?:a{0,30}){30}b", "a{1,900}b", "[ab]{40}a[ab]*", "(a{1,31}){1,31}b"])
+def test_a_repeated_repeat_is_not_run_over_a_text_that_is_long_for_it(pattern: str) -> None:
+    validator = schema.compile({"items": {"pattern": pattern}})
+    assert validator is not None
+    with pytest.raises(ValidationError, match="steps to check"):
+        validator.validate_json(msgspec.json.encode(["a" * 900_000 + "!"]))
+    assert validator.validate_json(msgspec.json.encode(["a" * 41 + "b"]))
+
+
+@pytest.mark.parametrize("pattern", ["(a{1,50}){1,50}b", "(a{1,100}){1,100}b"])
+def test_a_large_pattern_of_pydantic_needs_a_length(pattern: str) -> None:
+    for max_length in (None, 100_000):
+        with pytest.raises(StepError, match=r"max_length of [\d,]+ at most"):
+            schema.compile(Annotated[str, pydantic.Field(pattern=pattern, max_length=max_length)])
+    assert schema.compile(Annotated[str, pydantic.Field(pattern=pattern, max_length=100)])
+
+
+@pytest.mark.parametrize("pattern", ["(a{1,15}){1,15}b", r"\w{1,60}!", "[ab]*a[ab]{400}c"])
+def test_a_pattern_of_pydantic_is_not_run_over_a_text_that_is_long_for_it(pattern: str) -> None:
+    class Body(pydantic.BaseModel):
+        name: str = pydantic.Field(pattern=pattern)
+
+    validator = schema.compile(list[Body])
+    assert validator is not None
+    with pytest.raises(ValidationError, match="steps to check"):
+        validator.validate_json(msgspec.json.encode([{"name": "a" * 900_000}]))
+
+
+ORDINARY = {
+    r"^([a-z0-9-]{1,63}\.){1,8}[a-z]{2,63}$": "www.some-host.example",
+    "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$": "0123abcd-0000-4000-8000-0123456789ab",
+    r"^[^@\s]+@[^@\s]+\.[^@\s]+$": "somebody@some-host.example",
+    r"^\d{4}-\d{2}-\d{2}$": "2026-12-01",
+    "^[a-z]{1,63}$": "somebody",
+    r"^\w{1,64}$": "some_body",
+    "^[a-z0-9]+(?:-[a-z0-9]+)*$": "a-slug-of-words",
+    r"^.*$": "anything at all",
+}
+
+
+@pytest.mark.parametrize("pattern", ORDINARY)
+def test_an_ordinary_pattern_is_run_over_many_texts(pattern: str) -> None:
+    texts = [ORDINARY[pattern]] * ((1 << 18) // (len(ORDINARY[pattern]) + 3))
+    raw = msgspec.json.encode(texts)
+    for one in ({"items": {"pattern": pattern}}, list[Annotated[str, pydantic.Field(pattern=pattern)]]):
+        validator = schema.compile(one)
+        assert validator is not None
+        assert validator.validate_json(raw) == texts
+
+
 # -------------------------------------------------------- what is said of a pattern, against one that counts
 
 EXPRESSIONS = st.recursive(
