@@ -6,10 +6,12 @@ import msgspec
 from starlette.responses import Response
 
 from iii.console.asks import BadField, Missing, Stale
+from iii.console.security import HEADERS
 from iii.errors import BadName, Conflict, IIIError, InputError, QueueFull, StepError, StoreError, TooLarge
 from iii.web.refused import Refused
+from iii.web.response import Answer
 
-__all__ = ["error", "json", "refusal"]
+__all__ = ["error", "json", "refusal", "refused"]
 
 STATUSES: tuple[tuple[type[IIIError], int], ...] = (
     (BadName, 400), (Missing, 404), (Stale, 409), (Conflict, 409), (TooLarge, 413), (QueueFull, 503),
@@ -35,3 +37,10 @@ def refusal(reason: IIIError) -> Response:
     if isinstance(reason, Stale):
         return error(status, str(reason), current=reason.current)
     return error(status, str(reason))
+
+
+def refused(reason: Refused) -> Answer:
+    """What is refused on its way here, before the console is asked."""
+    response = refusal(reason)
+    own = (*HEADERS, (b"cache-control", b"no-store"), *reason.headers)
+    return Answer(response.status_code, [*response.raw_headers, *own], bytes(response.body))

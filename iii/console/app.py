@@ -35,7 +35,7 @@ from iii.console import (
     steps,
     traces,
 )
-from iii.console.answers import error, json, refusal
+from iii.console.answers import error, json, refusal, refused
 from iii.console.asks import Ask, path_of
 from iii.console.bodies import Arriving, Drops, arriving_body
 from iii.console.files import file
@@ -45,7 +45,7 @@ from iii.console.security import HEADERS, Denied, Guard, Visit
 from iii.console.sessions import Sessions
 from iii.errors import IIIError, StoreError
 
-__all__ = ["App", "app"]
+__all__ = ["App", "app", "refused"]
 
 PAGES = (
     audit_page, config_page, crons, dead, events, flow, health, instances, logs, messages, overview, queues,
@@ -84,6 +84,7 @@ class App:
         self._means = means
         self._sessions = Sessions(means.store, (means.config.console.token or "").encode())
         self._guard = Guard(means.config.console, self._sessions, means.store.clock.delay_ms)
+        self.hosts = self._guard.hosts
         self._logins = Logins(self._guard, self._sessions, means)
         self.hub = events.hub(means)
         self._table, self._drops = list(_routes()), Drops()

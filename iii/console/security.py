@@ -82,7 +82,8 @@ class Visit(NamedTuple):
 
 
 class Guard:
-    """now_ms: the engine's clock of delays."""
+    """now_ms: the engine's clock of delays. hosts: our names; they are asked on the head already, before a
+    client is told to go on with its body."""
 
     def __init__(self, config: ConsoleConfig, sessions: Sessions, now_ms: Callable[[], int]) -> None:
         self._config, self._sessions, self._now_ms = config, sessions, now_ms
@@ -90,7 +91,7 @@ class Guard:
         self._guesses = Guesses()
         is_wildcard = _is_wildcard(config.host)
         names = (socket.gethostname() if is_wildcard else config.host, *config.hosts)
-        self._hosts = Hosts(names, key="console.hosts", any_address=is_wildcard)
+        self.hosts = Hosts(names, key="console.hosts", any_address=is_wildcard)
         self._key = secrets.token_bytes(32)
         self._token = self._digest((config.token or "").encode())
 
@@ -159,7 +160,7 @@ class Guard:
             headers.get("host", ""),
             visit.host,
         ):  # a proxy may pass on what a page wrote into either
-            self._hosts.check(host.encode("latin-1"))
+            self.hosts.check(host.encode("latin-1"))
         for origin in headers.getlist("origin"):
             if not _is_same(origin, visit.host, by_https=visit.is_https):
                 return Denied(403, f"a page of {origin!r} may not use this console")

@@ -95,7 +95,8 @@ class Console:
 
             application, http = made.app(means), HttpConfig(body_bytes_max=BODY_BYTES_MAX)
             await application.open()
-            self._made = server.of_app(application, http, self._sockets), application.hub
+            served = server.of_app(application, http, self._sockets, application.hosts, made.refused)
+            self._made = served, application.hub
         server, hub = self._made
         await means.stopping.wait()
         hub.close()  # streams end as the drain begins

@@ -16,6 +16,7 @@ from iii.web.asgi import AsgiApp, app
 from iii.web.crowd import Crowd, Serves, connections_max, console_connections_max
 from iii.web.endpoint import Endpoint
 from iii.web.hosts import Hosts
+from iii.web.http1.protocol import Saying
 from iii.web.lane.lane import Lane
 from iii.web.tcp_server import Hypercorn
 
@@ -50,10 +51,13 @@ class Server:
         return cls(sockets, protocol, hypercorn, lane, connections_max(endpoint.config, console=console))
 
     @classmethod
-    def of_app(cls, app: AsgiApp, http: HttpConfig, sockets: Sequence[socket.socket]) -> Server:
+    def of_app(
+        cls, app: AsgiApp, http: HttpConfig, sockets: Sequence[socket.socket], hosts: Hosts, say: Saying
+    ) -> Server:
         """Of an ASGI application that is no Endpoint: Hypercorn alone. `http`: limits and timeouts; how large
-        a body may be, and under which names it is asked, is the application's to say."""
-        hypercorn = Hypercorn(app, http, Hosts())
+        a body may be is the application's to say. `hosts`: the names it is asked under. `say`: how it puts
+        what is refused before it is asked."""
+        hypercorn = Hypercorn(app, http, hosts, say)
         return cls(sockets, hypercorn.protocol, hypercorn, None, console_connections_max())
 
     @property

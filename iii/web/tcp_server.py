@@ -26,7 +26,7 @@ from iii.web.asgi import AsgiApp
 from iii.web.crowd import BODY, HEAD, IDLE, Newcomers, Waiting, has_unread
 from iii.web.hosts import Hosts
 from iii.web.http1.gate import Gate
-from iii.web.http1.protocol import Http1, last_words
+from iii.web.http1.protocol import Http1, Saying, last_words, said
 from iii.web.http2.connection import Http2
 from iii.web.http2.preface import OFF, Preface
 from iii.web.http2.sizes import AnswerSizes
@@ -43,10 +43,11 @@ _log = logging.getLogger("iii.http")
 
 
 class Hypercorn:
-    """Serves connections it is given with `app`. For one event loop; made on it."""
+    """Serves connections it is given with `app`, under `hosts`; `say`: how what is refused before it is asked
+    is put. For one event loop; made on it."""
 
-    def __init__(self, app: AsgiApp, http: HttpConfig, hosts: Hosts) -> None:
-        self._app, self._http, self._hosts = ASGIWrapper(app), http, hosts  # type: ignore[arg-type]
+    def __init__(self, app: AsgiApp, http: HttpConfig, hosts: Hosts, say: Saying = said) -> None:
+        self._app, self._http, self._hosts, self._say = ASGIWrapper(app), http, hosts, say  # type: ignore[arg-type]
         self._asgi_app, self._sizes = app, AnswerSizes()
         self._config, self._context = _hypercorn_config(http), WorkerContext(None)
         self._loop = asyncio.get_running_loop()
@@ -108,7 +109,7 @@ class Hypercorn:
             self._app, self._loop, self._config, self._context, LifespanState({}), reader, writer
         )
         connection.http, connection.asgi_app, connection.sizes = self._http, self._asgi_app, self._sizes
-        connection.hosts, connection.is_new = self._hosts, is_new
+        connection.hosts, connection.say, connection.is_new = self._hosts, self._say, is_new
         connection.waiting = self._waiting
         self._newcomers.add(connection)
         task = self._loop.create_task(connection.run_logged())
@@ -144,6 +145,7 @@ class _Connection(TCPServer):
     asgi_app: AsgiApp
     sizes: AnswerSizes
     hosts: Hosts
+    say: Saying
     is_new: bool  # nothing of it was answered yet
     waiting: Waiting[_Connection]  # those that have nothing to answer
     _http2: Http2 | None = None
@@ -173,7 +175,7 @@ class _Connection(TCPServer):
         """Close for another connection's sake: whose body arrives is told, in HTTP/1."""
         protocol = self.protocol.protocol
         if isinstance(protocol, Http1) and protocol.awaits_body:
-            self.writer.write(last_words(made_room(), is_head=protocol.gate.method == b"HEAD"))
+            self.writer.write(protocol.last_words(made_room()))
         self.writer.close()
 
     async def protocol_send(self, event: Event) -> None:
@@ -216,7 +218,7 @@ class _Connection(TCPServer):
     async def _read_data(self) -> None:
         head_bytes_max = self.http.head_bytes_max + HEAD_ROOM_BYTES
         gate = Gate(head_bytes_max, self.http.body_bytes_max, self.hosts, is_new=self.is_new)
-        self.protocol.protocol = Http1(self.protocol, gate, self._hang_up, h2=self.http.h2)
+        self.protocol.protocol = Http1(self.protocol, gate, self._hang_up, self.say, h2=self.http.h2)
         data = None
         while data != b"":
             try:
@@ -292,7 +294,7 @@ class _Connection(TCPServer):
         self._head_timer = None
         if not (self._between_requests and self._has_part_of_head()):
             return
-        self.writer.write(last_words(head_too_slow(self.http.head_timeout_ms)))
+        self.writer.write(last_words(head_too_slow(self.http.head_timeout_ms), say=self.say))
         self.writer.close()
 
     def _has_part_of_head(self) -> bool:

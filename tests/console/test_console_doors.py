@@ -192,3 +192,27 @@ async def test_bound_to_all_addresses_each_is_ours_and_no_name_that_is_rebound(t
             answer = await console.http.get("/api/overview", headers={"host": host})
             assert answer.status_code == status, host
             assert status != 421 or "console.hosts" in answer.text
+
+
+@pytest.mark.parametrize(
+    "host", ["[::ffff:127.0.0.1]", "[::FFFF:7f00:1]:1", "127.9.9.9", "LocalHost.", "a.localhost"]
+)
+async def test_loopback_is_ours_however_it_is_written(tmp_path: Path, host: str) -> None:
+    async with serving(tmp_path) as console:
+        assert (await console.http.get("/api/overview", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(("host", "status"), [("evil", 421), ("a b", 400), ("localhost", 100)])
+async def test_a_client_under_a_name_that_is_not_ours_is_refused_before_it_sends_its_body(
+    tmp_path: Path, host: str, status: int
+) -> None:
+    async with serving(tmp_path) as console:
+        address, port = console.address.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(address, int(port))
+        try:
+            head = "POST /api/enqueue HTTP/1.1", f"host: {host}", "content-length: 9", "expect: 100-continue"
+            writer.write("\r\n".join([*head, "", ""]).encode())
+            line = await asyncio.wait_for(reader.readline(), DEADLINE_S)
+            assert int(line.split()[1]) == status
+        finally:
+            writer.close()

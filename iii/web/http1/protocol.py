@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import h11
 from hypercorn.events import Event, RawData
@@ -18,9 +19,11 @@ from iii.web.http1.gate import Gate
 from iii.web.http2.preface import NO_PREFACE
 from iii.web.lane.answers import Heads
 from iii.web.refused import Refused
-from iii.web.response import failure
+from iii.web.response import Answer, failure
 
-__all__ = ["Http1", "last_words"]
+__all__ = ["Http1", "Saying", "last_words", "said"]
+
+Saying: TypeAlias = Callable[[Refused], Answer]
 
 _OF_HTTP_1 = re.compile(
     rb"(?:%b|CONNECT|TRACE)(?:[ \r]|\Z)|.*HTTP/\d\.\d\r?\Z" % "|".join(METHODS).encode(),
@@ -34,7 +37,13 @@ class Http1(H11Protocol):
     read why."""
 
     def __init__(
-        self, wrapper: ProtocolWrapper, gate: Gate, hang_up: Callable[[], Awaitable[None]], *, h2: bool
+        self,
+        wrapper: ProtocolWrapper,
+        gate: Gate,
+        hang_up: Callable[[], Awaitable[None]],
+        say: Saying,
+        *,
+        h2: bool,
     ) -> None:
         super().__init__(
             wrapper.app,
@@ -47,7 +56,7 @@ class Http1(H11Protocol):
             wrapper.server,
             wrapper.send,
         )
-        self.gate, self._hang_up, self._h2 = gate, hang_up, h2
+        self.gate, self._hang_up, self._say, self._h2 = gate, hang_up, say, h2
         self._refused: Refused | None = None
 
     @property
@@ -72,6 +81,9 @@ class Http1(H11Protocol):
             self._refused = refused
             await super().handle(RawData(self.gate.stopper))
 
+    def last_words(self, refused: Refused) -> bytes:
+        return last_words(refused, is_head=self.gate.method == b"HEAD", say=self._say)
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Nothing is upgraded to HTTP/2."""
 
@@ -82,12 +94,16 @@ class Http1(H11Protocol):
         if self._h2 and self.gate.is_new and not _OF_HTTP_1.match(self.gate.first_line):
             await self.send(RawData(data=NO_PREFACE))
         else:
-            await self.send(RawData(data=last_words(refused, is_head=self.gate.method == b"HEAD")))
+            await self.send(RawData(data=self.last_words(refused)))
         await self._hang_up()
 
 
-def last_words(refused: Refused, *, is_head: bool = False) -> bytes:
+def said(refused: Refused) -> Answer:
+    return failure(refused.status, refused.message, details=refused.details, headers=refused.headers)
+
+
+def last_words(refused: Refused, *, is_head: bool = False, say: Saying = said) -> bytes:
     """The answer after which a connection is closed."""
-    sent = failure(refused.status, refused.message, details=refused.details, headers=refused.headers)
+    sent = say(refused)
     assert isinstance(sent.body, bytes)
     return Heads().whole(sent, b"" if is_head else sent.body, closes=True)
