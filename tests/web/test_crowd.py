@@ -50,10 +50,11 @@ class Clients:
         assert await is_closed(wire)
         return status == 200
 
-    async def busy(self, *, behind: bytes = b"") -> Wire:
+    async def busy(self, *, body: bytes = b"", behind: bytes = b"") -> Wire:
         """One whose request is being answered; `behind` came with it."""
         wire = await self.silent()
-        wire.send("GET /gate HTTP/1.1", "Host: a", body=behind)
+        method = "POST" if body else "GET"
+        wire.send(f"{method} /gate HTTP/1.1", "Host: a", f"Content-Length: {len(body)}", body=body + behind)
         async with asyncio.timeout(10):
             await self._gate.entered.acquire()
         return wire
@@ -107,7 +108,11 @@ async def take(request: Request) -> int:
 async def visited(serving: Serve, **lane: bool) -> AsyncIterator[Clients]:
     """A site with room for five."""
     gate = Gate()
-    steps = get("/gate", gate.pass_through), post("/taken", take)
+    steps = (
+        get("/gate", gate.pass_through),
+        post("/gate", gate.pass_through, "Posted"),
+        post("/taken", take, "Taken"),
+    )
     async with serving(*steps, config=FIVE, **lane) as running:
         clients = Clients(running, gate, **lane)
         try:
@@ -319,10 +324,11 @@ async def test_a_body_that_still_arrives_goes_where_none_is_idle_and_is_told(
         await clients.answer(busy)
 
 
-async def test_what_is_being_answered_stays_whatever_arrives_behind_it(serving: Serve) -> None:
+@pytest.mark.parametrize("body", [b"", b"abcd"])
+async def test_what_is_being_answered_stays_whatever_arrives_behind_it(serving: Serve, body: bytes) -> None:
     begun = b"POST /taken HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1234"
     async with visited(serving) as clients:
-        busy = [await clients.busy(behind=begun) for _ in range(5)]
+        busy = [await clients.busy(body=body, behind=begun) for _ in range(5)]
         assert (await (await clients.silent()).reply())[0] == 503
         await clients.answer(busy)
 
