@@ -4,11 +4,12 @@ what would have no bound at all, which is refused at start."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from iii.errors import StepError
+from iii.schema import pydantic_calls
 from iii.schema.automaton import is_small, refuse_slow_pattern, size
 
 __all__ = ["Cost", "most_costly", "refuse_endless"]
@@ -17,6 +18,7 @@ _OBJECTS = frozenset({"model", "model-fields", "typed-dict", "dict", "dataclass"
 _ARRAYS = frozenset({"list", "tuple", "set", "frozenset", "generator", "arguments"})
 
 
+_HELD = frozenset({"dict", "list", "tuple", "set", "frozenset", "generator"})
 _PATTERN_SIZE_MAX = 500
 _PATTERN_STEPS_MAX = 500_000
 _WIDE = 20  # a \w of Rust's engine has hundreds of ranges of characters
@@ -24,12 +26,14 @@ _WIDE = 20  # a \w of Rust's engine has hundreds of ranges of characters
 
 class Cost(NamedTuple):
     """Of one place in a body, at most: how many times the value there is looked at (once by each member of a
-    union), how many fields are looked for in an object there, and the steps that patterns take for each
-    character of a text there."""
+    union), how many fields are looked for in an object there, the steps that patterns take for each
+    character of a text there, and those of Python's functions: for an object, and for an item of a list."""
 
     visits: int
     fields: int
     letters: float = 0.0
+    object_calls: int = 0
+    item_calls: int = 0
 
 
 def most_costly(core: Any) -> Cost:
@@ -159,10 +163,27 @@ def _cost(core: Any, definitions: Mapping[str, Any], above: frozenset[str]) -> C
         costs = [_cost(each, definitions, above) for each in _choices(core)]
         return Cost(*map(sum, zip(*costs, strict=True)))
     inner = [part for name, part in core.items() if name not in ("metadata", "serialization")]
-    fields = len(core["fields"]) if isinstance(core.get("fields"), Sized) else 0
-    pattern = core.get("pattern") if core.get("type") == "str" else None
-    own = Cost(1, fields, _letter_steps(pattern) if isinstance(pattern, str) else 0.0)
-    return _dearest([own, *(_cost(part, definitions, above) for part in inner)])
+    found = _dearest([_own(core, definitions), *(_cost(part, definitions, above) for part in inner)])
+    return found._replace(object_calls=found.object_calls + pydantic_calls.object_steps(core))
+
+
+def _own(core: Mapping[str, Any], definitions: Mapping[str, Any]) -> Cost:
+    fields = core.get("fields")
+    named = list(fields.values()) if isinstance(fields, Mapping) else fields
+    named = named if isinstance(named, list) else []
+    letters = pydantic_calls.letter_steps(core)
+    if core.get("type") == "str" and isinstance(core.get("pattern"), str):
+        letters = _letter_steps(core["pattern"])
+    calls = sum(pydantic_calls.steps(field, definitions) for field in named)
+    return Cost(1, len(named), letters, calls, _item_calls(core, definitions))
+
+
+def _item_calls(core: Mapping[str, Any], definitions: Mapping[str, Any]) -> int:
+    if core.get("type") not in _HELD:
+        return 0
+    held = [core.get(name) for name in ("items_schema", "keys_schema", "values_schema")]
+    parts = [part for each in held for part in (each if isinstance(each, list) else [each])]
+    return max((pydantic_calls.steps(part, definitions) for part in parts), default=0)
 
 
 def _dearest(costs: list[Cost]) -> Cost:

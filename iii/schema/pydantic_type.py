@@ -47,7 +47,8 @@ class PydanticValidator(Validator):
         objects = raw.count(b"{")
         values = raw.count(b",") + raw.count(b"[") + objects + 1
         visits = values * self._cost.visits + objects * self._cost.fields
-        if visits * _VISIT_STEPS + len(raw) * self._cost.letters > work.allowed:
+        calls = values * self._cost.item_calls + objects * self._cost.object_calls
+        if visits * _VISIT_STEPS + calls + len(raw) * self._cost.letters > work.allowed:
             raise too_much(work)
         try:
             return uncollected(self._adapter.validate_json, raw)
