@@ -25,6 +25,7 @@ from iii.schema.validator import (
     refuse_slow_numbers,
     unsupported,
 )
+from iii.schema.work import Work, too_much
 
 _AT = re.compile(r"(?P<what>.*?) - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
@@ -36,6 +37,7 @@ _FIELD = re.compile(r"Object (?P<what>missing required|contains unknown) field `
 
 _BYTES = (msgspec.inspect.BytesType, msgspec.inspect.ByteArrayType, msgspec.inspect.MemoryViewType)
 _NUMBERS = (msgspec.inspect.IntType, msgspec.inspect.FloatType, msgspec.inspect.UnionType)
+_OBJECT_STEPS, _POST_INIT_STEPS = 20, 10  # of an instance that Python completes, or is called for
 _CLASSES = (msgspec.inspect.StructType, msgspec.inspect.DataclassType, msgspec.inspect.NamedTupleType)
 
 
@@ -62,10 +64,15 @@ class TypeValidator(Validator):
         keys = [part.key_type for part in parts if isinstance(part, msgspec.inspect.DictType)]
         self.is_exact = not lax and not any(isinstance(key, _NUMBERS) for key in keys)
         self._complete = any(isinstance(part, msgspec.inspect.DataclassType) for part in parts)
+        self._object_steps = _OBJECT_STEPS if self._complete else 0
+        if any(hasattr(getattr(part, "cls", None), "__post_init__") for part in parts):
+            self._object_steps += _POST_INIT_STEPS
 
     def validate_json(self, raw: bytes) -> Any:
         if len(raw) > SHORT_TEXT:
             refuse_slow_numbers(raw)
+            if self._object_steps:
+                self._weigh_objects(raw)
         try:
             value = self._decode(raw)
         except msgspec.ValidationError as error:
@@ -75,6 +82,12 @@ class TypeValidator(Validator):
             parse_json(raw)
             raise not_json("cannot be read") from None
         return _completed(value) if self._complete else value
+
+    def _weigh_objects(self, raw: bytes) -> None:
+        work = Work(len(raw))
+        if raw.count(b"{") * self._object_steps > work.allowed:
+            parse_json(raw)  # where it is no JSON, that is the news
+            raise too_much(work)
 
     def validate(self, value: object) -> Any:
         try:

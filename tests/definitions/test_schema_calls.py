@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import fractions
 import ipaddress
@@ -11,6 +12,7 @@ import re
 import zoneinfo
 from typing import Annotated, Any
 
+import msgspec
 import pydantic
 import pytest
 
@@ -105,6 +107,27 @@ def test_a_body_of_an_ordinary_size_is_checked(case: str) -> None:
 def test_a_field_with_a_validator_is_weighed_by_the_objects_that_there_are() -> None:
     order = {"number": 1, "colour": "red", "note": "as it is written on the other side of this sheet"}
     assert len(compiled(list[Order]).validate_json(filled(order))) > 10_000
+
+
+@dataclasses.dataclass
+class Plain:
+    x: int = 0
+
+
+class After(msgspec.Struct):
+    x: int = 0
+
+    def __post_init__(self) -> None:
+        self.x += 1
+
+
+@pytest.mark.parametrize("item", [Plain, After])
+def test_classes_that_python_completes_are_weighed_by_the_objects_that_there_are(item: Any) -> None:
+    validator = schema.compile(list[item])
+    assert validator is not None
+    with pytest.raises(ValidationError, match="steps to check"):
+        validator.validate_json(filled({}))
+    assert len(validator.validate_json(filled({"x": 1, "of": "something else that is not read"}))) > 20_000
 
 
 def test_twenty_thousand_enums_in_a_mib_are_checked() -> None:
