@@ -75,7 +75,7 @@ def negated(node: Node) -> Rule:
         lambda value, work: not node.check(value, work),
         lambda value: "is of a form that is not allowed",
     )
-    rule.cost, rule.order = node.cost, 1
+    rule.cost, rule.order = 3 + node.cost, 1
     return rule
 
 
@@ -146,7 +146,7 @@ def dependent_schemas(nodes: Mapping[str, Node]) -> Rule:
         for node in asked(value):
             yield from node.collect(value, work)
 
-    return Rule(OBJECT, check, explain, len(nodes) + _cost(nodes.values()), collect=collect)
+    return Rule(OBJECT, check, explain, 6 + len(nodes) + _cost(nodes.values()), collect=collect)
 
 
 def _cost(nodes: Iterable[Node]) -> int:
@@ -277,7 +277,7 @@ def contains(node: Node, least: int, most: int | None, *, evaluates: bool) -> Ru
     def fitting(value: Any, work: Work) -> Iterator[int]:
         work.spend(10)
         for index, item in enumerate(value):
-            work.spend(1 + node.cost)
+            work.spend(3 + node.cost)
             if node.check(item, work):
                 yield index
 
@@ -332,4 +332,4 @@ def unevaluated(kinds: frozenset[type], node: Node, owner: Node) -> Rule:
     def collect(value: Any, work: Work) -> Iterable[Any]:
         return value if kinds is OBJECT else range(len(value))
 
-    return Rule(kinds, check, explain, cost=1, order=2, collect=collect)
+    return Rule(kinds, check, explain, cost=15, order=2, collect=collect)

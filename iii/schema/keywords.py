@@ -102,7 +102,9 @@ def _multiple_of(unit: Any, schema: Any, draft: int) -> Rule:
             work.spend(200)
             return (Fraction(value) / Fraction(unit)).denominator == 1
 
-    return leaf(NUMBER, check, lambda value: f"expected a multiple of {unit}, got {brief(value)}")
+    rule = leaf(NUMBER, check, lambda value: f"expected a multiple of {unit}, got {brief(value)}")
+    rule.cost = 5
+    return rule
 
 
 def _size(kinds: frozenset[type], unit: str, *, is_most: bool) -> Callable[[Any, Any, int], Rule]:
@@ -158,7 +160,7 @@ def _dependent_required(dependencies: Any, schema: Any, draft: int) -> Rule:
         for name, each in missing(value):
             found.add((*path, each), f"is required where there is {name}")
 
-    cost = 1 + sum(1 + len(needed) for needed in dependencies.values())
+    cost = 6 + sum(1 + len(needed) for needed in dependencies.values())
     return Rule(OBJECT, lambda value, work: not missing(value), explain, cost=cost, order=0)
 
 

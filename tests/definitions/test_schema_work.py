@@ -143,6 +143,31 @@ def test_a_body_costs_no_more_calls_than_its_size_allows(case: str) -> None:
     assert calls_of(lambda: validator.validate_json(raw)) < Work(len(raw)).allowed
 
 
+@pytest.mark.parametrize(
+    ("item", "value"),
+    [
+        ({"prefixItems": [{}], "unevaluatedItems": False}, []),
+        ({"unevaluatedProperties": False}, {}),
+        ({"dependentSchemas": {"a": {}}}, {}),
+        ({"dependentRequired": {"a": ["b"]}}, {}),
+        ({"multipleOf": 0.1}, 0),
+        ({"not": {"not": {}}}, 0),
+    ],
+)
+def test_a_keyword_that_takes_a_microsecond_is_not_asked_half_a_million_times(
+    item: object, value: object
+) -> None:
+    validator = compiled({"items": item})
+    with pytest.raises(ValidationError, match="steps to check"):
+        validator.validate_json(filled(value, 1 << 20).replace(b" ", b""))
+    assert validator.validate_json(filled(value, 100_000))
+
+
+def test_an_item_is_not_looked_for_among_half_a_million() -> None:
+    with pytest.raises(ValidationError, match="steps to check"):
+        compiled({"contains": {"const": 1}}).validate_json(filled(0, 1 << 20))
+
+
 class Address(pydantic.BaseModel):
     street: str
 
