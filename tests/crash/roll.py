@@ -98,6 +98,7 @@ async def _restored(folder: Path, backup: Path) -> list[str]:
     folder.mkdir()
     project = Project(folder, "load_steps", CONFIG)
     shutil.copytree(backup, folder / "data")
+    (folder / "data").chmod(0o700)  # the first release left it open to others
     try:
         async with project.store() as store:
             waited = sum(row.ready + row.later + row.behind + row.leased for row in store.stats())
