@@ -58,10 +58,13 @@ class Floods(logging.Handler):
     """Before `handlers`. now_s: a clock that never goes back."""
 
     def __init__(
-        self, handlers: Sequence[logging.Handler], now_s: Callable[[], float] = time.monotonic
+        self,
+        handlers: Sequence[logging.Handler],
+        now_s: Callable[[], float] = time.monotonic,
+        minute_s: float = MINUTE_S,
     ) -> None:
         super().__init__()
-        self.handlers, self._now_s = tuple(handlers), now_s
+        self.handlers, self._now_s, self._minute_s = tuple(handlers), now_s, minute_s
         self._kinds: dict[Hashable, _Kind] = {}
         self._turn = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -84,7 +87,7 @@ class Floods(logging.Handler):
         with self._turn:
             self._timer = None
             for kind in self._kinds.values():
-                if kind.more and (all or now_s - kind.began_s >= MINUTE_S):
+                if kind.more and (all or now_s - kind.began_s >= self._minute_s):
                     told.append(_summary(kind, now_s))
                     # its line of the minute that begins is the next summary; a failure is shown anew
                     kind.began_s, kind.shown, kind.more = now_s, int(kind.most == 1), 0
@@ -114,7 +117,7 @@ class Floods(logging.Handler):
             if len(self._kinds) >= KINDS_MAX:
                 name, most = _OTHERS, 1
             kind = self._kinds.setdefault(name, _Kind(most, now_s))
-        if now_s - kind.began_s >= MINUTE_S and not kind.more:
+        if now_s - kind.began_s >= self._minute_s and not kind.more:
             kind.began_s, kind.shown = now_s, 0
         kind.shown += 1
         if kind.shown == 1:
@@ -129,13 +132,15 @@ class Floods(logging.Handler):
 
     def _forget_idle(self, now_s: float) -> None:
         held = self._kinds.items()
-        self._kinds = {name: kind for name, kind in held if kind.more or now_s - kind.began_s < MINUTE_S}
+        self._kinds = {
+            name: kind for name, kind in held if kind.more or now_s - kind.began_s < self._minute_s
+        }
 
     def _arm(self, now_s: float) -> None:
         """Have `tell` called when the first of the minutes ends in which a line was left out."""
         began_s = min((kind.began_s for kind in self._kinds.values() if kind.more), default=None)
         if began_s is not None:
-            self._timer = threading.Timer(max(began_s + MINUTE_S - now_s, 0.05), self.tell)
+            self._timer = threading.Timer(max(began_s + self._minute_s - now_s, 0.05), self.tell)
             self._timer.daemon = True
             self._timer.start()
 

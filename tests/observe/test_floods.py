@@ -202,8 +202,7 @@ def test_libraries_that_read_what_clients_send_are_counted_and_others_are_not() 
         log.handlers[:], log.level, log.propagate, logging.lastResort = before
 
 
-def test_the_minute_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iii.observe.floods.MINUTE_S", 0.05)
+def test_the_minute_ends_by_itself() -> None:
     written, now_s = threading.Event(), [0.0]
 
     class Out(logging.Handler):
@@ -212,7 +211,7 @@ def test_the_minute_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
                 written.set()
 
     before = log.handlers[:], log.level, log.propagate
-    floods = Floods([Out()], lambda: now_s[0])
+    floods = Floods([Out()], lambda: now_s[0], minute_s=0.05)
     try:
         log.handlers[:], log.propagate = [floods], False
         refuse(1)
