@@ -142,12 +142,12 @@ async def test_what_the_first_release_kept_or_removed_since_is_found_by_number_a
     await again.close()
 
 
-async def test_a_first_release_beside_us_makes_nobody_count_in_each_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_first_release_beside_us_makes_nobody_count_in_each_commit(tmp_path: Path) -> None:
     """It adds answers without a word; ours may be wrong for RECOUNT_S then, and is right again after it."""
     now_s = time.monotonic()
-    monkeypatch.setattr("iii.store.lmdb.kept.time.monotonic", lambda: now_s)
+
+    def with_our_clock(applier: Applier) -> None:
+        applier.kept.now_s = lambda: now_s
 
     def unknown(applier: Applier) -> None:
         applier.txn.put(KEPT_KEY, KEPT.pack(1_000, 1, 1, 0, 0), db=applier.tables.counter)
@@ -157,6 +157,7 @@ async def test_a_first_release_beside_us_makes_nobody_count_in_each_commit(
     for each in (store, other):
         await each.open()
         await each.open_session(POLICIES)
+        await each.call(with_our_clock)
     await store.commit(Txn((answer(1),)))
     for found in ((3_000, 3, 0), (2_000, 2, 0)):
         await store.commit(Txn((answer(found[0]),)))

@@ -88,6 +88,7 @@ class Kept:
         self._added = 0  # bytes of this group
         self._counted_s = -RECOUNT_S
         self._told_s, self._untold = -TOLD_S, 0
+        self.now_s = time.monotonic
 
     def forget(self) -> None:
         """Another process wrote, or the group came to nothing: what is in memory may not be true."""
@@ -102,7 +103,7 @@ class Kept:
         lanes = self._lanes(txn)
         answers, newest = sum(lanes.values()), max((self._last(txn, lane) for lane in lanes), default=0)
         if (answers, newest) != (self.total.answers, self.total.newest):
-            now_s = time.monotonic()
+            now_s = self.now_s()
             if now_s < self._counted_s + RECOUNT_S:
                 self._wrong = True
             else:
@@ -179,7 +180,7 @@ class Kept:
 
     def _tell(self, gone: int) -> None:
         self._untold += gone
-        now_s = time.monotonic()
+        now_s = self.now_s()
         if now_s >= self._told_s + TOLD_S:
             _log.warning(
                 "kept answers take http.max_idempotency (%d bytes): the oldest %d went before their time, "
