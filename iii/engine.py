@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from iii.clock import Clock
 from iii.config import Config, load
-from iii.definitions.loader import check_steps, load_steps
+from iii.definitions.loader import load_steps
+from iii.definitions.together import check_steps
 from iii.errors import IIIError, InputError, StoreDamaged
 from iii.handling.context import Runtime
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
@@ -127,8 +128,7 @@ class Engine:
         ConfigError and StepError name file, field and remedy.
         """
         config = load(file, **overrides)
-        steps = load_steps(config.steps)
-        return cls(config, steps, store=store, clock=clock, serve=serve, console=console)
+        return cls(config, load_steps(config.steps), store=store, clock=clock, serve=serve, console=console)
 
     async def __aenter__(self) -> Engine:
         await self.start()

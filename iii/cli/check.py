@@ -11,8 +11,10 @@ from iii.cli.group import config_option, json_option
 from iii.cli.output import count, print_json, say
 from iii.cli.project import has_store, reading
 from iii.config import Config, load_leniently
-from iii.definitions.loader import conflicts, each_step
-from iii.errors import ConfigError, IIIError
+from iii.definitions.loader import each_step
+from iii.definitions.together import conflicts, doubts
+from iii.definitions.warning import SetupWarning
+from iii.errors import ConfigError, IIIError, StepError
 from iii.step import Step
 from iii.store.contract import Store
 from iii.store.reasons import WHY_FORGOTTEN, forgotten_steps
@@ -77,8 +79,11 @@ class _Findings:
     def steps(self, config: Config) -> None:
         found = list(each_step(config.steps))
         steps = [each for each in found if isinstance(each, Step)]
-        wrong = [each for each in found if not isinstance(each, Step)]
+        wrong = [each for each in found if isinstance(each, StepError)]
         self.problems += map(str, (*wrong, *conflicts(steps, config)))
+        self.warnings += [str(each) for each in found if isinstance(each, SetupWarning)]
+        if not self.problems:  # else the topics of what is wrong are not known
+            self.warnings += map(str, doubts(steps, config))
         self.fine.append(count(len(steps), "step"))
 
     def store(self, config: Config) -> None:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from iii.cli.output import say
 from iii.config import Config
+from iii.definitions.warning import SetupWarning
 from iii.errors import ConfigError
 from iii.step import Step
 from iii.store.contract import Store
@@ -19,12 +21,17 @@ T = TypeVar("T")
 STORE_FILE, HOLDER_FILE = "data.mdb", "holder"
 
 
-def load_project_steps(config: Config) -> list[Step]:
-    """The checked steps of `config`."""
-    from iii.definitions.loader import check_steps, load_steps
+def load_project_steps(config: Config, *, warns: bool = False) -> list[Step]:
+    """The checked steps of `config`. warns: what may be a mistake about them is said, too."""
+    from iii.definitions.loader import load_steps
+    from iii.definitions.together import conflicts, doubts
 
-    steps = load_steps(config.steps)
-    check_steps(steps, config)
+    found: list[SetupWarning] = []
+    steps = load_steps(config.steps, found.append)
+    for error in conflicts(steps, config):
+        raise error
+    for warning in (*found, *doubts(steps, config)) if warns else ():
+        say(f"warning: {warning}", err=True)
     return steps
 
 

@@ -20,7 +20,7 @@ __all__ = ["steps", "trigger_words"]
 @config_option
 def steps(as_json: bool, config_file: Path | None) -> None:
     """List the steps and what starts them."""
-    found = load_project_steps(load(config_file))
+    found = load_project_steps(load(config_file), warns=True)
     if as_json:
         print_json([_row(step) for step in found])
         return

@@ -12,7 +12,10 @@ from iii import step
 from iii.errors import StepError
 from iii.formats.units import nearest
 
-__all__ = ["explain", "is_interrupt"]
+__all__ = ["PREFIX", "explain", "is_interrupt"]
+
+PREFIX = "iii_steps_"
+"""Of the names of the packages that folders of steps become."""
 
 _UNEXPECTED = re.compile(
     r"(?P<function>\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(?P<name>\w+)'"
@@ -25,7 +28,22 @@ def explain(error: BaseException, file: Path, folder: Path) -> StepError:
     if isinstance(error, SyntaxError):
         where = Path(error.filename) if error.filename else file
         return StepError(f"is not valid Python: {error.msg}", file=_at(where, error.lineno, folder))
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if name and name.startswith(PREFIX):
+        return _not_beside(name.split(".")[1:], error, file, folder)
     return StepError(_reason(error), file=_at(*_origin(error, file, folder), folder))
+
+
+def _not_beside(parts: list[str], error: BaseException, file: Path, folder: Path) -> StepError:
+    """A module of the steps' own package is not there: another has the name of its folder, or none has."""
+    for at in range(1, len(parts)):
+        hides = folder.joinpath(*parts[:at])
+        if hides.is_dir() and hides.with_suffix(".py").is_file():
+            message = f"hides the folder {_at(hides, None, folder)} with the steps in it; rename one of them"
+            return StepError(message, file=_at(hides.with_suffix(".py"), None, folder))
+    expected = _at(folder.joinpath(*parts).with_suffix(".py"), None, folder)
+    message = f"imports {expected}, which is not there; add it, or check the spelling"
+    return StepError(message, file=_at(*_origin(error, file, folder), folder))
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -10,118 +10,55 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 
-from iii.config import Config
-from iii.definitions.import_errors import explain, is_interrupt
+from iii.definitions.discovery import shown_file, step_files
+from iii.definitions.import_errors import PREFIX, explain, is_interrupt
 from iii.definitions.step_config import make_step, read_step
-from iii.errors import ConfigError, StepError
-from iii.step import HttpTrigger, QueueTrigger, Step
+from iii.definitions.warning import SetupWarning, log_warning
+from iii.errors import StepError
+from iii.step import Step
 
-__all__ = ["check_steps", "conflicts", "each_step", "load_steps", "make_step"]
-
-_PREFIX = "iii_steps_"
-_SUFFIX = "_step.py"
-_NEARLY = (".step.py", "-step.py")
+__all__ = ["each_step", "load_steps", "make_step"]
 
 
-def load_steps(folder: Path) -> list[Step]:
-    """The steps of `folder`, in order of their paths. StepError names the file and line at fault."""
-    return [_checked(found) for found in each_step(folder)]
+def load_steps(folder: Path, warn: Callable[[SetupWarning], object] = log_warning) -> list[Step]:
+    """The steps of `folder`, in order of their paths. StepError names the file and line at fault; `warn` is
+    called with what only may be a mistake."""
+    steps: list[Step] = []
+    for found in each_step(folder):
+        if isinstance(found, StepError):
+            raise found
+        if isinstance(found, Step):
+            steps.append(found)
+        else:
+            warn(found)
+    return steps
 
 
-def each_step(folder: Path) -> Iterator[Step | StepError]:
+def each_step(folder: Path) -> Iterator[Step | StepError | SetupWarning]:
     """As load_steps, but what is wrong with a file comes in the place of its step: all that can be told."""
     folder = Path(os.path.abspath(folder))
     if not folder.is_dir():
-        yield StepError("no such folder; make it, or name another with `steps:` or --steps", file=str(folder))
+        what = f"is a link to nothing: {os.readlink(folder)}" if folder.is_symlink() else "no such folder"
+        yield StepError(f"{what}; make it, or name another with `steps:` or --steps", file=str(folder))
         return
     package = _package(folder)
-    for file in _files(folder):
+    for found in step_files(folder):
+        if not isinstance(found, Path):
+            yield found
+            continue
         try:
-            yield from _load(file, folder, package)
+            yield from _load(found, folder, package)
         except StepError as error:
             yield error
 
 
-def _checked(found: Step | StepError) -> Step:
-    if isinstance(found, StepError):
-        raise found
-    return found
-
-
-def check_steps(steps: Sequence[Step], config: Config) -> None:
-    """StepError where `conflicts` finds something."""
-    for error in conflicts(steps, config):
-        raise error
-
-
-def conflicts(steps: Sequence[Step], config: Config) -> Iterator[StepError | ConfigError]:
-    """What only all steps together can show: two of one name or on one route, knobs that fit nothing."""
-    named: dict[str, Step] = {}
-    routed: dict[tuple[str, str], Step] = {}
-    for step in steps:
-        yield from _taken(named.setdefault(step.name, step), step, "name", f'the name "{step.name}"')
-        for index, trigger in enumerate(step.triggers):
-            at = f"triggers[{index}]"
-            if isinstance(trigger, HttpTrigger):
-                route = f"the route {trigger.method} {trigger.path}"
-                yield from _taken(routed.setdefault(trigger.shape, step), step, f"{at}.path", route)
-            elif isinstance(trigger, QueueTrigger):
-                yield from _unfit_rules(step, f"{at}.config", trigger, config)
-    yield from _unused_rules(steps, config)
-
-
-def _taken(first: Step, step: Step, field: str, what: str) -> Iterator[StepError]:
-    if first is not step:
-        yield StepError(f"{what} is already taken by {first.file}; change one", file=step.file, field=field)
-
-
-def _unfit_rules(step: Step, field: str, trigger: QueueTrigger, config: Config) -> Iterator[StepError]:
-    """The file's knobs and the trigger's own fit alone; here they meet."""
-    try:
-        config.rules(trigger.topic, trigger.config)
-    except ConfigError as error:
-        yield StepError(error.message, file=step.file, field=field)
-
-
-def _unused_rules(steps: Sequence[Step], config: Config) -> Iterator[ConfigError]:
-    """Knobs for the crons or state triggers of a step that has none."""
-    lanes = {lane.topic for step in steps for lane, _ in step.lanes()}
-    for topic in config.queues:
-        if topic.startswith("$") and topic not in lanes:
-            kind = topic[1:].partition("/")[0]
-            known = ", ".join(sorted(lane for lane in lanes if lane.startswith(f"${kind}/"))) or "none"
-            yield ConfigError(
-                f"no step has such a trigger; those with a {kind} trigger: {known}",
-                file=str(config.file or ""),
-                field=f"queues.{topic}",
-            )
-
-
-# --------------------------------------------------------------------------------- finding and importing
-
-
-def _files(folder: Path) -> list[Path]:
-    """The step files, sorted; folders that begin with "." or "__" are left alone."""
-    found = []
-    for file in sorted(folder.rglob("*.py")):
-        inner = file.relative_to(folder)
-        if any(part.startswith((".", "__")) for part in inner.parts[:-1]):
-            continue
-        if file.name.endswith((_SUFFIX, *_NEARLY)):
-            found.append(file)
-    return found
-
-
 def _load(file: Path, folder: Path, package: str) -> Sequence[Step | StepError]:
-    shown = _shown(file, folder)
-    if not file.name.endswith(_SUFFIX):
-        right = file.name[: -len(_SUFFIX)] + _SUFFIX
-        raise StepError(f"a step's file ends in {_SUFFIX}: rename it to {right}", file=shown)
+    shown = shown_file(file, folder)
     inner = file.relative_to(folder).with_suffix("").parts
     if any("." in part for part in inner):
         raise StepError(
@@ -143,15 +80,10 @@ def _load(file: Path, folder: Path, package: str) -> Sequence[Step | StepError]:
     return [found] if isinstance(found, Step) else found
 
 
-def _shown(file: Path, folder: Path) -> str:
-    """The file as messages name it: from the folder above the steps on."""
-    return str(file.relative_to(folder.parent))
-
-
 def _package(folder: Path) -> str:
     """A package for `folder`, made without running any code of it; its submodules are found in it."""
     earlier = _forget_modules()
-    name = _PREFIX + blake2b(str(folder).encode(), digest_size=6).hexdigest()
+    name = PREFIX + blake2b(str(folder).encode(), digest_size=6).hexdigest()
     package = ModuleType(name, f"The steps in {folder}.")
     package.__path__ = [str(folder)]
     sys.modules[name] = package
@@ -170,10 +102,10 @@ def _forget_modules() -> set[str]:
 
     Returns the folders of those loads.
     """
-    packages = [m for name, m in sys.modules.items() if name.startswith(_PREFIX) and "." not in name]
+    packages = [m for name, m in sys.modules.items() if name.startswith(PREFIX) and "." not in name]
     folders = {path for package in packages for path in package.__path__}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
-        if name.startswith(_PREFIX) or any(file.startswith(f"{folder}/") for folder in folders):
+        if name.startswith(PREFIX) or any(file.startswith(f"{folder}/") for folder in folders):
             del sys.modules[name]
     return folders

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from iii.config import Config, QueueConfig, StoreConfig
-from iii.definitions.loader import check_steps, each_step, load_steps
+from iii.definitions.loader import each_step, load_steps
+from iii.definitions.together import check_steps, doubts
+from iii.definitions.warning import SetupWarning
 from iii.errors import ConfigError, StepError
 from iii.step import Step
 
@@ -129,6 +131,7 @@ def test_the_path_of_the_process_keeps_its_order(folder: Path) -> None:
 
 # ---------------------------------------------------------------------------------------- what does not
 
+TYPESCRIPT = "steps/b.step.ts: does not run: a step is a Python file that ends in _step.py"
 HEAD = "config = {'triggers': [{'type': 'queue', 'topic': 't'}]}\n"
 
 CRON = "config = {'triggers': [{'type': 'cron', 'expression': '* 25 * * *'}]}\n"
@@ -140,7 +143,7 @@ UNIMPORTABLE = [
     ("x = 1\nif x\n", 2, "expected ':'"),
     ("\n\nimport nosuchpackage.sub\n", 3, 'imports "nosuchpackage", which is not installed'),
     ("from json import nosuchname\n", 1, "cannot import name 'nosuchname' from 'json'"),
-    ("from .nosuch import x\n", 1, "which is not installed; install it, or check"),
+    ("from .nosuch import x\n", 1, "imports steps/nosuch.py, which is not there; add it, or check"),
     ("x = 1\ny = 1 / 0\n", 2, "raised ZeroDivisionError when it was imported: division by zero"),
     ("def f():\n  raise KeyError('k')\nf()\n", 2, "raised KeyError when it was imported: 'k'"),
     ("import json\njson.loads('{')\n", 2, "raised JSONDecodeError"),
@@ -231,6 +234,39 @@ def test_a_dot_in_a_folders_name_is_refused(folder: Path) -> None:
     assert 'cannot have a "."' in refusal(folder).message
 
 
+def test_a_module_that_hides_a_folder_of_steps_is_named(folder: Path) -> None:
+    write(folder, "orders.py", "")
+    write(folder, "orders/pay_step.py", GOOD % ("t", 1))
+    assert str(refusal(folder)) == (
+        "steps/orders.py: hides the folder steps/orders with the steps in it; rename one of them"
+    )
+
+
+def test_a_root_that_is_a_link_to_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "steps").symlink_to("gone")
+    with pytest.raises(StepError, match="steps: is a link to nothing: gone; make it, or name another"):
+        load_steps(tmp_path / "steps")
+
+
+def test_steps_behind_a_linked_folder_run_with_their_neighbours(folder: Path, tmp_path: Path) -> None:
+    write(tmp_path, "shared/rates.py", "RATE = 3")
+    write(tmp_path, "shared/s_step.py", "from .rates import RATE\n" + GOOD % ("t", "RATE"))
+    (folder / "shared").symlink_to("../shared")
+    assert [(step.file, result(step)) for step in load_steps(folder)] == [("steps/shared/s_step.py", 3)]
+
+
+def test_what_may_be_a_mistake_is_told_and_stops_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder, "a_step.py", GOOD % ("a", 1))
+    write(folder, "b.step.ts", "")
+    warned: list[SetupWarning] = []
+    assert [step.name for step in load_steps(folder, warned.append)] == ["A"]
+    assert ([str(each) for each in warned], caplog.messages) == ([TYPESCRIPT], [])
+    load_steps(folder)
+    assert caplog.messages == [TYPESCRIPT]
+
+
 # ------------------------------------------------------------------------------------- steps together
 
 PLAIN = Config(root=Path("/"), steps=Path("/steps"), store=StoreConfig(Path("/data")))
@@ -310,3 +346,27 @@ def test_knobs_for_a_trigger_that_no_step_has_are_refused(folder: Path) -> None:
     queues["$cron/Tock"] = QueueConfig(concurrency=1)
     with pytest.raises(ConfigError, match=r"those with a cron trigger: \$cron/Tick"):
         check_steps(steps, made)
+
+
+QUEUE = "{'type': 'queue', 'topic': '%s'}"
+
+
+def test_knobs_for_a_topic_that_no_step_takes_or_sends_to_get_a_word(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder, "a_step.py", step_with("A", QUEUE % "order.paid") + "config['enqueues'] = ['mail.sent']\n")
+    own = "{'type': 'queue', 'topic': 'b', 'config': {'dead_letter_queue': 'b.dead'}}"
+    write(folder, "b_step.py", step_with("B", own))
+    steps = load_steps(folder)
+    queues = dict.fromkeys(
+        ("order.paid", "mail.sent", "order.paid.failed", "b.dead", "oder.paid", "zzz"), QueueConfig()
+    )
+    made = Config(folder, folder, StoreConfig(folder), file=Path("/c.yaml"), queues=queues)
+    nobody = "no step here has this topic among its triggers or its `enqueues`"
+    expected = [
+        f'/c.yaml: queues.oder.paid: {nobody}; did you mean "order.paid"?',
+        f"/c.yaml: queues.zzz: {nobody}",
+    ]
+    assert [str(each) for each in doubts(steps, made)] == expected
+    check_steps(steps, made)
+    assert caplog.messages == expected

@@ -1,0 +1,99 @@
+"""What only all steps together, and the configuration beside them, can show: errors, and what may be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from iii.config import Config
+from iii.definitions.warning import SetupWarning, log_warning
+from iii.errors import ConfigError, StepError
+from iii.formats.units import nearest
+from iii.step import HttpTrigger, QueueTrigger, Step
+
+__all__ = ["check_steps", "conflicts", "doubts"]
+
+
+def check_steps(steps: Sequence[Step], config: Config) -> None:
+    """StepError where `conflicts` finds something; what is only in doubt is logged."""
+    for error in conflicts(steps, config):
+        raise error
+    for warning in doubts(steps, config):
+        log_warning(warning)
+
+
+def conflicts(steps: Sequence[Step], config: Config) -> Iterator[StepError | ConfigError]:
+    """What only all steps together can show: two of one name or on one route, knobs that fit nothing."""
+    named: dict[str, Step] = {}
+    routed: dict[tuple[str, str], Step] = {}
+    for step in steps:
+        yield from _taken(named.setdefault(step.name, step), step, "name", f'the name "{step.name}"')
+        for index, trigger in enumerate(step.triggers):
+            at = f"triggers[{index}]"
+            if isinstance(trigger, HttpTrigger):
+                route = f"the route {trigger.method} {trigger.path}"
+                yield from _taken(routed.setdefault(trigger.shape, step), step, f"{at}.path", route)
+            elif isinstance(trigger, QueueTrigger):
+                yield from _unfit_rules(step, f"{at}.config", trigger, config)
+    yield from _unused_rules(steps, config)
+
+
+def _taken(first: Step, step: Step, field: str, what: str) -> Iterator[StepError]:
+    if first is not step:
+        yield StepError(f"{what} is already taken by {first.file}; change one", file=step.file, field=field)
+
+
+def _unfit_rules(step: Step, field: str, trigger: QueueTrigger, config: Config) -> Iterator[StepError]:
+    """The file's knobs and the trigger's own fit alone; here they meet."""
+    try:
+        config.rules(trigger.topic, trigger.config)
+    except ConfigError as error:
+        yield StepError(error.message, file=step.file, field=field)
+
+
+def _unused_rules(steps: Sequence[Step], config: Config) -> Iterator[ConfigError]:
+    """Knobs for the crons or state triggers of a step that has none."""
+    lanes = {lane.topic for step in steps for lane, _ in step.lanes()}
+    for topic in config.queues:
+        if topic.startswith("$") and topic not in lanes:
+            kind = topic[1:].partition("/")[0]
+            known = ", ".join(sorted(lane for lane in lanes if lane.startswith(f"${kind}/"))) or "none"
+            yield ConfigError(
+                f"no step has such a trigger; those with a {kind} trigger: {known}",
+                file=str(config.file or ""),
+                field=f"queues.{topic}",
+            )
+
+
+# ----------------------------------------------------------------------------------------- what may be meant
+
+
+def doubts(steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:
+    """What stops nothing and has probably no effect, or another one than it seems."""
+    yield from _unused_topics(steps, config)
+
+
+def _unused_topics(steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:
+    """Other programs may send to a topic, and steps elsewhere serve it: knobs for it are no error."""
+    topics = _topics(steps, config)
+    for topic in config.queues:
+        if topic in topics or topic.startswith("$"):
+            continue
+        meant = nearest(topic, topics)
+        hint = f'; did you mean "{meant}"?' if meant else ""
+        yield SetupWarning(
+            f"no step here has this topic among its triggers or its `enqueues`{hint}",
+            file=str(config.file or ""),
+            field=f"queues.{topic}",
+        )
+
+
+def _topics(steps: Sequence[Step], config: Config) -> set[str]:
+    """Those that are served, those that are sent to as far as steps declare it, and those of dead letters."""
+    found: set[str] = set()
+    for step in steps:
+        found |= step.enqueues or frozenset()
+        for lane, index in step.lanes():
+            trigger = step.triggers[index]
+            own = trigger.config if isinstance(trigger, QueueTrigger) else None
+            found |= {lane.topic, config.rules(lane.topic, own).dead_letter_queue}
+    return {topic for topic in found if not topic.startswith("$")}
