@@ -15,6 +15,7 @@ from iii.collector import traces
 from iii.errors import ConfigError, IIIError
 from iii.formats.fields import Fields
 from iii.section_readers import (
+    QUEUE_DEFAULTS,
     read_console,
     read_health,
     read_history,
@@ -58,7 +59,8 @@ FILE_NAME = "iii-config.yaml"
 
 
 class Config(Struct, frozen=True):
-    """The whole configuration. `file` is None where defaults were taken for want of a file."""
+    """The whole configuration. `file` is None where defaults were taken for want of a file.
+    `queue_defaults`: what `queues` says of every topic."""
 
     root: Path
     steps: Path
@@ -66,6 +68,7 @@ class Config(Struct, frozen=True):
     file: Path | None = None
     http: HttpConfig = HttpConfig()
     queues: dict[str, QueueConfig] = {}
+    queue_defaults: QueueConfig = QueueConfig()
     console: ConsoleConfig = ConsoleConfig()
     instances: int = 1
     history: HistoryConfig = HistoryConfig()
@@ -75,8 +78,14 @@ class Config(Struct, frozen=True):
     shutdown_timeout_ms: int = 10 * SECOND
 
     def rules(self, topic: str, own: QueueConfig | None = None) -> QueueRules:
-        """The rules of `topic` for a trigger whose own config is `own`; the file wins, knob by knob."""
-        written = dict(_written(own)) | dict(_written(self.queues.get(topic)))
+        """The rules of `topic` for a trigger whose own config is `own`: what the file says of the topic wins,
+        knob by knob, what it says of every topic comes last."""
+        usual = dict(_written(self.queue_defaults))
+        if topic.startswith("$"):  # a cron or a change of state is never refused
+            usual.pop("max_depth", None)
+        if usual.get("dead_letter_queue") == topic:
+            del usual["dead_letter_queue"]
+        written = usual | dict(_written(own)) | dict(_written(self.queues.get(topic)))
         written.setdefault("dead_letter_queue", f"{topic}.failed")
         delay = cast(int, written.get("retry_delay_ms", SECOND))
         if delay > cast(int, written.setdefault("retry_delay_max_ms", max(HOUR, delay))):
@@ -114,6 +123,8 @@ def load(
         config = _read(Fields(None, at="", fail=_fail), root, None)
     else:
         source = read_yaml(path)
+        for error in source.errors:
+            raise error
         config = _read(Fields(source.content, at="", fail=source.fail), root, path.absolute())
     given = {"host": host, "port": port, "instances": instances, "console_port": console_port}
     given |= {} if console is None else {"console": console}
@@ -141,28 +152,35 @@ def load_leniently(file: Path | str | None = None) -> tuple[Config | None, list[
         source = read_yaml(path)
     except ConfigError as error:
         return None, [error]
+    errors += source.errors
+    for found in source.errors:
+        _leave_out(source.content, found.field, or_around=False)
     while True:
         try:
             read = _read(
                 Fields(source.content, at="", fail=source.fail), path.parent.absolute(), path.absolute()
             )
         except ConfigError as error:
-            errors.append(error)
+            if error.field not in [found.field for found in errors]:  # else it lacks what was left out
+                errors.append(error)
             if not _leave_out(source.content, error.field):
                 return None, errors
         else:
             return read, errors
 
 
-def _leave_out(content: object, field: str) -> bool:
-    """Remove what the dotted `field` names from what was read; keys may have dots of their own."""
+def _leave_out(content: object, field: str, *, or_around: bool = True) -> bool:
+    """Remove what the dotted `field` names from what was read; keys may have dots of their own. or_around:
+    where it is not there, what it would lie in."""
     if not isinstance(content, dict):
         return False
     for key in sorted(content, key=lambda key: len(str(key)), reverse=True):
         inner = field.removeprefix(str(key))
         if field.startswith(str(key)) and (not inner or inner[0] in ".["):
-            if not (inner and _leave_out(content[key], inner[1:])):
-                del content[key]
+            is_within = inner and isinstance(content[key], dict)
+            if is_within and (_leave_out(content[key], inner[1:], or_around=or_around) or not or_around):
+                return True
+            del content[key]
             return True
     return False
 
@@ -192,13 +210,16 @@ def _written(queue: QueueConfig | None) -> list[tuple[str, object]]:
 
 
 def _read(top: Fields, root: Path, file: Path | None) -> Config:
+    steps, http, store = read_path(top, "steps", "steps", root), read_http(top), read_store(top, root)
+    queues = top.each("queues", read_named_queue)
     config = Config(
         file=file,
         root=root,
-        steps=read_path(top, "steps", "steps", root),
-        http=read_http(top),
-        store=read_store(top, root),
-        queues=top.each("queues", read_named_queue),
+        steps=steps,
+        http=http,
+        store=store,
+        queue_defaults=queues.pop(QUEUE_DEFAULTS, QueueConfig()),
+        queues=queues,
         console=read_console(top),
         instances=top.whole("instances", 1, 1, 256),
         history=read_history(top),

@@ -228,7 +228,16 @@ def read_log(top: Fields) -> LogConfig:
         )
 
 
+QUEUE_DEFAULTS = "defaults"
+"""The key of `queues` that stands for every topic; no topic of that name has knobs of its own."""
+
+
 def read_named_queue(topic: str, queue: Fields) -> QueueConfig:
+    if topic != QUEUE_DEFAULTS and topic.lower() in ("default", QUEUE_DEFAULTS, "*"):
+        meant = f'did you mean "{QUEUE_DEFAULTS}", which stands for every topic?'
+        raise queue.error(
+            "", f"is no topic here; {meant} One of that name has its knobs in its trigger's config"
+        )
     own = topic.removeprefix("$cron/").removeprefix("$state/")
     if not is_name(own):
         raise queue.error("", f"is no topic name; allowed are {NAME_RULE} ($cron/STEP and $state/STEP too)")

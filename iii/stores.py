@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from iii.clock import Clock
 from iii.config import Config
+from iii.errors import ConfigError
 from iii.sections import KEEP_FAILED
 from iii.store.contract import Limits, Store
 
 if TYPE_CHECKING:
     from iii.store.lmdb.roster import InstanceRow
 
-__all__ = ["expect", "limits_of", "made_ms_of", "roster_of", "store_of"]
+__all__ = ["expect", "limits_of", "made_ms_of", "require_shared", "roster_of", "store_of"]
 
 
 def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Store:
@@ -37,6 +38,16 @@ def store_of(config: Config, clock: Clock | None = None, number: int = 0) -> Sto
         patience=Patience.of(kept.lock_after_ms, kept.stale_after_ms),
         number=number,
     )
+
+
+def require_shared(config: Config) -> None:
+    """ConfigError where several instances would not see each other's work."""
+    if config.store.kind == "memory" and config.instances > 1:
+        raise ConfigError(
+            f"each of {config.instances} instances would have a store of its own; use `type: lmdb`",
+            file=str(config.file or ""),
+            field="store.type",
+        )
 
 
 def limits_of(config: Config) -> Limits:

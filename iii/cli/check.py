@@ -37,7 +37,7 @@ def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
     findings.problems += map(str, errors)
     if config is not None:
         findings.fine.append(f"{config.file or 'no configuration file, defaults'}")
-        findings.traces(config)
+        findings.together(config)
         if _is_sound("steps", errors):
             findings.steps(config)
         if _is_sound("store", errors):
@@ -68,13 +68,16 @@ class _Findings:
         self.warnings: list[str] = []
         self.fine: list[str] = []
 
-    def traces(self, config: Config) -> None:
+    def together(self, config: Config) -> None:
+        """What the sections allow, and an engine that starts does not."""
         from iii.running.tracing import spans_of
+        from iii.stores import require_shared
 
-        try:
-            spans_of(config)
-        except ConfigError as error:
-            self.problems.append(str(error))
+        for check in (spans_of, require_shared):
+            try:
+                check(config)
+            except ConfigError as error:
+                self.problems.append(str(error))
 
     def steps(self, config: Config) -> None:
         found = list(each_step(config.steps))

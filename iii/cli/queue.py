@@ -124,8 +124,8 @@ def peek(topic: str, limit: int, state: Any, as_json: bool, config_file: Path | 
 
 def _configured(config: Config) -> set[str]:
     """Topics of the configuration, whether they were used yet or not."""
-    named = {queue.dead_letter_queue for queue in config.queues.values() if queue.dead_letter_queue}
-    return named.union(config.queues)
+    knobs = (config.queue_defaults, *config.queues.values())
+    return {each.dead_letter_queue for each in knobs if each.dead_letter_queue}.union(config.queues)
 
 
 async def _why(store: Store, message: Waiting) -> str:

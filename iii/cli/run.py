@@ -28,7 +28,7 @@ from iii.cli.report import lines
 from iii.config import Config, load
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
-from iii.errors import ConfigError, IIIError
+from iii.errors import IIIError
 from iii.files import require_closed
 from iii.instances import loop
 from iii.instances.ports import console_sockets, http_sockets
@@ -39,7 +39,7 @@ from iii.observe.log_file import LogFile
 from iii.observe.logs import chosen, configure, log
 from iii.observe.streams import own
 from iii.running.last_resort import LastResort
-from iii.stores import expect, made_ms_of
+from iii.stores import expect, made_ms_of, require_shared
 from iii.web.port import PortTaken
 
 __all__ = ["collect_rarely", "run"]
@@ -254,12 +254,7 @@ def _supervise(
     from iii.instances.instance import Command
     from iii.instances.supervisor import Supervisor
 
-    if config.store.kind == "memory":
-        raise ConfigError(
-            f"each of {config.instances} instances would have a store of its own; use `type: lmdb`",
-            file=str(config.file or ""),
-            field="store.type",
-        )
+    require_shared(config)
     _configure_log(config, config.log.format, _own_log_file(config))
     sockets = http_sockets(config) if serves else []
     console = console_sockets(config)

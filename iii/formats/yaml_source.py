@@ -1,8 +1,7 @@
 """The text of the configuration file: YAML, ${VAR:default}, .env, and the line each field stands on.
 
-Knows nothing of what the fields mean. YAML is read by PyYAML's safe loader; a key given twice is
-refused. ${VAR} takes the environment's value, ${VAR:default} the default where VAR is not set, and
-$${ stands for a literal ${.
+Knows nothing of what the fields mean. YAML is read by PyYAML's safe loader; a key given twice is refused, and
+so is a number that is another one in YAML 1.1 than in 1.2. References to variables: variables.py.
 """
 
 from __future__ import annotations
@@ -17,21 +16,24 @@ import yaml
 
 from iii.errors import ConfigError, IIIError
 from iii.formats.fields import Expanded
-from iii.formats.units import nearest
+from iii.formats.variables import expand, is_without_braces
 
-_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[^}:]*)(?P<default>:[^}]*)?\}|\$\{")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_TAG = "tag:yaml.org,2002:"
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
+_PLAIN_TAGS = (f"{_TAG}map", f"{_TAG}seq")
 _FILE_BYTES_MAX = 4 << 20
 _VALUES_MAX = 100_000
 
 
 class Source(NamedTuple):
-    """What a file holds. `lines`: dotted field -> line number, from 1."""
+    """What a file holds. `lines`: dotted field -> line number, from 1. `errors`: what is wrong with fields as
+    they are written; each has no value, or its last one where it is given twice."""
 
     file: str
     content: object
     lines: Mapping[str, int]
+    errors: list[ConfigError]
 
     def fail(self, field: str, message: str) -> IIIError:
         """The ConfigError for `field`, with the line it (or the nearest field around it) stands on."""
@@ -43,7 +45,7 @@ class Source(NamedTuple):
 
 
 def read_yaml(path: Path) -> Source:
-    """Read `path`; ConfigError says where it is wrong."""
+    """Read `path`; ConfigError says where it cannot be read as a whole."""
     file = str(path)
     try:
         raw = path.read_bytes()
@@ -64,23 +66,26 @@ def read_yaml(path: Path) -> Source:
 def load_env(folder: Path) -> None:
     """Load the folder's .env, if any, into the environment. It overrides nothing that is set there."""
     file = folder / ".env"
-    if not file.is_file():
+    if not file.exists() and not file.is_symlink():
         return
     from dotenv import load_dotenv
 
     try:
-        load_dotenv(file, override=False)
+        with file.open(encoding="utf-8") as lines:
+            load_dotenv(stream=lines, override=False)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot be read: {error}", file=str(file)) from None
+        told = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot be read: {told}", file=str(file)) from None
 
 
 def _parse(text: str, file: str) -> Source:
     lines: dict[str, int] = {}
+    errors: list[ConfigError] = []
     try:
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
-            content = _Builder(loader, file, lines).build(node, "") if node is not None else None
+            content = _Builder(loader, file, lines, errors).build(node, "") if node is not None else None
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -90,7 +95,7 @@ def _parse(text: str, file: str) -> Source:
     except (RecursionError, ValueError) as error:
         problem = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"is not YAML: {problem}", file=file) from None
-    return Source(file, content, lines)
+    return Source(file, content, lines, errors)
 
 
 def _broken(error: yaml.MarkedYAMLError, file: str) -> ConfigError:
@@ -105,8 +110,10 @@ def _broken(error: yaml.MarkedYAMLError, file: str) -> ConfigError:
 class _Builder:
     """Turns PyYAML's nodes into plain values, so that each key is known with its line."""
 
-    def __init__(self, loader: yaml.SafeLoader, file: str, lines: dict[str, int]) -> None:
-        self._loader, self._file, self._lines = loader, file, lines
+    def __init__(
+        self, loader: yaml.SafeLoader, file: str, lines: dict[str, int], errors: list[ConfigError]
+    ) -> None:
+        self._loader, self._file, self._lines, self._errors = loader, file, lines, errors
         self._open: set[int] = set()
         self._built = 0
 
@@ -127,68 +134,72 @@ class _Builder:
                 return self._mapping(node, at)
             if isinstance(node, yaml.SequenceNode):
                 return [self.build(item, f"{at}[{index}]") for index, item in enumerate(node.value)]
-            return self._scalar(node, at)
+            return self._value(node, at)
         finally:
             self._open.discard(id(node))
 
     def _mapping(self, node: yaml.MappingNode, at: str) -> dict[Any, Any]:
         given: dict[Any, int] = {}
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == f"{_TAG}merge":
                 continue
-            key, line = self._key(key_node, at), key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._blame(key_node, at, "a key must be a plain name")
+                continue
+            key, line = self._scalar(key_node), key_node.start_mark.line + 1
+            problem = _ambiguous(key_node)
             if key in given:
-                raise ConfigError(
-                    f"is given twice, on lines {given[key]} and {line}; keep one",
-                    file=f"{self._file}:{line}",
-                    field=_under(at, key),
-                )
+                problem = f"is given twice, on lines {given[key]} and {line}; keep one"
+            if problem is not None:
+                self._blame(key_node, _under(at, key), problem)
             given[key] = line
         self._loader.flatten_mapping(node)  # <<: *anchor; what the mapping says itself comes last and wins
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = self._key(key_node, at)
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            key = self._scalar(key_node)
             result[key] = self.build(value_node, _under(at, key))
             self._lines[_under(at, key)] = key_node.start_mark.line + 1
         return result
 
-    def _key(self, node: Any, at: str) -> Any:
-        if not isinstance(node, yaml.ScalarNode):
-            line = node.start_mark.line + 1
-            raise ConfigError("a key must be a plain name", file=f"{self._file}:{line}", field=at)
-        return self._loader.construct_object(node)
-
-    def _scalar(self, node: yaml.ScalarNode, at: str) -> Any:
-        value = self._loader.construct_object(node)
-        if not isinstance(value, str) or "${" not in value:
+    def _value(self, node: yaml.ScalarNode, at: str) -> Any:
+        if (problem := _ambiguous(node)) is not None:
+            return self._blame(node, at, problem)
+        value = self._scalar(node)
+        if not isinstance(value, str):
             return value
-        return Expanded(_REFERENCE.sub(lambda match: self._lookup(match, node, at), value))
+        try:
+            if "${" in value:
+                return Expanded(expand(value, os.environ))
+        except ValueError as error:
+            return self._blame(node, at, str(error))
+        if is_without_braces(value):
+            name = value[1:].partition("/")[0]
+            return self._blame(node, at, f'"{value}" is a text here; write ${{{name}}} for the variable')
+        return value
 
-    def _lookup(self, match: re.Match[str], node: yaml.ScalarNode, at: str) -> str:
-        if match[0] == "$${":
-            return "${"
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        """What is written; a date is its text."""
+        is_date = node.style is None and node.tag == f"{_TAG}timestamp"
+        return node.value if is_date else self._loader.construct_object(node)
+
+    def _blame(self, node: Any, at: str, problem: str) -> None:
         file = f"{self._file}:{node.start_mark.line + 1}"
-        name, default = match["name"], match["default"]
-        if name is None:
-            raise ConfigError(
-                "${ without its }; write ${VAR} or ${VAR:default}, $${ for the text", file=file, field=at
-            )
-        if not _VARIABLE.fullmatch(name):
-            raise ConfigError(
-                f'"{name}" cannot name a variable; write ${{VAR}} or ${{VAR:default}}', file=file, field=at
-            )
-        if (value := os.environ.get(name)) is not None:
-            return value
-        if default is not None:
-            return default[1:]
-        meant = nearest(name, os.environ)
-        hint = f' (did you mean "{meant}"?)' if meant else ""
-        raise ConfigError(
-            f"the environment variable {name} is not set{hint}; set it, put it into .env beside this file, "
-            f"or write ${{{name}:default}}",
-            file=file,
-            field=at,
-        )
+        self._errors.append(ConfigError(problem, file=file, field=at))
+
+
+def _ambiguous(node: yaml.ScalarNode) -> str | None:
+    """Why nobody can tell which number is meant, or whether one is."""
+    if node.style is not None:  # in quotes
+        return None
+    if _LEADING_ZERO.fullmatch(node.value):
+        problem = "is one number in YAML 1.1 and another in YAML 1.2: write it without the leading 0"
+    elif _BASE_60.fullmatch(node.value):
+        problem = 'is a number to the base 60 in YAML 1.1: write a duration with its unit, like "90s"'
+    else:
+        return None
+    return f"{node.value} {problem}, or put it in quotes where it is a text"
 
 
 def _under(at: str, key: object) -> str:

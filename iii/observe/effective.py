@@ -14,6 +14,7 @@ import msgspec
 
 from iii.config import Config
 from iii.formats.units import duration_text, size_text
+from iii.section_readers import QUEUE_DEFAULTS
 
 __all__ = ["HIDDEN", "effective"]
 
@@ -33,7 +34,8 @@ NAMES = {"kind": "type", "connections_max": "max_connections"}
 
 def effective(config: Config) -> dict[str, Any]:
     held = msgspec.to_builtins(config, enc_hook=str)  # paths
-    queues = held.pop("queues")
+    usual = held.pop("queue_defaults")
+    queues = ({QUEUE_DEFAULTS: usual} if _written(usual) else {}) | held.pop("queues")
     if held["console"]["token"] is not None:
         held["console"]["token"] = HIDDEN
     if config.traces is not None:

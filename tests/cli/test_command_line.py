@@ -337,6 +337,49 @@ def test_check_says_all_that_is_wrong(iii: Project) -> None:
         assert [told in problem for problem in problems].count(True) == 1, (told, problems)
 
 
+def test_check_says_all_that_is_wrong_with_how_the_file_is_written(iii: Project) -> None:
+    iii.config.write_text(
+        "console: {host: 0.0.0.0, token: '${T_NO_TOKEN}'}\n"
+        "http: {port: 0101, host: $HOST, hosts: ['${T_NO_A}', '${T_NO_B}'], timeout: soon}\n"
+        "queues: {default: {}, a: {timeout: 1:30, timeout: '${T_NO:-5s}'}}\n"
+        "store: {type: memory}\ninstances: 2\n"
+    )
+    iii.write_step()
+    problems = json.loads(iii("check", "--json").stdout)["problems"]
+    told = [
+        "iii-config.yaml:1: console.token: the environment variable T_NO_TOKEN is not set",
+        "iii-config.yaml:2: http.port: 0101 is one number",
+        'iii-config.yaml:2: http.host: "$HOST" is a text here; write ${HOST}',
+        "iii-config.yaml:2: http.hosts[0]: the environment variable T_NO_A is not set",
+        "iii-config.yaml:2: http.hosts[1]: the environment variable T_NO_B is not set",
+        "iii-config.yaml:3: queues.a.timeout: is given twice",
+        "iii-config.yaml:3: queues.a.timeout: 1:30 is a number to the base 60",
+        "iii-config.yaml:2: http.timeout: ",
+        'iii-config.yaml:3: queues.default: is no topic here; did you mean "defaults"',
+        "store.type: each of 2 instances would have a store of its own",
+    ]
+    assert [expected in problem for expected, problem in zip(told, problems, strict=True)] == [True] * len(
+        told
+    ), problems
+
+
+def test_what_may_be_a_mistake_is_told_by_check_and_steps_and_is_none(iii: Project) -> None:
+    iii.write_step()
+    iii.write_step("", name="b.step.ts")
+    iii.config.write_text("store: {path: data}\nqueues: {mial: {concurrency: 1}}\n")
+    result = iii("check")
+    assert (result.exit_code, result.stdout.startswith("ok: ")) == (0, True)
+    expected = [
+        "warning: steps/b.step.ts: does not run",
+        'queues.mial: no step here has this topic among its triggers or its `enqueues`; did you mean "mail"?',
+    ]
+    for stderr in (result.stderr, iii("steps", "--json").stderr):
+        lines = stderr.splitlines()
+        assert [told in line for told, line in zip(expected, lines, strict=True)] == [True, True], lines
+    assert [each["name"] for each in iii.json("steps")] == ["SendMail"]
+    assert len(iii.json("check")["warnings"]) == 2
+
+
 def test_check_relies_on_nothing_that_the_configuration_gets_wrong(iii: Project) -> None:
     iii.config.write_text("store: {pth: data}\nsteps: 3\n")
     (iii.folder / "data").mkdir(mode=0o700)

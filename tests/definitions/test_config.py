@@ -155,6 +155,22 @@ def test_dead_letters_go_to_a_topic_named_after_the_queue() -> None:
     assert config.load().rules("order.paid").dead_letter_queue == "order.paid.failed"
 
 
+def test_what_is_said_of_every_topic_comes_last(load: Load) -> None:
+    read = load(
+        "queues:\n  defaults: {max_retries: 9, timeout: 1m, max_depth: 5, dead_letter_queue: dead}\n"
+        "  t: {timeout: 2m}"
+    )
+    assert set(read.queues) == {"t"}
+    rules = read.rules("t", QueueConfig(max_retries=1))
+    assert (rules.max_retries, rules.timeout_ms, rules.max_depth, rules.dead_letter_queue) == (
+        *(1, 120_000, 5, "dead"),
+    )
+    assert (read.rules("other").max_retries, read.rules("other").timeout_ms) == (9, 60_000)
+    assert read.rules("dead").dead_letter_queue == "dead.failed"
+    ticks = read.rules("$cron/Nightly")
+    assert (ticks.max_retries, ticks.max_depth) == (9, None)
+
+
 def test_a_long_retry_delay_raises_the_unwritten_maximum(load: Load) -> None:
     assert load("queues: {t: {retry_delay: 2h}}").rules("t").retry_delay_max_ms == 7_200_000
 
@@ -336,6 +352,10 @@ WRONG = [
     ("queues: {a: 5}", "queues.a", "expected a mapping"),
     ("queues: {a b: {}}", "queues.a b", "is no topic name; allowed are 1 to 128 characters"),
     ("queues: {$other/x: {}}", "queues.$other/x", "is no topic name"),
+    ("queues: {default: {}}", "queues.default", 'did you mean "defaults", which stands for every topic?'),
+    ("queues: {Defaults: {}}", "queues.Defaults", 'did you mean "defaults"'),
+    ('queues: {"*": {}}', "queues.*", 'did you mean "defaults"'),
+    ("queues: {defaults: {max_retrys: 1}}", "queues.defaults.max_retrys", 'did you mean "max_retries"?'),
     ("queues: {1: {}}", "queues", "put it in quotes"),
     ("queues: {a: {concurrency: 0}}", "queues.a.concurrency", "from 1 to 10000"),
     ("queues: {a: {concurrency: 10001}}", "queues.a.concurrency", "from 1 to 10000"),

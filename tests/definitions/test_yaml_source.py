@@ -10,6 +10,7 @@ import pytest
 
 from iii.config import Config, load
 from iii.errors import ConfigError
+from iii.formats.variables import expand
 
 Load = Callable[[str], Config]
 
@@ -104,6 +105,40 @@ def test_anchors_and_merge_keys_work(read: Load) -> None:
     assert (config.queues["b"].concurrency, config.queues["b"].max_retries) == (1, 2)
 
 
+NUMBERS = ["0101", "08", "+07", "-01", "00", "0_1", "1:30", "1:30.5", "190:20:30", "1_0:00", "0:0"]
+
+
+@pytest.mark.parametrize("written", NUMBERS)
+@pytest.mark.parametrize("field", ["http: {timeout: %s}", "console: {token: %s}", "log: {redact: [%s]}"])
+def test_a_number_that_not_all_read_alike_is_refused_wherever_it_stands(
+    read: Load, written: str, field: str
+) -> None:
+    error = refusal(read, "\n" + field % written)
+    assert error.file.endswith("iii-config.yaml:2")
+    assert error.message.startswith(f"{written} is ")
+    assert "in quotes where it is a text" in error.message
+
+
+@pytest.mark.parametrize("written", ["0101", "1:30"])
+def test_as_a_key_it_is_refused_too(read: Load, written: str) -> None:
+    assert refusal(read, f"queues: {{{written}: {{}}}}").message.startswith(f"{written} is ")
+
+
+def test_a_number_that_all_read_alike_is_taken_and_quotes_make_it_a_text(read: Load) -> None:
+    config = read(
+        "http: {port: 0x1F90, timeout: 1_500, send_timeout: 0b1111111}\n"
+        "store: {path: '0101'}\nqueues: {'1:30': {jitter: .5}, a: {dead_letter_queue: \"010\"}}"
+    )
+    assert (config.http.port, config.http.timeout_ms, config.http.send_timeout_ms) == (8080, 1500, 127)
+    assert config.store.path.name == "0101"
+    assert (config.queues["1:30"].jitter, config.queues["a"].dead_letter_queue) == (0.5, "010")
+
+
+@pytest.mark.parametrize("written", ["2026-01-02", "2026-13-45", "2026-01-02 03:04:05"])
+def test_a_date_is_its_text(read: Load, written: str) -> None:
+    assert read(f"store: {{path: {written}}}").store.path.name == written
+
+
 # ------------------------------------------------------------------------------------------- variables
 
 
@@ -144,6 +179,80 @@ def test_an_unset_variable_is_named(read: Load) -> None:
     assert "${T_SECRETKEY:default}" in error.message
 
 
+DEFAULTS = {
+    "${T_UNSET:-/srv/data}": "/srv/data",
+    "${T_EMPTY:-/srv/data}": "/srv/data",
+    "${T_SET:-/srv/data}": "here",
+    "/a/${T_UNSET:-b}/${T_SET}": "/a/b/here",
+    "${T_UNSET:--b}": "-b",
+    "${T_UNSET:${T_OTHER:x}}": "x",
+    "${T_UNSET:-${T_OTHER:-${T_SET}}}": "here",
+    "${T_SET:${T_OTHER}}": "here",
+    "${T_UNSET:a{b}c}": "a{b}c",
+    "${T_UNSET:a$${b}c}": "a${b}c",
+    "{${T_SET}}": "{here}",
+    "${T_UNSET:=:?+}": None,
+    "${T_UNSET:a:b}": "a:b",
+    "${T_BRACES}": "${T_SET}",
+}
+
+
+@pytest.mark.parametrize("text", DEFAULTS)
+def test_a_default_is_what_a_shell_makes_of_it(text: str) -> None:
+    given = {"T_SET": "here", "T_EMPTY": "", "T_BRACES": "${T_SET}"}
+    if (expected := DEFAULTS[text]) is not None:
+        assert expand(text, given) == expected
+    else:
+        with pytest.raises(ValueError, match="means nothing here"):
+            expand(text, given)
+
+
+def test_all_that_are_not_set_are_told_at_once() -> None:
+    with pytest.raises(ValueError, match="variables T_A, T_B and T_C are not set; set them, put them into"):
+        expand("${T_A}/${T_B:}/${T_B}/${T_D:${T_C}}/${T_A}/${T_SET:${T_D}}", {"T_SET": "x"})
+
+
+@pytest.mark.parametrize("sign", "?=+")
+@pytest.mark.parametrize("given", [{}, {"A": "x"}])
+def test_what_else_a_shell_does_with_a_variable_is_refused(sign: str, given: dict[str, str]) -> None:
+    with pytest.raises(
+        ValueError, match=r"\$\{A:.…\} means nothing here; write \$\{A\}, which has to be set"
+    ):
+        expand(f"${{A:{sign}text}}", given)
+    with pytest.raises(ValueError, match="cannot name a variable"):
+        expand(f"${{A{sign}text}}", given)
+
+
+@pytest.mark.parametrize("text", ["${A:${", "${A:${B}", "${A:{}", "${A:{b}", "${A:$${b}", "${A:${B:{}}"])
+@pytest.mark.parametrize("given", [{}, {"A": "x", "B": "y"}])
+def test_a_brace_that_is_not_closed_is_refused_whatever_is_set(text: str, given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="without its }"):
+        expand(text, given)
+
+
+@pytest.mark.parametrize(
+    "text", ["${A:${B C}}", "${${A}}", "${A-x}", "${#A}", "${A%b}", "${ A }", "${{ A }}"]
+)
+@pytest.mark.parametrize("given", [{}, {"A": "x", "B": "y"}])
+def test_what_cannot_name_a_variable_is_refused_whatever_is_set(text: str, given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="cannot name a variable"):
+        expand(text, given)
+
+
+@pytest.mark.parametrize("text", ["$HOME", "$DATA_DIR/iii", '"$HOME"', "'$HOME/a$b'"])
+def test_a_variable_without_braces_is_refused_with_the_right_form(read: Load, text: str) -> None:
+    error = refusal(read, f"store: {{path: {text}}}")
+    assert error.field == "store.path"
+    assert "write ${HOME} for" in error.message or "write ${DATA_DIR} for" in error.message
+
+
+@pytest.mark.parametrize(
+    "text", ["$ecret-token-0123", "a$TOKEN-0123456789", "$2b$12$abcdefghijklmnop", "$T-0123456789abcd"]
+)
+def test_a_dollar_in_a_text_stays(read: Load, text: str) -> None:
+    assert read(f"console: {{token: {text}}}").console.token == text
+
+
 @pytest.mark.parametrize("text", ["steps: ${", "steps: ${A", "steps: ${A B}", "steps: ${}"])
 def test_a_malformed_reference_is_refused(read: Load, text: str) -> None:
     error = refusal(read, text)
@@ -154,6 +263,17 @@ def test_a_malformed_reference_is_refused(read: Load, text: str) -> None:
 def test_a_variable_of_the_wrong_kind_is_refused(read: Load) -> None:
     os.environ["T_PORT"] = "http"
     assert "whole number" in refusal(read, "http:\n  port: ${T_PORT}\n").message
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, lambda file: file.symlink_to("gone"), lambda file: file.write_bytes(b"A=\xff")]
+)
+def test_env_that_cannot_be_read_is_no_missing_one(
+    read: Load, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / ".env")
+    error = refusal(read, "")
+    assert error.file.endswith(".env") and "cannot be read" in error.message
 
 
 def test_env_beside_the_file_is_loaded_and_overrides_nothing(read: Load, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ queues:
   body_bytes_max: {max_retries: 0, retry_delay: 1500, backoff: exponential, retry_delay_max: 2h, jitter: 0.5}
   a.b: {concurrency: 1, max_in_flight: 2, dead_letter_queue: x, timeout: 1s, max_depth: 9, retention: 1d}
   c: {max_crashes: 1}
+  defaults: {timeout: 5m, concurrency: 3}
 console: {enabled: true, host: 0.0.0.0, port: 1, token: a-secret-of-sixteen, read_only: true,
   hosts: [iii.example.com], https: true, trusted_proxies: [10.0.0.0/8, "::1"]}
 instances: 3
