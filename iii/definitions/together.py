@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from iii.config import Config
 from iii.definitions.warning import SetupWarning, log_warning
 from iii.errors import ConfigError, StepError
+from iii.formats import filters
 from iii.formats.units import nearest
-from iii.step import HttpTrigger, QueueTrigger, Step
+from iii.step import HttpTrigger, QueueTrigger, StateTrigger, Step
 
 __all__ = ["check_steps", "conflicts", "doubts"]
 
@@ -69,6 +70,11 @@ def _unused_rules(steps: Sequence[Step], config: Config) -> Iterator[ConfigError
 
 def doubts(steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:
     """What stops nothing and has probably no effect, or another one than it seems."""
+    for step in steps:
+        for index, trigger in enumerate(step.triggers):
+            filter = trigger.filter if isinstance(trigger, StateTrigger) else None
+            for where, message in filters.doubts(filter or {}):
+                yield SetupWarning(message, file=step.file, field=f"triggers[{index}].filter.{where}")
     yield from _unused_topics(steps, config)
 
 

@@ -10,15 +10,29 @@ what JSON decodes to, so their types are exactly dict, list, str, int, float, bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Protocol, TypeAlias
 
 from iii.formats.units import is_unicode, type_name
 
-__all__ = ["Firing", "Matcher", "Values", "firing", "matcher", "plain", "problem"]
+__all__ = ["Firing", "Matcher", "Values", "doubts", "firing", "matcher", "plain", "problem"]
 
 DEPTH_MAX = 64
+CONDITION = "a filter compares with equal values alone; decide the rest in condition=lambda change, ctx: …"
+_COMPARES = frozenset(
+    ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "exists", "regex", "mod", "between")
+)
+_COMBINES = frozenset(("and", "or", "not", "nor"))
+_OPERATORS = frozenset(
+    ("$" + each) for each in (*_COMPARES, *_COMBINES, "all", "elemMatch", "expr", "where", "contains")
+)
+_SIGNS = frozenset(("=", "==", "!=", "<>", ">", ">=", "<", "<="))
+_SUFFIX = re.compile(
+    r".+__(?:eq|ne|gte?|lte?|in|not|i?exact|i?contains|i?startswith|i?endswith|isnull|range|i?regex)"
+)
+_PATH = re.compile(r"\w+(?:\.\w+|\[\w+\])+")
 _MISSING = object()
 
 
@@ -86,7 +100,10 @@ def _problem(value: object, at: str, depth: int) -> tuple[str, str] | None:
                 return at, f"its keys must be strings, got {type_name(key)} {key!r}"
             if not is_unicode(key):
                 return at, f"its key {key!r} is not valid Unicode (a lone surrogate)"
-            if found := _problem(part, f"{at}.{key}" if at else key, depth - 1):
+            if key in _OPERATORS or key.startswith(("$.", "$[")):
+                what = "operator" if key in _OPERATORS else "path"
+                return _under(at, key), f"there are no {what}s here: {CONDITION}"
+            if found := _problem(part, _under(at, key), depth - 1):
                 return found
         return None
     if isinstance(value, list):
@@ -99,8 +116,50 @@ def _problem(value: object, at: str, depth: int) -> tuple[str, str] | None:
     return (
         None
         if value is None or isinstance(value, int)
-        else (at, f"expected a JSON value, got {type_name(value)}")
+        else (at, f"expected a JSON value, got {_type_name(value)}")
     )
+
+
+def doubts(filter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What of a filter without a problem is probably not meant as it is taken, as `problem` tells it."""
+    return _doubts(filter, "")
+
+
+def _doubts(value: object, at: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        for part in value:
+            yield from _doubts(part, at)
+    if not isinstance(value, Mapping):
+        return
+    if at and value and value.keys() <= _COMPARES | _SIGNS:
+        yield at, f"is taken for a value that has {_listed(value)}: {CONDITION}"
+        return
+    for key, part in value.items():
+        where = _under(at, key)
+        if key.startswith("$") or _SUFFIX.fullmatch(key) or (key in _COMBINES and not _is_plain(part)):
+            yield where, f'is taken for the name "{key}": {CONDITION}'
+        elif _PATH.fullmatch(key):
+            names = re.findall(r"\w+", key)
+            nested = "".join(f'{{"{name}": ' for name in names) + "…" + "}" * len(names)
+            remedy = CONDITION if any(map(str.isdigit, names)) else f"to look into a value write {nested}"
+            yield where, f'is taken for the one name "{key}": {remedy}'
+        yield from _doubts(part, where)
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, Mapping | list)
+
+
+def _listed(value: Mapping[str, Any]) -> str:
+    return " and ".join(f'"{key}"' for key in value)
+
+
+def _type_name(value: object) -> str:
+    return "tuple (write a list)" if isinstance(value, tuple) else type_name(value)
+
+
+def _under(at: str, key: str) -> str:
+    return f"{at}.{key}" if at else key
 
 
 def _plain(value: Any) -> Any:

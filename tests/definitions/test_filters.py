@@ -6,10 +6,10 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from iii.formats.filters import Values, firing, matcher, plain, problem
+from iii.formats.filters import Values, doubts, firing, matcher, plain, problem
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -141,6 +141,7 @@ def test_a_filter_keeps_nothing_of_what_it_was_made_of() -> None:
         ({"a": {2: 3}}, "a", "its keys must be strings"),
         ({"a": {"b": object()}}, "a.b", "expected a JSON value, got object"),
         ({"a": [len]}, "a", "expected a JSON value"),
+        ({"a": ("b", "c")}, "a", "expected a JSON value, got tuple (write a list)"),
         ({"a": float("nan")}, "a", "expected a JSON value"),
         ({"a": [{"b": float("inf")}]}, "a.b", "expected a JSON value"),
         ({"a": {"b": "\ud800"}}, "a.b", "is not valid Unicode (a lone surrogate)"),
@@ -157,5 +158,81 @@ def test_what_is_no_filter_is_named(filter: object, where: str, message: str) ->
 
 
 @given(objects)
-def test_every_json_object_is_a_filter(filter: dict[str, Any]) -> None:
+def test_every_json_object_without_operators_is_a_filter(filter: dict[str, Any]) -> None:
+    assume("$" not in repr(filter))
     assert problem(filter) is None
+
+
+@pytest.mark.parametrize(
+    ("filter", "where"),
+    [
+        ({"amount": {"$gt": 100}}, "amount.$gt"),
+        ({"$or": [{"a": 1}, {"a": 2}]}, "$or"),
+        ({"status": {"$in": ["a", "b"]}}, "status.$in"),
+        ({"status": {"$not": {"$eq": 1}}}, "status.$not"),
+        ({"items": [{"$gte": 1}]}, "items.$gte"),
+        ({"items": {"$elemMatch": {"a": 1}}}, "items.$elemMatch"),
+        ({"$.order.status": "paid"}, "$.order.status"),
+        ({"$['order']": "paid"}, "$['order']"),
+    ],
+)
+def test_an_operator_is_refused_with_what_to_write_instead(filter: dict[str, Any], where: str) -> None:
+    found = problem(filter)
+    assert found is not None and found[0] == where
+    assert "compares with equal values alone; decide the rest in condition=" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("filter", "where", "message"),
+    [
+        ({"order.status": "paid"}, "order.status", 'write {"order": {"status": …}}'),
+        (
+            {"a": {"b.c.d": 1}},
+            "a.b.c.d",
+            'the one name "b.c.d": to look into a value write {"b": {"c": {"d": …}}}',
+        ),
+        (
+            {"items[0].id": 1},
+            "items[0].id",
+            'the one name "items[0].id": a filter compares with equal values',
+        ),
+        ({"items.0": 1}, "items.0", "condition="),
+        ({"a": [{"b.c": 1}]}, "a.b.c", 'the one name "b.c"'),
+        ({"$type": "order"}, "$type", 'is taken for the name "$type"'),
+        ({"a": {"$size": 3}}, "a.$size", "condition="),
+        (
+            {"amount": {"gt": 100, "lt": 200}},
+            "amount",
+            'is taken for a value that has "gt" and "lt": a filter',
+        ),
+        ({"amount": {">=": 100}}, "amount", "condition="),
+        ({"amount__gte": 100}, "amount__gte", 'is taken for the name "amount__gte": a filter'),
+        ({"or": [{"a": 1}, {"a": 2}]}, "or", "condition="),
+        ({"a": {"not": {"b": 1}}}, "a.not", "condition="),
+    ],
+)
+def test_what_looks_like_a_path_or_an_operator_gets_a_word(
+    filter: dict[str, Any], where: str, message: str
+) -> None:
+    assert problem(filter) is None
+    [(found, told)] = doubts(filter)
+    assert found == where and message in told
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        {
+            "status": "paid",
+            "in": True,
+            "not": 1,
+            "ann@shop.example": {"a": [1, {"b": 2}]},
+            "3.5 mm": 1,
+            "a.": 1,
+        },
+        {"gt": 3},
+        {"size": {"in": 3, "cm": 7}, "a": {}, "__typename": "Order", "x/y": 1},
+    ],
+)
+def test_what_is_plainly_a_value_gets_none(filter: dict[str, Any]) -> None:
+    assert problem(filter) is None and list(doubts(filter)) == []

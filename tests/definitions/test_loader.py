@@ -370,3 +370,12 @@ def test_knobs_for_a_topic_that_no_step_takes_or_sends_to_get_a_word(
     assert [str(each) for each in doubts(steps, made)] == expected
     check_steps(steps, made)
     assert caplog.messages == expected
+
+
+def test_a_filter_that_looks_into_no_value_gets_a_word(folder: Path) -> None:
+    trigger = "{'type': 'state', 'filter': {'order.status': 'paid'}}"
+    write(folder, "a_step.py", step_with("A", f"{QUEUE % 't'}, {trigger}"))
+    [told] = doubts(load_steps(folder), PLAIN)
+    assert str(told).startswith(
+        'steps/a_step.py: triggers[1].filter.order.status: is taken for the one name "order'
+    )
