@@ -6,6 +6,7 @@ mark) and still be plain code that returns a coroutine. What is not seen to be a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import types
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from iii.formats.units import shown
 
-__all__ = ["HANDLER", "MIDDLEWARE", "Call", "calling", "shape"]
+__all__ = ["HANDLER", "MIDDLEWARE", "Call", "calling", "shape", "wraps_unrun"]
 
 HANDLER = ("input", "ctx")
 MIDDLEWARE = ("request", "ctx", "next")
@@ -26,6 +27,11 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CACHED: Final = type(functools.lru_cache(lambda: None))
+_MANAGERS: Final = frozenset(
+    make(lambda: None).__code__  # type: ignore[arg-type, return-value]
+    for make in (contextlib.contextmanager, contextlib.asynccontextmanager)
+)
+"""What all functions are that these two make."""
 
 
 class Call(Struct, frozen=True):
@@ -70,12 +76,41 @@ def _refuse_what_never_runs(function: Callable[..., Any]) -> None:
         inner = inner.func
     if isinstance(inner, type):
         raise TypeError(f"{inner.__name__} is a class; pass an instance of it, or a function")
-    code = _code(inner)
-    if code is not None and code.co_flags & _GENERATOR and not code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+    within = inner
+    while isinstance(within, staticmethod | _CACHED):  # they call it, and that is all
+        within = within.__wrapped__
+    what = _unrun(within)
+    if what == "a generator":
         raise TypeError("is a generator; return Response(body=generator()) to stream, without yield")
+    if what is not None:
+        raise TypeError(
+            "is a context manager, and nobody would enter it: take @contextmanager off, or write "
+            f"`with {getattr(within, '__name__', 'it')}(…):` in a function"
+        )
     cached = _code(inner.__wrapped__) if isinstance(inner, _CACHED) else None
     if cached is not None and cached.co_flags & inspect.CO_COROUTINE:
         raise TypeError("is async behind functools.cache: a coroutine can be awaited only once")
+
+
+def wraps_unrun(function: Callable[..., Any]) -> str | None:
+    """What nothing of runs by a call, a generator say, where `function` wraps it: some decorators run it."""
+    seen: set[int] = set()
+    while not seen or _unrun(function) is None:
+        seen.add(id(function))
+        function = _wrapped(function.func if type(function) is functools.partial else function, seen)
+        if function is None:
+            return None
+    return _unrun(function)
+
+
+def _unrun(function: Callable[..., Any]) -> str | None:
+    """What a call makes and does not run; None: a call runs it."""
+    code = _code(function)
+    if code is None or code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        return None
+    if code.co_flags & _GENERATOR:
+        return "a generator"
+    return "a context manager" if code in _MANAGERS else None
 
 
 def shape(function: Callable[..., Any]) -> tuple[bool, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from iii.config import Config
+from iii.definitions.handler import wraps_unrun
 from iii.definitions.warning import SetupWarning, log_warning
 from iii.errors import ConfigError, StepError
 from iii.formats import filters
@@ -71,11 +72,27 @@ def _unused_rules(steps: Sequence[Step], config: Config) -> Iterator[ConfigError
 def doubts(steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:
     """What stops nothing and has probably no effect, or another one than it seems."""
     for step in steps:
+        yield from _unrun(step)
         for index, trigger in enumerate(step.triggers):
             filter = trigger.filter if isinstance(trigger, StateTrigger) else None
             for where, message in filters.doubts(filter or {}):
                 yield SetupWarning(message, file=step.file, field=f"triggers[{index}].filter.{where}")
     yield from _unused_topics(steps, config)
+
+
+def _unrun(step: Step) -> Iterator[SetupWarning]:
+    """What a request's handler returns may be streamed."""
+    if not all(isinstance(trigger, HttpTrigger) for trigger in step.triggers):
+        yield from _wraps(step, "handler", step.handler)
+    for index, trigger in enumerate(step.triggers):
+        if trigger.condition is not None:
+            yield from _wraps(step, f"triggers[{index}].condition", trigger.condition)
+
+
+def _wraps(step: Step, field: str, function: Callable[..., object]) -> Iterator[SetupWarning]:
+    if (what := wraps_unrun(function)) is not None:
+        message = f"wraps {what}: unless the decorator runs it, nothing in it runs, and each attempt fails"
+        yield SetupWarning(message, file=step.file, field=field)
 
 
 def _unused_topics(steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:

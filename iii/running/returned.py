@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
+import itertools
 import types
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,7 +19,7 @@ from iii.errors import StepError
 from iii.formats.units import shown
 from iii.handling.loops import PendingCall
 
-__all__ = ["awaiting", "discard", "explain", "is_generator", "unfinished", "yes"]
+__all__ = ["awaiting", "discard", "explain", "nothing_ran", "unfinished", "unrun", "yes"]
 
 NESTED_MAX = 100
 
@@ -53,15 +56,47 @@ def discard(value: Any) -> None:
             end()
 
 
-def is_generator(value: object) -> bool:
-    """Whether nothing in it has run, and nobody will run it, unless it is streamed."""
-    return isinstance(value, types.GeneratorType | types.AsyncGeneratorType)
+@contextlib.asynccontextmanager
+async def _entered() -> AsyncIterator[None]:
+    yield
+
+
+_UNRUN: dict[type, str] = {
+    types.GeneratorType: "a generator",
+    types.AsyncGeneratorType: "a generator",
+    type(contextlib.contextmanager(iter)(())): "a context manager",
+    type(_entered()): "a context manager",
+    types.FunctionType: "a function",
+    types.MethodType: "a function",
+    types.BuiltinFunctionType: "a function",
+    functools.partial: "a function",
+    map: "a map",
+    filter: "a filter",
+    itertools.starmap: "a map",
+}
+_REMEDIES = {
+    "a generator": "do the work, yield nothing",
+    "a context manager": "take @contextmanager off, or enter it with `with` in the handler",
+    "a function": "call it; a decorator that takes arguments is written with them, as in @retry()",
+    "a map": "write a loop",
+    "a filter": "write a loop",
+}
+
+
+def unrun(value: object) -> str | None:
+    """What it is, where nothing in it has run and nobody will run it (unless it is streamed)."""
+    return _UNRUN.get(type(value))
+
+
+def nothing_ran(what: str) -> str:
+    """Why the attempt of a handler that returned `what` fails."""
+    return f"the handler returned {what}, and nothing in it ran: {_REMEDIES[what]}"
 
 
 def yes(value: object) -> bool:
     """What a condition decided. StepError for what decided nothing."""
-    if is_generator(value):
-        raise StepError("the condition returned a generator, nothing in it ran: return True or False")
+    if (what := unrun(value)) is not None:
+        raise StepError(f"the condition returned {what}, nothing in it ran: return True or False")
     return bool(value)
 
 

@@ -25,7 +25,7 @@ from iii.running.bindings import Binding, Start
 from iii.running.invoke import Invoker, Late, StillRunning, Waiting
 from iii.running.recording import Recorder
 from iii.running.retry import DONE, Cancelled, Failed, Outcome, Snoozed, doom
-from iii.running.returned import is_generator, yes
+from iii.running.returned import nothing_ran, unrun, yes
 from iii.running.settler import Settler, describe
 from iii.running.timers import Timers
 from iii.schema.validator import parse_json
@@ -42,9 +42,6 @@ _OUR_MODULES = frozenset(
         *("iii.running.returned", "iii_core.coroutines"),
     }
 )
-
-
-GENERATOR = "the handler returned a generator, and nothing in it ran: do the work, yield nothing"
 
 
 class Runner:
@@ -205,8 +202,8 @@ class Runner:
             return Snoozed(value.ms)
         if isinstance(value, Cancel):
             return Cancelled(self._without_secrets(str(value.reason)))
-        if is_generator(value):
-            return Failed(GENERATOR)
+        if (what := unrun(value)) is not None:
+            return Failed(nothing_ran(what))
         return DONE
 
     def _failure(self, error: BaseException, attempt: Attempt) -> Failed:

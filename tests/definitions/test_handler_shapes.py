@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from iii.definitions.handler import MIDDLEWARE, calling
+from iii.definitions.handler import MIDDLEWARE, calling, wraps_unrun
 
 
 async def one(data: Any) -> None: ...
@@ -182,12 +183,38 @@ class Generates:
         yield 1
 
 
+@contextlib.contextmanager
+def entered(data: Any) -> Iterator[None]:
+    yield
+
+
+@contextlib.asynccontextmanager
+async def async_entered(data: Any) -> AsyncIterator[None]:
+    yield
+
+
+class Manages:
+    @contextlib.contextmanager
+    def __call__(self, data: Any) -> Iterator[None]:
+        yield
+
+    entered = staticmethod(entered)
+
+
 REFUSED = {
     "a class": (Plain, "is a class; pass an instance"),
     "a partial of a class": (functools.partial(Plain, one), "is a class; pass an instance"),
     "a generator": (generator, "is a generator"),
     "an async generator": (functools.partial(asynchronous), "is a generator"),
     "an object that generates": (Generates(), "is a generator"),
+    "a cached generator": (functools.cache(generator), "is a generator"),
+    "a static generator": (staticmethod(generator), "is a generator"),
+    "a context manager": (entered, r"is a context manager, .* write `with entered\(…\):` in a function"),
+    "an async context manager": (async_entered, "is a context manager"),
+    "a partial of one": (functools.partial(entered), "is a context manager"),
+    "an object that makes one": (Manages(), "is a context manager"),
+    "a static one": (Manages.entered, "is a context manager"),
+    "a static one around it": (staticmethod(functools.lru_cache(entered)), "is a context manager"),
     "a cached coroutine": (functools.cache(one), "awaited only once"),
     "what asks for too much": (three, r"requires \(data, ctx, db\)"),
     "a partial that leaves a name": (functools.partial(two, data=1), r"requires \(ctx\)"),
@@ -201,3 +228,34 @@ def test_what_cannot_work_is_refused(form: str) -> None:
     function, reason = REFUSED[form]
     with pytest.raises(TypeError, match=reason):
         calling(function)
+
+
+UNRUN = {
+    "a decorated generator": (bare(generator), "a generator"),
+    "functools.wraps": (wraps(asynchronous), "a generator"),
+    "wrappers of wrappers": (bare(wraps(bare(generator))), "a generator"),
+    "an async wrapper": (async_wraps(asynchronous), "a generator"),
+    "an object": (Plain(generator), "a generator"),
+    "a decorated object": (bare(Generates()), "a generator"),
+    "a partial of a wrapper": (functools.partial(wraps(generator)), "a generator"),
+    "a generic function": (functools.singledispatch(generator), "a generator"),
+    "a decorated context manager": (wraps(entered), "a context manager"),
+    "an async one": (bare(async_entered), "a context manager"),
+    "what runs": (bare(wraps(one)), None),
+    "a function": (one, None),
+    "a coroutine of old": (bare(old), None),
+    "nothing to look into": (bare(print), None),
+}
+
+
+@pytest.mark.parametrize("form", UNRUN)
+def test_what_a_decorator_may_or_may_not_run_is_seen(form: str) -> None:
+    function, what = UNRUN[form]
+    calling(function)
+    assert wraps_unrun(function) == what
+
+
+def test_what_wraps_itself_has_an_end() -> None:
+    looped = wraps(one)
+    looped.__wrapped__ = wraps(looped)
+    assert wraps_unrun(looped) is None

@@ -379,3 +379,31 @@ def test_a_filter_that_looks_into_no_value_gets_a_word(folder: Path) -> None:
     assert str(told).startswith(
         'steps/a_step.py: triggers[1].filter.order.status: is taken for the one name "order'
     )
+
+
+LAZY = """\
+import functools
+def plain(function):
+    @functools.wraps(function)
+    def wrapper(*args): return function(*args)
+    return wrapper
+@plain
+def handler(input):
+    yield input
+config = {"name": "%s", "triggers": [%s]}
+"""
+
+
+def test_a_decorated_generator_gets_a_word_where_nobody_streams_it(folder: Path) -> None:
+    write(folder, "a_step.py", LAZY % ("A", QUEUE % "t"))
+    write(folder, "b_step.py", LAZY % ("B", "{'type': 'http', 'method': 'GET', 'path': '/b'}"))
+    steps = load_steps(folder)
+    [told] = doubts(steps, PLAIN)
+    assert str(told).startswith("steps/a_step.py: handler: wraps a generator: unless the decorator runs it")
+
+
+def test_a_condition_that_wraps_one_gets_a_word_too(folder: Path) -> None:
+    trigger = "{'type': 'http', 'method': 'GET', 'path': '/a', 'condition': handler}"
+    write(folder, "a_step.py", LAZY % ("A", trigger) + "handler = print\n")
+    [told] = doubts(load_steps(folder), PLAIN)
+    assert told.field == "triggers[0].condition"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -49,15 +50,43 @@ async def test_what_is_to_be_awaited_without_end_is_an_error() -> None:
         await returns(lambda data: one(0))
 
 
-@pytest.mark.parametrize("form", ["a generator", "an async generator"])
-async def test_a_message_handler_that_returns_a_generator_fails_since_nothing_of_it_ran(form: str) -> None:
-    async def asynchronous() -> AsyncIterator[int]:
-        yield 1
+def generator() -> Iterator[int]:
+    yield 1
 
-    def generator() -> Iterator[int]:
-        yield 1
 
-    made = generator if form == "a generator" else asynchronous
+async def asynchronous() -> AsyncIterator[int]:
+    yield 1
+
+
+def retry(times: int) -> Any:
+    """A decorator that takes arguments."""
+    return lambda function: function
+
+
+def decorated(times: Any) -> Any:
+    def wrapper() -> None: ...
+
+    return wrapper
+
+
+UNRUN: dict[str, tuple[Any, str]] = {
+    "a generator": (generator, "a generator"),
+    "an async generator": (asynchronous, "a generator"),
+    "a generator expression": (lambda: (each for each in "ab"), "a generator"),
+    "a context manager": (contextlib.contextmanager(generator), "a context manager"),
+    "an async context manager": (contextlib.asynccontextmanager(asynchronous), "a context manager"),
+    "a decorator without its arguments": (lambda: retry(print), "a function"),  # type: ignore[arg-type]
+    "a wrapper": (lambda: decorated(1), "a function"),
+    "a method of C": (lambda: [].append, "a function"),
+    "a bound method": (lambda: Awaitable(1).__await__, "a function"),
+    "a partial": (lambda: functools.partial(print, 1), "a function"),
+    "a map": (lambda: map(print, "ab"), "a map"),
+}
+
+
+@pytest.mark.parametrize("form", UNRUN)
+async def test_a_message_handler_that_returns_what_nobody_runs_fails(form: str) -> None:
+    made, what = UNRUN[form]
     ran: list[Any] = []
     steps = (
         step(lambda data: made(), queue("in", config={"max_retries": 0}), name="Handler"),
@@ -73,7 +102,8 @@ async def test_a_message_handler_that_returns_a_generator_fails_since_nothing_of
         await app.settle()
         for topic in ("in", "on"):
             (letter,) = app.letters(f"{topic}.failed")
-            assert letter.dead is not None and "returned a generator" in letter.dead.error
+            assert letter.dead is not None and f"returned {what}, " in letter.dead.error
+            assert "nothing in it ran: " in letter.dead.error
         assert ran == []
 
 
