@@ -1,7 +1,7 @@
 """The engine: what is made of a config and its steps, in which order it starts, and in which it drains.
 
-    start    spans -> listen -> store -> session -> tail -> cron -> queues -> HTTP
-    stop     HTTP and queues drain together -> cron, tail -> session -> store -> spans
+    start    log -> spans -> listen -> store -> session -> tail -> cron -> queues -> HTTP
+    stop     HTTP and queues drain together -> cron, tail -> session -> store -> spans -> log
 
 The embedding API. It owns no rule: everything it does is done by the parts it puts together.
 """
@@ -23,6 +23,7 @@ from iii.definitions.loader import load_steps
 from iii.definitions.together import check_steps
 from iii.errors import IIIError, InputError, StoreDamaged
 from iii.handling.context import Runtime
+from iii.handling.log_records import logging_of
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.outside import OutsideState
 from iii.model import Txn
@@ -146,6 +147,7 @@ class Engine:
         if self._running is not None or self._stopping.is_set():
             raise IIIError("an engine runs once: it is started already, or was stopped; make a new one")
         async with AsyncExitStack() as stack:
+            stack.enter_context(logging_of(self.config))
             if self.spans is not None:
                 self.spans.start()
                 stack.push_async_callback(self.spans.close)
@@ -187,8 +189,7 @@ class Engine:
     async def _start_sources(self, stack: AsyncExitStack) -> None:
         lanes = policies(self._bindings.values(), self.config)
         kept = idempotency_policies(self.steps, self.config.http.idempotency_ttl_ms)
-        store = self.store
-        timers = Timers(store.clock)
+        store, timers = self.store, Timers(self.store.clock)
         stack.callback(timers.close)
         threads = Threads(self._bindings.values())
         stack.callback(threads.close)
@@ -196,8 +197,7 @@ class Engine:
         stack.callback(self._watchdog.stop)
         self._outbox = Outbox(self._inputs, unserved(self._bindings.values(), store).notice)
         limits, redaction = limits_of(self.config), Redaction(self.config.log.redact)
-        level = logging.getLevelNamesMapping()[self.config.log.level.upper()]
-        captures = level if limits.runs_max or limits.runs_failed_max else None
+        captures = self.config.log.threshold if limits.runs_max or limits.runs_failed_max else None
         runtime = Runtime(store, self._outbox, self._sampler, captures, self.figures)
         invoker = invoker_of(self.spans, timers, threads, store.clock)
         recorder = Recorder(

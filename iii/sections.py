@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -196,6 +197,11 @@ class LogConfig(Struct, frozen=True):
         *("api_key", "access_key", "private_key", "credential", "session", "session_id", "jwt"),
     )
     file_bytes_max: int = 16 * MIB
+
+    @property
+    def threshold(self) -> int:
+        """`level` as the logging module counts."""
+        return logging.getLevelNamesMapping()[self.level.upper()]
 
 
 class TracesConfig(Struct, frozen=True):

@@ -13,8 +13,8 @@ triggers. `asyncio.sleep` in a handler takes its time; delays, retries and crons
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -30,6 +30,8 @@ from iii.formats import codec
 from iii.formats.units import duration_ms
 from iii.handling.outside import OutsideState
 from iii.model import ARCHIVE
+from iii.observe.floods import is_own
+from iii.observe.messages import told_of
 from iii.step import Step
 from iii.store.memory import MemoryStore
 from iii.web.request import Request
@@ -80,7 +82,7 @@ class DeadMessage(Struct, frozen=True):
 
 
 class LogLine(Struct, frozen=True):
-    """What a handler or the engine logged."""
+    """What a handler logged, by `ctx.logger` or by any other logger, or the engine."""
 
     level: str
     message: str
@@ -216,9 +218,9 @@ class _Collector(logging.Handler):
         self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields = dict(getattr(record, "fields", {}))
-        step = getattr(record, "context", {}).get("step")
-        self._lines.append(LogLine(record.levelname.lower(), record.getMessage(), fields, step))
+        message, fields = told_of(record)
+        step = vars(record).get("iii_step")
+        self._lines.append(LogLine(record.levelname.lower(), message, dict(fields), step))
 
 
 @asynccontextmanager
@@ -236,16 +238,28 @@ async def harness(
     made = load_steps(Path(steps)) if isinstance(steps, Path | str) else list(steps)
     clock = clock or FakeClock()
     lines: list[LogLine] = []
-    collector, logger = _Collector(lines), logging.getLogger("iii")
-    level = logger.level
-    logger.addHandler(collector)
-    logger.setLevel(logging.DEBUG)
-    try:
+    with _collecting(lines, config):
         async with Engine(config, made, store=MemoryStore(clock), clock=clock) as engine:
             yield Harness(engine, clock, lines)
+
+
+@contextmanager
+def _collecting(lines: list[LogLine], config: Config) -> Iterator[None]:
+    """All of the engine's lines; of other loggers those of handlers, at the configured level."""
+    own, root, ours, others = logging.getLogger("iii"), logging.root, _Collector(lines), _Collector(lines)
+    others.addFilter(lambda record: "iii_step" in vars(record) and not is_own(record))
+    levels = own.level, root.level
+    own.addHandler(ours)
+    root.addHandler(others)
+    own.setLevel(logging.DEBUG)
+    root.setLevel(min(root.level, config.log.threshold))
+    try:
+        yield
     finally:
-        logger.removeHandler(collector)
-        logger.setLevel(level)
+        own.removeHandler(ours)
+        root.removeHandler(others)
+        own.setLevel(levels[0])
+        root.setLevel(levels[1])
 
 
 def _config(steps: Path | str | Sequence[Step], file: Path | str | None) -> Config:

@@ -34,11 +34,12 @@ from iii.instances import loop
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals, hear_all
-from iii.observe.floods import ForOthers
-from iii.observe.log_file import LogFile
-from iii.observe.logs import chosen, configure, log
+from iii.observe.floods import Floods
+from iii.observe.log_file import LogFile, log_file_of
+from iii.observe.logs import chosen, configure, log, retake, take_root
 from iii.observe.streams import own
 from iii.running.last_resort import LastResort
+from iii.step import Step
 from iii.stores import expect, made_ms_of, require_shared
 from iii.web.port import PortTaken
 
@@ -107,12 +108,12 @@ def run(
         options += ("--no-console",) if no_console else ()
         sys.exit(_supervise(config, serves, reload, options, environment))
     else:
-        _configure_log(config, config.log.format, _own_log_file(config))
         _run_alone(config, serves)
 
 
 def _run_alone(config: Config, serves: bool) -> None:
-    steps = load_steps(config.steps)
+    floods = _configure_log(config, config.log.format, _own_log_file(config))
+    steps = _steps(config, floods)
     with ExitStack() as kept:
         sockets = http_sockets(config) if serves else []
         console = _own_console(config)
@@ -179,24 +180,28 @@ def _print(report: Sequence[str]) -> None:
         say(Coloured(line))
 
 
-def _configure_log(config: Config, format: str, file: LogFile | None, *, colour: bool | None = None) -> None:
-    """What is logged by anybody in this process goes the same way, but for loggers that a step set up."""
+def _configure_log(
+    config: Config, format: str, file: LogFile | None, *, colour: bool | None = None
+) -> Floods:
+    """What is logged by anybody in this process goes the same way, but for what a step set up for itself."""
     log_config = config.log
     floods = configure(log_config.level, format, log_config.redact, colour=colour, file=file)
-    logging.lastResort = ForOthers(floods)
+    take_root(floods, log_config.level)
+    return floods
 
 
-def _log_file(config: Config) -> LogFile | None:
-    """What `iii logs` reads; nothing where there is no data folder."""
-    if config.store.kind == "memory" or not config.log.file_bytes_max:
-        return None
-    return LogFile(config.store.path, config.log.file_bytes_max)
+def _steps(config: Config, floods: Floods) -> list[Step]:
+    """Steps may set up logging when they are imported."""
+    try:
+        return load_steps(config.steps)
+    finally:
+        retake(floods, config.log.level)
 
 
 def _own_log_file(config: Config) -> LogFile | None:
-    """As `_log_file`; StoreError where it, or the data folder, is not this user's alone. An instance of
+    """As log_file_of; StoreError where it, or the data folder, is not this user's alone. An instance of
     several hears of the folder when it opens the store, and then its supervisor does."""
-    file = _log_file(config)
+    file = log_file_of(config)
     if file is not None:
         with suppress(OSError):  # which opening the store tells better
             if config.store.path.is_dir():
@@ -228,11 +233,11 @@ def _nothing_to_roll() -> None:
 def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
     made_ms = seat.stores.get(str(config.store.path), 0)
-    _configure_log(config, seat.format, _log_file(config), colour=seat.colour)
+    floods = _configure_log(config, seat.format, log_file_of(config), colour=seat.colour)
     line = Line(seat)
     line.guard()
     try:
-        steps = load_steps(config.steps)
+        steps = _steps(config, floods)
         engine = Engine(
             config, steps, serve=serves, sockets=line.sockets, console=line.console, number=seat.number
         )

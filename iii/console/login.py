@@ -60,7 +60,7 @@ class Logins:
         """A wrong token is told in the log; in the audit log the first, and the first that is too many."""
         if (guess := denied.guess) is not None:
             log.warning(
-                "Console: a wrong token from %s", visit.client, extra={"fields": {"so_far": guess.count}}
+                "Console: a wrong token from %s", visit.client, extra={"iii_fields": {"so_far": guess.count}}
             )
             if guess.is_news:
                 row = visit.actor.did(self._means.store, LOGIN_REFUSED, wrong_tokens=guess.count)

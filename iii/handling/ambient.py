@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from iii.errors import StepError
 from iii.handling.blocking import BlockingContext
 from iii.handling.context import Context
-from iii.observe.logs import StepLogger
+from iii.observe.step_logger import LogCalls
 from iii.step import Fire, TriggerConfig, state_trigger
 
 __all__ = ["AmbientEnqueue", "AmbientLogger", "AmbientState", "enqueue", "logger", "running", "state"]
@@ -89,31 +89,22 @@ class AmbientEnqueue:
         return _ctx("enqueue").enqueue(topic, data, **options)
 
 
-class AmbientLogger:
+class AmbientLogger(LogCalls):
     """See StepLogger."""
 
     __slots__ = ()
 
-    @property
-    def _log(self) -> StepLogger:
-        return _ctx("logger").logger
-
-    def debug(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
-        self._log.debug(message, fields, **more)
-
-    def info(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
-        self._log.info(message, fields, **more)
-
-    def warning(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
-        self._log.warning(message, fields, **more)
-
-    warn = warning
-
-    def error(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
-        self._log.error(message, fields, **more)
-
-    def exception(self, message: str, fields: Mapping[str, Any] | None = None, **more: Any) -> None:
-        self._log.exception(message, fields, **more)
+    def _write(
+        self,
+        level: int,
+        message: object,
+        args: tuple[object, ...],
+        fields: dict[str, Any],
+        exc_info: object,
+        extra: object,
+        stacklevel: int,
+    ) -> None:
+        _ctx("logger").logger._write(level, message, args, fields, exc_info, extra, stacklevel, above=1)
 
 
 state = AmbientState()

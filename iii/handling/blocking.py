@@ -19,7 +19,7 @@ from iii.handling.draft import StateEntry
 from iii.handling.loops import PendingCall, result, send
 from iii.handling.outbox import NORMAL, Delay, Priority, UniqueKey
 from iii.handling.state import State
-from iii.observe.logs import StepLogger
+from iii.observe.step_logger import StepLogger
 from iii.step import Step
 
 __all__ = ["BlockingContext", "BlockingState"]

@@ -25,8 +25,8 @@ from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.state import State
 from iii.model import NO_EFFECTS, Committed, Enqueue, Hold, Message, Op, Txn
 from iii.observe.capture import CapturedLines, NamedEffects
-from iii.observe.logs import StepLogger
 from iii.observe.meters import Figures
+from iii.observe.step_logger import StepLogger
 from iii.step import Step
 from iii.store.contract import Store
 from iii.store.patience import Sleep, may_land, patiently

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
 from iii.model import Delete, Enqueue, Merge, Op, Put
+from iii.observe.messages import said, told_of
 from iii.observe.redaction import Redaction
 from iii.observe.runs import ChangedKey, LogEntry, SentMessage
 
-__all__ = ["CapturedLines", "NamedEffects", "told_traceback"]
+__all__ = ["CapturedLines", "Fields", "NamedEffects", "told_traceback"]
+
+Fields: TypeAlias = "Mapping[Any, Any] | logging.LogRecord"
 
 LINES_MAX = 100
 LINE_CHARS_MAX = 2_000
@@ -34,20 +37,24 @@ class CapturedLines:
 
     def __init__(self, wall_ms: Callable[[], int], level: int) -> None:
         self._wall_ms, self.level = wall_ms, level
-        self._lines: list[tuple[int, int, str, Mapping[str, Any]]] = []
+        self._lines: list[tuple[int, int, str, Fields, Mapping[Any, Any] | None]] = []
         self.count = 0
 
-    def add(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
+    def add(self, level: int, text: str, fields: Fields, values: Mapping[Any, Any] | None = None) -> None:
+        """fields: or the record that is given them later. values: what `text` takes from by their names."""
         self.count += 1
         if self.count <= LINES_MAX:
-            self._lines.append((self._wall_ms(), level, message, fields))
+            self._lines.append((self._wall_ms(), level, text, fields, values))
 
     def entries(self, redaction: Redaction) -> tuple[LogEntry, ...]:
         """The lines that fit into LOG_BYTES_MAX, without what is not to be seen."""
         found: list[LogEntry] = []
         left = LOG_BYTES_MAX
-        for at_ms, level, message, fields in self._lines:
+        for at_ms, level, text, fields, values in self._lines:
+            message = said(text, values, redaction.shallow)
             message = redaction.text(_plain(message))[:LINE_CHARS_MAX]
+            if isinstance(fields, logging.LogRecord):
+                fields = told_of(fields)[1]
             encoded = redaction.json(fields) if fields else b""
             if len(encoded) > LINE_CHARS_MAX:
                 encoded = orjson.dumps({"left out": f"fields of {len(encoded)} bytes"})

@@ -23,7 +23,9 @@ from types import TracebackType
 
 from msgspec import Struct
 
-__all__ = ["LINES_MAX", "Floods", "ForOthers"]
+from iii.observe.messages import text_of, told_of
+
+__all__ = ["LINES_MAX", "STEPS", "Floods", "ForOthers", "is_own"]
 
 MINUTE_S = 60.0
 KINDS_MAX = 256
@@ -38,7 +40,8 @@ LIBRARIES = frozenset(
     ["asyncio", "concurrent", "h11", "h2", "hpack", "hypercorn", "python_multipart", "starlette", "wsproto"]
 )
 
-_STEPS = "iii.step."
+STEPS = "iii.step."
+"""What the loggers of steps begin with."""
 _SUPERVISOR = "iii.instances"
 _OTHERS = "others"
 
@@ -66,7 +69,7 @@ class Floods(logging.Handler):
         super().__init__()
         self.handlers, self._now_s, self._minute_s = tuple(handlers), now_s, minute_s
         self._kinds: dict[Hashable, _Kind] = {}
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # the text of an argument may log in its turn
         self._timer: threading.Timer | None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -146,26 +149,37 @@ class Floods(logging.Handler):
 
 
 class ForOthers(logging.Handler):
-    """`logging.lastResort` of a process that is the engine's: what loggers say that nobody set up."""
+    """For all that is not below `iii`, in a process that is the engine's. Closed by whoever sets up logging
+    anew, it leaves `floods` open."""
 
     def __init__(self, floods: Floods) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._floods = floods
 
     def handle(self, record: logging.LogRecord) -> bool:
         return self._floods.handle(record)
 
 
+def is_own(record: logging.LogRecord) -> bool:
+    """Whether a logger of ours made it; a name may be missing in what was made elsewhere."""
+    name = record.name
+    return isinstance(name, str) and (name.startswith("iii.") or name == "iii")
+
+
 def _kind_of(record: logging.LogRecord) -> tuple[Hashable, int] | None:
     """Its kind, and how many of it are shown in a minute; None: all are."""
-    name, own = record.name, record.__dict__.get("kind")
-    if own is not None:
-        return (name, own, _place(record)), LINES_MAX
-    if name.startswith(_STEPS):
+    name = record.name
+    if not is_own(record):
+        if isinstance(name, str) and name.partition(".")[0] in LIBRARIES:
+            return (name, record.pathname, record.lineno, _place(record)), 1
         return None
-    if name in ANYBODYS or name.partition(".")[0] in LIBRARIES:
+    if (own := record.__dict__.get("iii_kind")) is not None:
+        return (name, own, _place(record)), LINES_MAX
+    if name.startswith(STEPS):
+        return None
+    if name in ANYBODYS:
         return (name, record.pathname, record.lineno, _place(record)), 1
-    if name.startswith("iii.") and name != _SUPERVISOR and record.levelno > logging.DEBUG:
+    if name != _SUPERVISOR and record.levelno > logging.DEBUG:
         return (name, record.pathname, record.lineno, _place(record)), LINES_MAX
     return None
 
@@ -186,13 +200,14 @@ def _place(record: logging.LogRecord) -> Hashable:
 def _plain(record: logging.LogRecord) -> logging.LogRecord:
     """Without its error. It holds nothing that the caller had."""
     plain = logging.LogRecord.__new__(logging.LogRecord)
-    fields = record.__dict__.get("fields") or {}
-    plain.__dict__ = record.__dict__ | {
-        "msg": _cut(record.getMessage()),
+    message, fields = told_of(record)
+    held = {name: value for name, value in vars(record).items() if name not in fields}
+    plain.__dict__ = held | {
+        "msg": _cut(message),
         "args": None,
         "exc_info": None,
-        "fields": {
-            name: value if isinstance(value, int | float | None) else _cut(str(value))
+        "iii_fields": {
+            name: value if isinstance(value, int | float | None) else _cut(text_of(value))
             for name, value in fields.items()
         },
     }
@@ -205,7 +220,7 @@ def _short(record: logging.LogRecord) -> logging.LogRecord:
     if record.exc_info and record.exc_info[1] is not None:
         told = _told(record.exc_info[1])
         said = "" if told in short.msg else f"{told} "
-        short.__dict__["below"] = f"{said}(its traceback: above, within the minute)"
+        short.__dict__["iii_below"] = f"{said}(its traceback: above, within the minute)"
     return short
 
 

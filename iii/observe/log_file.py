@@ -21,10 +21,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from iii.config import Config
 from iii.errors import StoreError
 from iii.files import Unsafe, make_folder, open_file
 
-__all__ = ["LEVELS", "LogFile", "LogTail", "TailedLine"]
+__all__ = ["LEVELS", "LogFile", "LogTail", "TailedLine", "log_file_of"]
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 LOOK_S = 1.0
@@ -124,6 +125,13 @@ class LogFile(logging.Handler):
             return os.path.samestat(os.fstat(self._fd), (self._folder / NEW).stat())
         except FileNotFoundError:
             return False
+
+
+def log_file_of(config: Config) -> LogFile | None:
+    """What `iii logs` reads; nothing where there is no data folder."""
+    if config.store.kind == "memory" or not config.log.file_bytes_max:
+        return None
+    return LogFile(config.store.path, config.log.file_bytes_max)
 
 
 class LogTail:

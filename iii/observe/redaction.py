@@ -63,6 +63,13 @@ class Redaction:
                 told[name] = walk.of(value, 1)
         return told
 
+    def shallow(self, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """`values` as they are, for a text to take from, but for those under a name that hides them."""
+        hides = self._hides
+        if hides is None:
+            return values
+        return {name: HIDDEN if hides(name, value) else value for name, value in values.items()}
+
     def json(self, value: Any) -> bytes:
         """The redacted value as JSON; what has none is told by its repr. Never fails."""
         return to_json(self(value))
@@ -145,12 +152,12 @@ def _is_told_by_json(value: object) -> bool:
 
 
 def _told(value: Any) -> Any:
-    """`value` with everything as text that JSON might not take."""
+    """`value` with as text what JSON does not take, and nothing else."""
     if isinstance(value, Mapping):
         return {_text_of(key): _told(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_told(item) for item in value]
-    return value if value is None or isinstance(value, bool | float) else _text_of(value)
+    return value if _is_told_by_json(value) else _text_of(value)
 
 
 def _text_of(value: Any) -> str:

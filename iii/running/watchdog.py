@@ -100,7 +100,7 @@ class Watchdog:
             f"step {step}" if step else "something",
             seconds,
             "".join(stack.format()).rstrip(),
-            extra={"context": {"step": step} if step else {}},
+            extra={"iii_step": step} if step else {},
         )
 
     def _give_up(self, seconds: float) -> None:
@@ -109,8 +109,8 @@ class Watchdog:
         step = _step_of(ctx)
         holder = f"step {step}" if step else f"the loop's own thread, {_place(frames)},"
         error = LoopStuck(f"{holder} holds the event loop: it has not turned for {seconds:.0f} s")
-        context = {"step": step} if step else {}
-        log.critical("%s. All threads:\n%s", error, _stacks(), extra={"context": context})
+        context = {"iii_step": step} if step else {}
+        log.critical("%s. All threads:\n%s", error, _stacks(), extra=context)
         if not self._alive.is_set():
             self._on_stuck(Stuck(error, None if ctx is None else _messages_of(ctx)))
 

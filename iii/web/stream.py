@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from iii.errors import StepError
 from iii.formats import codec
-from iii.observe.logs import StepLogger
+from iii.observe.step_logger import StepLogger
 from iii.running.settler import describe
 from iii.step import SSE, Raw
 

@@ -6,12 +6,15 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from iii.observe.logs import StepLogger, configure, log
+from iii.observe.floods import ForOthers
+from iii.observe.logs import configure, log
 from iii.observe.redaction import HIDDEN
+from iii.observe.step_logger import StepLogger
 
 
 class Terminal(io.StringIO):
@@ -86,6 +89,140 @@ def test_an_exception_comes_with_its_traceback() -> None:
     assert line["level"] == "error" and "ValueError: no" in line["error"]
 
 
+class Broken:
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+class Strange(dict[str, object]):
+    def keys(self) -> Any:
+        raise ValueError("no keys")
+
+
+RESERVED = {name: name.upper() for name in vars(logging.makeLogRecord({}))} | dict.fromkeys(
+    ["message", "fields", "self", "asctime", "kind", "level", "context", "below", "text", "iii_step"], "x"
+)
+RESERVED = {name: value for name, value in RESERVED.items() if name not in ("exc_info", "extra")}
+
+
+def line_of(*args: Any, call: str = "info", **named: Any) -> dict[str, Any]:
+    stream = io.StringIO()
+    configure("info", "json", ("password",), stream)
+    getattr(StepLogger("S", 1, lambda: "t"), call)(*args, **named)
+    line: dict[str, Any] = json.loads(stream.getvalue())
+    return line
+
+
+def test_any_name_may_be_a_fields() -> None:
+    assert line_of("x", **RESERVED)["fields"] == RESERVED
+    assert line_of("x", RESERVED)["fields"] == RESERVED
+    assert line_of("x", extra=RESERVED)["fields"] == RESERVED
+    assert line_of("x", {"a": 1, "b": 1}, extra={"a": 0, "c": 0}, b=2)["fields"] == {"a": 1, "b": 2, "c": 0}
+
+
+FORMATS: list[tuple[tuple[Any, ...], str, Any]] = [
+    (("sent %s to %d", "a", 2), "sent a to 2", None),
+    (("%(who)s came", {"who": "ada"}), "ada came", None),
+    (("100%", {"a": 1}), "100%", {"a": 1}),
+    (("100% done", {"a": 1}), "100% done", {"a": 1}),
+    (("got %s", {"a": 1}), "got {'a': 1}", {"a": 1}),
+    (("got %s", None), "got None", None),
+    (("none", None), "none", None),
+    (("100%% sure",), "100%% sure", None),
+    (("100%% of %s", 3), "100% of 3", None),
+    (("too many", 1, 2), "too many", {"args": [1, 2]}),
+    (("too few %s %s", 1), "too few %s %s", {"args": [1]}),
+    (("a %d", "text"), "a %d", {"args": ["text"]}),
+    (("no such %(name)s", {"a": 1}), "no such %(name)s", {"args": [{"a": 1}]}),
+    (("odd %", 1), "odd %", {"args": [1]}),
+    (("wide %999999999d", 1), "wide %999999999d", {"args": [1]}),
+    (("wide %(n)999999999d", {"n": 1}), "wide %(n)999999999d", {"args": [{"n": 1}]}),
+    ((ValueError("no"),), "no", None),
+    ((Broken(),), "(Broken: its text fails with ValueError)", None),
+    (("%(password)s by %(who)s", {"password": "hunter2", "who": "ada"}), "[redacted] by ada", None),
+    (("%(password)d", {"password": "hunter2"}), "%(password)d", {"args": [{"password": "[redacted]"}]}),
+]
+
+
+@pytest.mark.parametrize(("args", "message", "fields"), FORMATS)
+def test_arguments_are_put_into_the_text_where_they_fit(args: Any, message: str, fields: Any) -> None:
+    line = line_of(*args)
+    assert (line["message"], line.get("fields")) == (message, fields)
+
+
+def test_a_broken_argument_is_told_by_what_breaks() -> None:
+    assert line_of("%s", Broken())["fields"] == {"args": ["(Broken: its repr fails with ValueError)"]}
+    assert line_of("x", Strange(a=1))["message"] == "x"
+
+
+ODD_OPTIONS: list[dict[str, Any]] = [
+    *(
+        {"exc_info": odd}
+        for odd in (1, "yes", (), (1,), (1, 2, 3), (None, None, None), ValueError("no"), object())
+    ),
+    *({"extra": odd} for odd in (5, "text", [], Strange(a=1))),
+    *({"stacklevel": odd} for odd in (0, -3, 10**9, "1", None, True)),
+]
+
+
+@pytest.mark.parametrize("options", ODD_OPTIONS, ids=repr)
+def test_no_option_makes_a_call_raise(options: Any) -> None:
+    for call in ("debug", "info", "warning", "warn", "error", "exception", "critical"):
+        stream = io.StringIO()
+        configure("debug", "json", (), stream)
+        getattr(StepLogger("S", 1, lambda: "t"), call)("x %s", 1, **options)
+        assert json.loads(stream.getvalue())["message"] == "x 1"
+
+
+def test_an_odd_field_leaves_its_neighbours_as_they_are() -> None:
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    for odd in (b"x", object(), 2**80, "\ud800", {1: {2: 2**80}}):
+        assert line_of("x", n=3, at=at, odd=odd)["fields"] | {"odd": 0} == {
+            "n": 3,
+            "at": "2024-01-01T00:00:00+00:00",
+            "odd": 0,
+        }
+
+
+def test_a_record_of_any_logger_is_a_line_whatever_it_holds() -> None:
+    stream = io.StringIO()
+    floods = configure("info", "json", ("password",), stream)
+    others = logging.Logger("others", logging.INFO)
+    others.addHandler(ForOthers(floods))
+    others.info("%d", "x")
+    others.info("%(password)s", {"password": "hunter2"})
+    others.info(
+        "x", extra={"fields": 5, "kind": [], "context": {}, "below": 1, "user": "ada"}, stack_info=True
+    )
+    others.info(Broken())
+    others.info("x", exc_info=(1, 2, 3))  # type: ignore[arg-type]
+    others.handle(logging.makeLogRecord({"levelno": 20, "levelname": "INFO", "msg": "from elsewhere"}))
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [each["message"] for each in lines] == [
+        "%d", "[redacted]", "x", "(Broken: its text fails with ValueError)", "x", "from elsewhere",
+    ]  # fmt: skip
+    assert lines[0]["fields"] == {"args": ["x"]}
+    assert lines[2]["fields"] == {"fields": 5, "kind": [], "context": {}, "below": 1, "user": "ada"}
+    assert "Stack (most recent call last)" in lines[2]["error"]
+
+
+def test_what_an_argument_logs_in_its_turn_is_a_line_of_its_own() -> None:
+    stream = io.StringIO()
+    configure("info", "json", (), stream)
+    http = logging.getLogger("iii.http")
+
+    class Talks:
+        def __str__(self) -> str:
+            http.error("within")
+            return "text"
+
+    for _ in range(3):
+        http.error("of %s", Talks())
+    assert "of text" in stream.getvalue() and "within" in stream.getvalue()
+
+
 def test_the_record_says_where_the_handler_logged() -> None:
     records: list[logging.LogRecord] = []
 
@@ -95,5 +232,11 @@ def test_the_record_says_where_the_handler_logged() -> None:
 
     log.addHandler(Collect())
     log.setLevel(logging.INFO)
-    StepLogger("S", 1, lambda: "t").warning("here")
-    assert records[0].funcName == "test_the_record_says_where_the_handler_logged"
+    logger = StepLogger("S", 1, lambda: "t")
+
+    def within() -> None:
+        logger.warning("here")
+        logger.warning("above", stacklevel=2)
+
+    within()
+    assert [each.funcName for each in records] == ["within", "test_the_record_says_where_the_handler_logged"]

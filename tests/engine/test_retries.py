@@ -259,5 +259,5 @@ async def test_a_dead_letter_is_logged_once_and_when_it_has_landed(
             await asyncio.sleep(0)
             app.clock.advance(10)
         given_up = [record for record in caplog.records if record.message.startswith("Given up")]
-        assert [record.__dict__["fields"]["error"] for record in given_up] == told
+        assert [record.__dict__["iii_fields"]["error"] for record in given_up] == told
         assert len(app.letters("in.failed")) == len(told)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from iii.observe.floods import KINDS_MAX, LINES_MAX, MINUTE_S, Floods, ForOthers
-from iii.observe.logs import JsonFormatter, StepLogger, configure, log
+from iii.observe.floods import KINDS_MAX, LINES_MAX, MINUTE_S, Floods
+from iii.observe.logs import JsonFormatter, configure, log, take_root
+from iii.observe.step_logger import StepLogger
 
 HTTP = logging.getLogger("iii.http")
 CONSOLE = logging.getLogger("iii.console")
@@ -181,25 +182,25 @@ def test_nothing_of_what_a_request_held_is_kept_for_the_summary(told: Log) -> No
 def test_libraries_that_read_what_clients_send_are_counted_and_others_are_not() -> None:
     out = io.StringIO()
     before = log.handlers[:], log.level, log.propagate, logging.lastResort
+    root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
+    level = root.level
     try:
-        floods = configure("info", "text", (), out)
-        logging.lastResort = ForOthers(floods)
-        root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
         root.handlers[:] = []
-        try:
-            for number in range(5):
-                logging.getLogger("asyncio").error("Exception in callback\nof %d", number)
-                logging.getLogger("python_multipart.multipart").warning("skipped %d", number)
-                logging.getLogger("myapp").warning("mine %d", number)
-                logging.getLogger("myapp").info("nobody asked %d", number)
-        finally:
-            root.handlers[:] = handlers
+        floods = configure("info", "text", (), out)
+        take_root(floods, "info")
+        for number in range(5):
+            logging.getLogger("asyncio").error("Exception in callback\nof %d", number)
+            logging.getLogger("python_multipart.multipart").warning("skipped %d", number)
+            logging.getLogger("myapp").info("mine %d", number)
+            logging.getLogger("myapp").debug("nobody asked %d", number)
         lines = out.getvalue().splitlines()
         assert len(lines) == 7 and sum("myapp  mine" in line for line in lines) == 5
         assert sum("Exception in callback\\nof 0" in line for line in lines) == 1
     finally:
         floods.close()
         log.handlers[:], log.level, log.propagate, logging.lastResort = before
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def test_the_minute_ends_by_itself() -> None:

@@ -18,7 +18,7 @@ def writer(data: Path, bytes_max: int = 1 << 20) -> logging.Logger:
 
 
 def context(step: str, **fields: object) -> dict[str, object]:
-    return {"context": {"step": step, "attempt": 1, "trace_id": "abc"}, "fields": fields}
+    return {"iii_step": step, "iii_attempt": 1, "iii_trace_id": "abc", "iii_fields": fields}
 
 
 def test_a_tail_shows_the_newest_lines_and_then_what_comes(tmp_path: Path) -> None:
