@@ -51,6 +51,7 @@ from iii.web.asgi import AsgiApp, app
 from iii.web.door import Door
 from iii.web.duty import HttpServer
 from iii.web.idempotency import idempotency_policies
+from iii.web.lifespan import Lifespan
 
 if TYPE_CHECKING:
     from iii.console.means import InstanceRow, Means
@@ -99,14 +100,15 @@ class Engine:
         self.state = OutsideState(self.store, self._sampler)
         self._progress = asyncio.Event()
         self.endpoint = Door(self.steps, config.http, self._progress.set, self._others)
-        self.asgi: AsgiApp = app(self.endpoint, startup=self.start, shutdown=self.stop)
+        self.lifespan = Lifespan(self.start, self.stop)
+        self.asgi: AsgiApp = app(self.endpoint, self.lifespan)
         self._bindings = bind(self.steps, config)
         self._inputs = inputs(self.steps)
         self._serves, self._sockets = serve, sockets
         self._console = console if config.console.enabled else False
         self._served: Console | None = None
         self._http: HttpServer | None = None
-        self._address: tuple[str, int] | None = None
+        self._address: str | None = None
         self._running: AsyncExitStack | None = None
         self._stopping = asyncio.Event()
         self.failed = asyncio.Event()  # set when what was started has died: stop the engine
@@ -145,7 +147,11 @@ class Engine:
     async def start(self) -> None:
         """Everything up, or nothing: what had started is stopped again where something cannot."""
         if self._running is not None or self._stopping.is_set():
-            raise IIIError("an engine runs once: it is started already, or was stopped; make a new one")
+            raise IIIError(
+                "an engine runs once: it is started already, or was stopped; make a new one "
+                "(an application that starts again, as in tests, comes with its engine from a function)"
+            )
+        self.state.loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             stack.enter_context(logging_of(self.config))
             if self.spans is not None:
@@ -182,7 +188,7 @@ class Engine:
         if isinstance(self.failure, StoreDamaged):
             drain_ms = min(drain_ms, DAMAGED_DRAIN_MS)
         try:
-            await asyncio.gather(self._answer_last(drain_ms), self._queues.drain(drain_ms))
+            await asyncio.gather(self.endpoint.finish(drain_ms, self._progress), self._queues.drain(drain_ms))
         finally:
             await running.aclose()
 
@@ -235,8 +241,13 @@ class Engine:
     def _require_started(self) -> None:
         if self._running is None:
             raise IIIError(
-                "the engine is not running: use it inside `async with engine:`, or call start() first"
+                "the engine is not running: use it inside `async with engine:`, give your application "
+                "lifespan=engine.lifespan, or call start() first"
             )
+
+    def _require_here(self) -> None:
+        self._require_started()
+        self.state.require_loop()
 
     # ------------------------------------------------------------------------------------------ use
 
@@ -255,7 +266,7 @@ class Engine:
 
         As `ctx.enqueue`. A `traceparent` among the headers is the parent of the message's trace.
         """
-        self._require_started()
+        self._require_here()
         if headers and "traceparent" in headers:
             origin = self._sampler.carried_headers(headers)
             headers = {name: value for name, value in headers.items() if name != "traceparent"}
@@ -278,7 +289,7 @@ class Engine:
 
     async def run_cron(self, step: str) -> str:
         """Run a step's cron trigger now; the id of its message."""
-        self._require_started()
+        self._require_here()
         tick = manual_tick(self.steps, step, self.store.clock.wall_ms())
         if tick is None:
             known = ", ".join(sorted({job.step for job in self._cron.jobs})) or "none"
@@ -288,7 +299,7 @@ class Engine:
 
     async def redrive(self, topic: str) -> int:
         """Send dead letters back to where they came from; see bulk.redrive."""
-        self._require_started()
+        self._require_here()
         return await bulk.redrive(self.store, bulk.select(self.store, topic, dead=True), topic=topic)
 
     async def idle(self, timeout: float | None = None, *, due_only: bool = False) -> None:
@@ -297,7 +308,7 @@ class Engine:
 
         due_only: what waits for its time (a delay, a retry, a cron) or is paused may wait on.
         """
-        self._require_started()
+        self._require_here()
         async with asyncio.timeout(timeout):
             while not await self._is_idle(due_only):
                 self._progress.clear()
@@ -311,10 +322,8 @@ class Engine:
         """The steps, routes, topics, schedules, store and address of a started engine."""
         self._require_started()
         path = self.config.store.path if self.config.store.kind == "lmdb" else None
-        host, port = self._address or ("", 0)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}" if self._address else None
         wall_ms = self.store.clock.wall_ms()
-        at = address, self._served.address if self._served is not None else None
+        at = self._address, self._served.address if self._served is not None else None
         return report(self.steps, self._bindings.values(), self._cron.jobs, wall_ms, path, *at)
 
     def next_ms(self) -> int | None:
@@ -351,13 +360,13 @@ class Engine:
     # ----------------------------------------------------------------------------------------- HTTP
 
     def _listen(self, stack: AsyncExitStack) -> list[socket]:
-        from iii.web.port import address_of, listen
+        from iii.web.port import listen, url_of
 
         http, file = self.config.http, str(self.config.file or "")
         sockets = list(self._sockets) or listen(http.host, http.port, file=file)
         for each in sockets:
             stack.callback(each.close)
-        self._address = address_of(sockets)
+        self._address = url_of(sockets)
         return sockets
 
     def _start_server(self, stack: AsyncExitStack, sockets: list[socket]) -> None:
@@ -388,13 +397,3 @@ class Engine:
             self._sampler, self._roster, self.report().address, self.store.clock.wall_ms(), self._stopping,
             self.metering, self.figures, Pulse(self.store, self.metering), __version__,
         )  # fmt: skip
-
-    async def _answer_last(self, timeout_ms: int) -> None:
-        """Wait for the requests being handled, by our server or by one that this engine is mounted in."""
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                while self.endpoint.in_flight:
-                    self._progress.clear()
-                    await self._progress.wait()
-        except TimeoutError:
-            log.warning("%d requests did not finish in time", self.endpoint.in_flight)

@@ -8,6 +8,14 @@
 
 Everything is the real thing but the store and the clock: routes, schemas, retries, dead letters, crons, state
 triggers. `asyncio.sleep` in a handler takes its time; delays, retries and crons take none.
+
+`make_engine` makes such an engine for an application that starts its own by `lifespan=engine.lifespan`: a
+fresh one for each test, of which nothing stays behind.
+
+    engine = make_engine("steps")
+    with TestClient(make_app(engine)) as client:
+        client.post("/orders", json={"id": "7"})
+        client.portal.call(Harness(engine).advance, "30d")
 """
 
 from __future__ import annotations
@@ -37,7 +45,7 @@ from iii.store.memory import MemoryStore
 from iii.web.request import Request
 from iii.web.stream import Stream
 
-__all__ = ["DeadMessage", "Harness", "LogLine", "Reply", "WaitingMessage", "harness"]
+__all__ = ["DeadMessage", "Harness", "LogLine", "Reply", "WaitingMessage", "harness", "make_engine"]
 
 SETTLE_S = 30.0
 EVENTS_MAX = 10_000
@@ -91,9 +99,12 @@ class LogLine(Struct, frozen=True):
 
 
 class Harness:
-    """A started engine and what a test wants of it. Made by `harness()`."""
+    """An engine of `make_engine` and what a test wants of it. `harness()` starts one, and gathers `logs`."""
 
-    def __init__(self, engine: Engine, clock: FakeClock, logs: list[LogLine]) -> None:
+    def __init__(self, engine: Engine, logs: Sequence[LogLine] = ()) -> None:
+        clock = engine.store.clock
+        if not isinstance(clock, FakeClock):
+            raise InputError("this engine has no clock that a test can turn; make it with make_engine(…)")
         self.engine, self.clock, self.logs = engine, clock, logs
 
     @property
@@ -223,6 +234,24 @@ class _Collector(logging.Handler):
         self._lines.append(LogLine(record.levelname.lower(), message, dict(fields), step))
 
 
+def make_engine(
+    steps: Path | str | Sequence[Step] = "steps",
+    *,
+    config: Config | Path | str | None = None,
+    clock: FakeClock | None = None,
+) -> Engine:
+    """A fresh engine that is not started, on a memory store and a clock that the test turns.
+
+    `steps`: a folder, imported anew, or steps made with `make_step`. `config`: a Config or its file; by
+    default the iii-config.yaml beside the folder, where there is one. What a file says of spans does not
+    hold: tests send none to the collector of a service."""
+    if not isinstance(config, Config):
+        config = _config(steps, config)
+    made = load_steps(Path(steps)) if isinstance(steps, Path | str) else list(steps)
+    clock = clock or FakeClock()
+    return Engine(config, made, store=MemoryStore(clock), clock=clock)
+
+
 @asynccontextmanager
 async def harness(
     steps: Path | str | Sequence[Step] = "steps",
@@ -230,17 +259,12 @@ async def harness(
     config: Config | Path | str | None = None,
     clock: FakeClock | None = None,
 ) -> AsyncIterator[Harness]:
-    """A started engine. `steps`: a folder, or steps made with `make_step`. `config`: a Config or its file;
-    by default the iii-config.yaml beside the folder, where there is one. What a file says of spans does not
-    hold: tests send none to the collector of a service."""
-    if not isinstance(config, Config):
-        config = _config(steps, config)
-    made = load_steps(Path(steps)) if isinstance(steps, Path | str) else list(steps)
-    clock = clock or FakeClock()
+    """A started engine, made as `make_engine` does."""
+    engine = make_engine(steps, config=config, clock=clock)
     lines: list[LogLine] = []
-    with _collecting(lines, config):
-        async with Engine(config, made, store=MemoryStore(clock), clock=clock) as engine:
-            yield Harness(engine, clock, lines)
+    with _collecting(lines, engine.config):
+        async with engine:
+            yield Harness(engine, lines)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from iii.console.means import InstanceRow, Means
 from iii.errors import ConfigError
 from iii.running.duty import Duty, ignored
 from iii.threads import in_thread
-from iii.web.port import address_of, listen, owners
+from iii.web.port import listen, owners, url_of
 
 if TYPE_CHECKING:
     from iii.web.server import Server
@@ -66,8 +66,7 @@ class Console:
 
     def __init__(self, sockets: Sequence[socket]) -> None:
         self._sockets = list(sockets)
-        host, port = address_of(self._sockets)
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.address = url_of(self._sockets)
         self._duty: Duty | None = None
         self._made: tuple[Server, Hub] | None = None
 

@@ -82,8 +82,8 @@ def _load(file: Path, folder: Path, package: str) -> Sequence[Step | StepError]:
 
 def _package(folder: Path) -> str:
     """A package for `folder`, made without running any code of it; its submodules are found in it."""
-    earlier = _forget_modules()
     name = PREFIX + blake2b(str(folder).encode(), digest_size=6).hexdigest()
+    earlier = _forget_modules(folder, name)
     package = ModuleType(name, f"The steps in {folder}.")
     package.__path__ = [str(folder)]
     sys.modules[name] = package
@@ -97,15 +97,38 @@ def _package(folder: Path) -> str:
     return name
 
 
-def _forget_modules() -> set[str]:
-    """Drop what earlier loads imported, neighbours of the steps included: names may mean other files now.
+def _forget_modules(folder: Path, package: str) -> set[str]:
+    """Drop what `folder` imported earlier, and others' modules whose names may mean files of this project.
 
-    Returns the folders of those loads.
+    Other packages of steps stay: their engines may run, and import by `from .prices import vat` at any time.
+    Returns the folders of the earlier loads.
     """
     packages = [m for name, m in sys.modules.items() if name.startswith(PREFIX) and "." not in name]
-    folders = {path for package in packages for path in package.__path__}
+    folders = {path for each in packages for path in each.__path__}
+    foreign = _foreign_names(folder, {Path(each).parent for each in folders} - {folder.parent})
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name.startswith(PREFIX) or any(file.startswith(f"{folder}/") for folder in folders):
+        top = name.partition(".")[0]
+        if top.startswith(PREFIX):
+            is_old = top == package
+        else:
+            file = getattr(module, "__file__", None) or ""
+            is_old = top in foreign or any(file.startswith(f"{each}/") for each in folders)
+        if is_old:
             del sys.modules[name]
     return folders
+
+
+def _foreign_names(folder: Path, roots: set[Path]) -> set[str]:
+    """Names of what lies beside another project's steps, and beside or among the steps of this one too."""
+    return {
+        name
+        for name, module in list(sys.modules.items())
+        if "." not in name and name != "__main__" and _places(module) & roots
+        if any((each / name).is_dir() or (each / f"{name}.py").is_file() for each in (folder.parent, folder))
+    }
+
+
+def _places(module: ModuleType) -> set[Path]:
+    """The folders that a module's file lies in, or a package's folder."""
+    parts = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
+    return {Path(each).parent for each in parts if each}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from iii.errors import IIIError
 from iii.handling.clearing import chunks, doomed
 from iii.handling.draft import Draft, StateEntry
 from iii.model import Delete, Txn
@@ -23,6 +25,17 @@ class OutsideState:
 
     def __init__(self, store: Store, sampler: Sampler | None = None) -> None:
         self._store, self._sampler = store, sampler or Sampler()
+        self.loop: asyncio.AbstractEventLoop | None = None  # where commits are answered, once that is known
+
+    def require_loop(self) -> None:
+        """IIIError in another loop than the engine's: what is written would land, and its answer not come."""
+        if self.loop is not None and asyncio.get_running_loop() is not self.loop:
+            raise IIIError(
+                "this engine runs on the event loop of another thread; call it there: "
+                "anyio.from_thread.run(engine.enqueue, …) in a plain def of FastAPI or Starlette, "
+                "portal.call(…) of a TestClient, "
+                "else asyncio.run_coroutine_threadsafe(engine.enqueue(…), loop)"
+            )
 
     async def get(self, namespace: str, key: str, default: Any = None) -> Any:
         return Draft(self._store).get(namespace, key, default)
@@ -61,6 +74,7 @@ class OutsideState:
         return count
 
     async def _commit(self, write: Callable[[Draft], T]) -> T:
+        self.require_loop()
         draft = Draft(self._store)
         result = write(draft)
         if (effects := draft.take()).ops:

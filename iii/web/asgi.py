@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from iii.web.endpoint import Endpoint
+from iii.web.lifespan import Lifespan, serve_lifespan
 from iii.web.refused import Refused, body_too_large, body_too_slow
 from iii.web.request import Request
 from iii.web.sending import LINGER_BYTES_MAX, LINGER_MS, send_stream
@@ -25,23 +26,22 @@ Event: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Event]]
 Send: TypeAlias = Callable[[Event], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-Hook: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class _Left(Exception):
     """The client is gone before its request was complete."""
 
 
-def app(endpoint: Endpoint, *, startup: Hook | None = None, shutdown: Hook | None = None) -> AsgiApp:
-    """The ASGI application. startup and shutdown run on the lifespan events of a server that sends them;
-    a framework sends none to what it mounts."""
+def app(endpoint: Endpoint, lifespan: Lifespan | None = None) -> AsgiApp:
+    """The ASGI application. `lifespan` is entered and left on the events of a server that sends them; a
+    framework sends none to what it mounts."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
                 await _serve_http(endpoint, scope, receive, send)
             case "lifespan":
-                await _serve_lifespan(receive, send, startup, shutdown)
+                await serve_lifespan(lifespan, receive, send)
             case "websocket":
                 await receive()
                 await send({"type": "websocket.close", "code": 1000})
@@ -182,22 +182,3 @@ async def _send_stream(stream: Stream, drained: asyncio.Event, receive: Receive,
 async def _until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-# ------------------------------------------------------------------------------------------- lifespan
-
-
-async def _serve_lifespan(receive: Receive, send: Send, startup: Hook | None, shutdown: Hook | None) -> None:
-    hooks = {"lifespan.startup": startup, "lifespan.shutdown": shutdown}
-    while True:
-        event = (await receive())["type"]
-        hook = hooks[event]
-        try:
-            if hook is not None:
-                await hook()
-        except Exception as error:
-            await send({"type": f"{event}.failed", "message": str(error)})
-            raise
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from iii.config import HttpConfig
@@ -16,6 +17,8 @@ from iii.web.request import Request
 from iii.web.response import Answer, failure
 
 __all__ = ["Door"]
+
+log = logging.getLogger("iii.engine")
 
 
 class Door(Endpoint):
@@ -35,6 +38,16 @@ class Door(Endpoint):
 
     def open(self, runner: Runner, store: Store) -> None:
         super().__init__(runner, store, self._steps, self.config, self._when_answered, self._when_asked)
+
+    async def finish(self, timeout_ms: int, answered: asyncio.Event) -> None:
+        """Wait for the requests being handled, by our server or by one that this engine is mounted in."""
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while self.in_flight:
+                    answered.clear()
+                    await answered.wait()
+        except TimeoutError:
+            log.warning("%d requests did not finish in time", self.in_flight)
 
 
 def _not_started(request: Request, answered: object) -> Answer:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iii.errors import ConfigError
 
-__all__ = ["PortTaken", "address_of", "listen", "owners", "who_has"]
+__all__ = ["PortTaken", "address_of", "listen", "owners", "url_of", "who_has"]
 
 BACKLOG = 2048
 _LISTENING = "0A"  # TCP_LISTEN, as /proc/net/tcp writes it
@@ -42,6 +42,12 @@ def address_of(sockets: list[socket.socket]) -> tuple[str, int]:
     """(host, port) of the first socket."""
     host, port = sockets[0].getsockname()[:2]
     return str(host), int(port)
+
+
+def url_of(sockets: list[socket.socket]) -> str:
+    """http://host:port of the first socket."""
+    host, port = address_of(sockets)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def who_has(port: int) -> str:

@@ -29,6 +29,8 @@ def handler(): pass
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
+    for name in [each for each in sys.modules if each.startswith("iii_steps_")]:
+        del sys.modules[name]  # what other tests have loaded
     path_before, modules_before = list(sys.path), set(sys.modules)
     (tmp_path / "steps").mkdir()
     yield tmp_path / "steps"
@@ -112,6 +114,29 @@ def test_two_projects_in_one_process_do_not_meet(folder: Path, tmp_path: Path) -
         write(place, "a_step.py", "from shared_of_test import VALUE\n" + GOOD % ("t", "VALUE"))
     first, second, again = load_steps(folder)[0], load_steps(other)[0], load_steps(folder)[0]
     assert [result(step) for step in (first, second, again)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("beside", ["near_of_test.py", "near_of_test/__init__.py", "near_of_test/part.py"])
+def test_what_lies_beside_the_steps_of_two_projects_is_each_ones_own(
+    folder: Path, tmp_path: Path, beside: str
+) -> None:
+    other = tmp_path / "other" / "steps"
+    module = beside.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    for place, value in ((folder, 1), (other, 2)):
+        write(place.parent, beside, f"VALUE = {value}")
+        write(place, "a_step.py", f"from {module} import VALUE\n" + GOOD % ("t", "VALUE"))
+    first, second, again = load_steps(folder)[0], load_steps(other)[0], load_steps(folder)[0]
+    assert [result(step) for step in (first, second, again)] == [1, 2, 1]
+
+
+def test_a_handler_finds_its_neighbours_after_others_were_loaded(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "steps"
+    for place, value in ((folder, 1), (other, 2)):
+        write(place, "late_of_test.py", f"VALUE = {value}")
+        late = "__import__('late_of_test', globals(), None, ['VALUE'], 1).VALUE"  # from .late_of_test import
+        write(place, "a_step.py", GOOD % ("t", late))
+    first, second = load_steps(folder)[0], load_steps(other)[0]
+    assert [result(step) for step in (first, second)] == [1, 2]
 
 
 def test_loading_again_reads_the_files_again(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from web_kit import Site, get, post, site
 from iii.config import HttpConfig
 from iii.step import Response
 from iii.web.asgi import app
+from iii.web.lifespan import Lifespan
 
 
 class Client:
@@ -335,32 +336,54 @@ async def test_a_websocket_is_closed_and_another_scope_is_an_error() -> None:
             await client.task
 
 
-async def test_lifespan_runs_the_hooks() -> None:
-    calls: list[str] = []
+class Calls(list[str]):
+    async def start(self) -> None:
+        self.append("started")
 
-    async def started() -> None:
-        calls.append("started")
+    async def stop(self) -> None:
+        self.append("stopped")
 
-    async def fails() -> None:
+    async def fail(self) -> None:
         raise RuntimeError("no store")
 
-    async def live(startup: Any, shutdown: Any) -> list[str]:
-        events = iter(["lifespan.startup", "lifespan.shutdown"])
-        sent: list[str] = []
 
-        async def receive() -> dict[str, str]:
-            return {"type": next(events)}
+async def events(*sent_by_server: str, lifespan: Lifespan | None) -> list[dict[str, str]]:
+    """What an application answers; a server that has told everything cancels it."""
+    waiting = iter(sent_by_server)
+    answers: list[dict[str, str]] = []
 
-        async def send(event: Any) -> None:
-            sent.append(event["type"])
+    async def receive() -> dict[str, str]:
+        for event in waiting:
+            return {"type": f"lifespan.{event}"}
+        raise asyncio.CancelledError
 
-        async with site() as running:
-            await app(running.endpoint, startup=startup, shutdown=shutdown)(
-                {"type": "lifespan"}, receive, send
-            )
-        return sent
+    async def send(event: Any) -> None:
+        answers.append(event)
 
-    assert await live(started, None) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert calls == ["started"]
-    with pytest.raises(RuntimeError, match="no store"):
-        await live(fails, None)
+    async with site() as running:
+        with suppress(RuntimeError, asyncio.CancelledError):
+            await app(running.endpoint, lifespan)({"type": "lifespan"}, receive, send)
+    return answers
+
+
+async def test_lifespan_starts_and_stops_however_the_server_ends() -> None:
+    started, stopped = {"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}
+    assert await events("startup", "shutdown", lifespan=None) == [started, stopped]
+    calls = Calls()
+    lifespan = Lifespan(calls.start, calls.stop)
+    assert await events("startup", "shutdown", lifespan=lifespan) == [started, stopped]
+    assert calls == ["started", "stopped"]
+    calls.clear()
+    assert await events("startup", lifespan=lifespan) == [started]
+    assert calls == ["started", "stopped"]
+
+
+async def test_lifespan_tells_the_server_what_failed() -> None:
+    calls = Calls()
+    assert await events("startup", lifespan=Lifespan(calls.fail, calls.stop)) == [
+        {"type": "lifespan.startup.failed", "message": "no store"}
+    ]
+    assert calls == []  # what has not started is not stopped
+    assert (await events("startup", "shutdown", lifespan=Lifespan(calls.start, calls.fail)))[-1] == {
+        "type": "lifespan.shutdown.failed", "message": "no store",
+    }  # fmt: skip
