@@ -14,9 +14,10 @@ from iii.cli.project import load_project_steps, writing
 from iii.config import Config, load
 from iii.errors import StepError
 from iii.handling.outbox import Outbox
+from iii.handling.unserved import told
 from iii.model import Txn
-from iii.running.bindings import inputs
-from iii.schema import Validator
+from iii.running.bindings import attended, bind, inputs
+from iii.step import Step
 from iii.store.audit import command_line
 from iii.store.contract import Store
 
@@ -52,9 +53,11 @@ def enqueue(
     the project's steps load, their input schemas check it first.
     """
     value, config = json_value(data), load(config_file)
+    steps = _steps(config)
+    served: set[str] = set()
 
     async def send(store: Store) -> list[str]:
-        op = Outbox(_schemas(config)).op(
+        op = Outbox(inputs(steps or ())).op(
             topic,
             value,
             trace.new_headers(),
@@ -63,8 +66,9 @@ def enqueue(
             group=group,
             unique=None if unique is None else (unique, unique_ttl),
         )
-        told = command_line().did(store, "enqueue", topic=topic, bytes=len(op.payload))
-        committed = await store.commit(Txn((op, told)))
+        did = command_line().did(store, "enqueue", topic=topic, bytes=len(op.payload))
+        committed = await store.commit(Txn((op, did)))
+        served.update(lane.topic for lane in store.stats() if lane.served)
         return [store.message_id(number) for number in committed.ids[0]]
 
     ids = writing(config, send)
@@ -73,15 +77,18 @@ def enqueue(
     else:
         for id in ids:
             say(id)
+    if steps is not None:
+        served |= attended(bind(steps, config).values())
+        if topic not in served:
+            say(f"warning: {told(topic, served)}", err=True)
 
 
-def _schemas(config: Config) -> dict[str, tuple[tuple[str, Validator], ...]]:
-    """The input schemas of the project's steps; none, and a word about it, where they do not load."""
+def _steps(config: Config) -> list[Step] | None:
+    """The project's steps; None, and a word about it, where they do not load."""
     if not config.steps.is_dir():
-        return {}
+        return []
     try:
-        steps = load_project_steps(config)
+        return load_project_steps(config)
     except StepError as error:
         say(f"warning: sent without a check of its schema, the steps do not load: {error}", err=True)
-        return {}
-    return inputs(steps)
+        return None

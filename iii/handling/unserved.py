@@ -10,12 +10,20 @@ from collections.abc import Callable, Iterable
 
 from iii.formats.units import nearest
 
-__all__ = ["TOLD_MAX", "Unserved"]
+__all__ = ["TOLD_MAX", "Unserved", "told"]
 
 TOLD_MAX = 100
 """So many are looked up and told of; the log says of the last that others follow."""
 
 log = logging.getLogger("iii.queue")
+
+
+def told(topic: str, served: Iterable[str]) -> str:
+    """That none of the `served` topics is this one."""
+    meant = nearest(topic, served)
+    hint = f'; did you mean "{meant}"?' if meant else "."
+    kept = "is kept until one does, for the topic's retention (7d where none is set)"
+    return f'no step serves the topic "{topic}"{hint} What is sent to it {kept}.'
 
 
 class Unserved:
@@ -33,13 +41,5 @@ class Unserved:
         self._told.add(topic)
         if self._is_served(topic):
             return
-        meant = nearest(topic, self._served)
-        hint = f'; did you mean "{meant}"?' if meant else "."
         last = " Further topics are not told of: `iii queue list` has them." * (len(self._told) == TOLD_MAX)
-        log.warning(
-            'no step serves the topic "%s"%s What is sent to it is kept until one does, '
-            "for the topic's retention (7d).%s",
-            topic,
-            hint,
-            last,
-        )
+        log.warning("%s%s", told(topic, self._served), last)

@@ -18,7 +18,7 @@ from iii.schema import Validator
 from iii.step import CronTrigger, HttpTrigger, QueueTrigger, StateTrigger, Step, Trigger
 from iii.store.contract import Store
 
-__all__ = ["TRIGGER_HEADER", "Binding", "Start", "bind", "inputs", "policies", "unserved"]
+__all__ = ["TRIGGER_HEADER", "Binding", "Start", "attended", "bind", "inputs", "policies", "unserved"]
 
 TRIGGER_HEADER = "iii-trigger"
 """Of a message in a lane that several triggers feed ($cron, $state): the index of its own."""
@@ -82,10 +82,14 @@ def inputs(steps: Iterable[Step]) -> dict[str, tuple[tuple[str, Validator], ...]
 
 
 def unserved(bindings: Iterable[Binding], store: Store) -> Unserved:
-    """Dead-letter topics are kept for people to look at: they need no step."""
-    rules = [(binding.lane.topic, binding.rules.dead_letter_queue) for binding in bindings]
-    topics = {topic for topics in rules for topic in topics}
-    return Unserved(topics, partial(_serves, store))
+    return Unserved(attended(bindings), partial(_serves, store))
+
+
+def attended(bindings: Iterable[Binding]) -> set[str]:
+    """The topics in which nothing waits unnoticed: dead-letter topics are for people to look at and need no
+    step."""
+    topics = [(binding.lane.topic, binding.rules.dead_letter_queue) for binding in bindings]
+    return {topic for both in topics for topic in both}
 
 
 def _serves(store: Store, topic: str) -> bool:

@@ -15,6 +15,9 @@ from iii_project import Project
 
 from iii.cli.group import COMMANDS, command_line
 from iii.cli.state import PAGE
+from iii.config import load
+from iii.definitions.loader import load_steps
+from iii.engine import Engine
 from iii.model import Put, Txn
 from iii.store.lmdb import LmdbStore
 
@@ -249,6 +252,32 @@ def test_steps_that_do_not_load_do_not_keep_a_message_from_being_sent(iii: Proje
     assert result.exit_code == 0
     assert "warning: " in result.stderr
     assert "send_mail_step.py" in result.stderr
+
+
+def test_a_topic_that_no_step_takes_gets_a_word_and_the_message(iii: Project) -> None:
+    iii.write_step()
+    for args in (("mial", "1"), ("mial", "1", "--json")):
+        result = iii("enqueue", *args)
+        assert (result.exit_code, bool(result.stdout.strip())) == (0, True)
+        assert result.stderr.startswith('warning: no step serves the topic "mial"; did you mean "mail"? ')
+        assert result.stderr.count("\n") == 1
+    assert len(iii.json("queue", "peek", "mial")) == 2
+    for known in ("mail", "mail.failed"):
+        assert iii("enqueue", known, '{"to": "ann"}').stderr == ""
+
+
+def test_what_an_engine_of_another_folder_served_is_known(iii: Project) -> None:
+    iii.write_step()
+    config = load(iii.config, console=False)
+
+    async def run() -> None:
+        async with Engine(config, load_steps(config.steps)):
+            pass
+
+    asyncio.run(run())
+    iii.config.write_text("steps: none\nstore: {path: data}\n")
+    assert iii("enqueue", "mail", "1").stderr == ""
+    assert 'did you mean "mail"?' in iii("enqueue", "mial", "1").stderr
 
 
 @pytest.mark.parametrize(
