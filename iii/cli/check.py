@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from iii.cli import foreign
 from iii.cli.group import config_option, json_option
 from iii.cli.output import count, print_json, say
 from iii.cli.project import has_store, reading
@@ -33,6 +34,8 @@ def check(ctx: click.Context, as_json: bool, config_file: Path | None) -> None:
     a warning leaves it 0. An engine may run meanwhile.
     """
     findings = _Findings()
+    if (warning := foreign.told()) is not None:
+        findings.warnings.append(warning)
     config, errors = load_leniently(config_file)
     findings.problems += map(str, errors)
     if config is not None:

@@ -22,6 +22,7 @@ from typing import Literal
 
 import click
 
+from iii.cli import foreign
 from iii.cli.group import config_option
 from iii.cli.output import Coloured, say
 from iii.cli.report import lines
@@ -111,8 +112,15 @@ def run(
         _run_alone(config, serves)
 
 
+def _warn() -> None:
+    """Of what is not in the project and may break it."""
+    if (warning := foreign.told()) is not None:
+        log.warning("%s", warning)
+
+
 def _run_alone(config: Config, serves: bool) -> None:
     floods = _configure_log(config, config.log.format, _own_log_file(config))
+    _warn()
     steps = _steps(config, floods)
     with ExitStack() as kept:
         sockets = http_sockets(config) if serves else []
@@ -261,6 +269,7 @@ def _supervise(
 
     require_shared(config)
     _configure_log(config, config.log.format, _own_log_file(config))
+    _warn()
     sockets = http_sockets(config) if serves else []
     console = console_sockets(config)
     command = Command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import inspect
 import re
+import sys
 import traceback
 from pathlib import Path
 
@@ -20,6 +21,14 @@ PREFIX = "iii_steps_"
 _UNEXPECTED = re.compile(
     r"(?P<function>\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(?P<name>\w+)'"
 )
+_OTHER = (
+    'another engine, whose installation overwrites the package "iii" of this one: import what the step needs '
+    "from iii (README: Coming from Motia)"
+)
+_OTHER_ENGINES = {
+    "iii": "iii-sdk, as it seems: this engine has no such module; import from iii itself",
+    **dict.fromkeys(("motia", "iii_helpers", "iii_sdk"), _OTHER),
+}
 _WORDS = (step.http, step.queue, step.cron, step.state_trigger, step.StepConfig)
 
 
@@ -59,12 +68,25 @@ def is_interrupt(error: BaseException) -> bool:
 def _reason(error: BaseException) -> str:
     text = str(error)[:300]
     if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package in _OTHER_ENGINES:
+            return f'imports "{error.name}", which is of {_OTHER_ENGINES[package]}'
         return f'imports "{error.name}", which is not installed; install it, or check the spelling'
     if isinstance(error, ImportError):
-        return f"import fails: {text}"
+        return f"import fails: {text}{_public_name(error)}"
     if isinstance(error, SystemExit):
         return 'exits when it is imported; put what runs under `if __name__ == "__main__":`'
     return f"raised {type(error).__name__} when it was imported" + (f": {text}{_hint(text)}" if text else "")
+
+
+def _public_name(error: ImportError) -> str:
+    """The name of iii's that a misspelt one was meant to be."""
+    if error.name != "iii":
+        return ""
+    known = sys.modules["iii"].__all__
+    match = re.search(r"cannot import name '(\w+)'", str(error))
+    meant = nearest(match[1], known) if match else None
+    return f'; did you mean "{meant}"?' if meant else "; this engine has no such name"
 
 
 def _hint(text: str) -> str:
