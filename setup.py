@@ -21,6 +21,8 @@ extensions = [
     )
     for source in sorted(Path("core/iii_core").glob("*.pyx"))
 ]
+if not extensions:
+    raise SystemExit("core/iii_core/*.pyx are not here: this is no whole source of iii")
 
 setup(
     ext_modules=cythonize(

@@ -1,4 +1,4 @@
-"""`iii create`: a small project of one's own, as it lies in template/: configuration, one step, its test."""
+"""`iii create`: a small project of one's own, as it lies in template/: configuration, step, test, image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from iii import __version__
 from iii.cli.group import config_option
 from iii.cli.output import say
 from iii.errors import InputError
@@ -17,10 +18,16 @@ FILES = {
     "iii-config.yaml": "iii-config.yaml",
     "steps/hello_step.py": "steps/hello_step.py",
     "tests/test_hello.py": "tests/test_hello.py",
+    "requirements.txt": "requirements.txt",
+    "wheels/README.md": "wheels/README.md",
+    "Dockerfile": "Dockerfile",
+    "dockerignore": ".dockerignore",
     "README.md": "README.md",
     "gitignore": ".gitignore",
 }
 """file in template/ -> file in the project"""
+VERSION = "==VERSION"
+"""in requirements.txt: the version that writes it"""
 
 
 @click.command()
@@ -36,7 +43,8 @@ def create(folder: Path, config_file: Path | None) -> None:
     for source, target in FILES.items():
         file = folder / target
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text((TEMPLATE / source).read_text(encoding="utf-8"), encoding="utf-8")
+        text = (TEMPLATE / source).read_text(encoding="utf-8")
+        file.write_text(text.replace(VERSION, f"=={__version__}"), encoding="utf-8")
         say(f"wrote {file}")
     say()
     say(f"start it:  cd {folder} && iii")

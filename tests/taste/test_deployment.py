@@ -1,13 +1,13 @@
-"""The systemd unit and the Dockerfile of docs/ run the engine with no more rights than it needs."""
+"""The systemd unit and the Dockerfiles of docs/ run the engine with no more rights than it needs."""
 
 from __future__ import annotations
 
 import re
 
+import pytest
 from source_files import ROOT
 
 UNIT = (ROOT / "docs/iii.service").read_text()
-DOCKERFILE = (ROOT / "docs/Dockerfile").read_text()
 
 LOCKED = {
     "UMask": "0077", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
@@ -36,9 +36,9 @@ def test_the_unit_lets_the_engine_roll_and_drain() -> None:
     assert {"AF_UNIX", "AF_INET", "AF_INET6"} <= set(settings["RestrictAddressFamilies"].split())
 
 
-def test_the_image_runs_as_a_user_whose_volume_is_closed_to_others() -> None:
-    assert "install -d -m 700 -o app -g app /app/data" in DOCKERFILE
-    user, volume, command = (
-        DOCKERFILE.index(f"\n{each}") for each in ("USER app", "VOLUME /app/data", "CMD")
-    )
-    assert DOCKERFILE.index("/app/data\n") < user < volume < command
+@pytest.mark.parametrize("name", ["Dockerfile", "source.Dockerfile"])
+def test_the_image_runs_as_a_user_whose_volume_is_closed_to_others(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text()
+    assert "install -d -m 700 -o app -g app /app/data" in text
+    user, volume, command = (text.index(f"\n{each}") for each in ("USER app", "VOLUME /app/data", "CMD"))
+    assert text.index("/app/data\n") < user < volume < command
