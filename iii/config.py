@@ -6,6 +6,8 @@ what is absent has a default that works. The engine reads these structs and noth
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import cast
 
@@ -53,9 +55,11 @@ __all__ = [
     "StoreConfig",
     "TracesConfig",
     "load",
+    "usual_file",
 ]
 
 FILE_NAME = "iii-config.yaml"
+_NEARLY = re.compile(r"iii(?:[-_. ]?config)?\.(?:ya?ml|json|toml)(?:\.txt)?", re.IGNORECASE)
 
 
 class Config(Struct, frozen=True):
@@ -116,10 +120,10 @@ def load(
     """
     from iii.formats.yaml_source import load_env, read_yaml
 
-    path = Path(file) if file is not None else Path(FILE_NAME)
-    root = path.parent.absolute()
+    path = Path(file) if file is not None else usual_file()
+    root = path.parent.absolute() if path else Path.cwd()
     load_env(root)
-    if file is None and not path.is_file():
+    if path is None:
         config = _read(Fields(None, at="", fail=_fail), root, None)
     else:
         source = read_yaml(path)
@@ -136,6 +140,19 @@ def load(
     return config
 
 
+def usual_file(folder: Path = Path()) -> Path | None:
+    """The folder's iii-config.yaml, in whatever form it is there; None: it is not. ConfigError where another
+    file's name shows that it was meant for it."""
+    path = folder / FILE_NAME
+    if path.exists() or path.is_symlink():
+        return path
+    for other in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        if _NEARLY.fullmatch(other):
+            message = f"is not read: rename it to {FILE_NAME}, or name it with -c"
+            raise ConfigError(message, file=str(folder / other))
+    return None
+
+
 def load_leniently(file: Path | str | None = None) -> tuple[Config | None, list[ConfigError]]:
     """As `load`, but everything that is wrong: what is, is left out and the rest read again.
 
@@ -143,10 +160,10 @@ def load_leniently(file: Path | str | None = None) -> tuple[Config | None, list[
     """
     from iii.formats.yaml_source import load_env, read_yaml
 
-    path = Path(file) if file is not None else Path(FILE_NAME)
     errors: list[ConfigError] = []
     try:
-        if file is None and not path.is_file():
+        path = Path(file) if file is not None else usual_file()
+        if path is None:
             return load(), errors
         load_env(path.parent.absolute())
         source = read_yaml(path)

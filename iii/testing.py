@@ -30,7 +30,7 @@ from urllib.parse import urlencode
 from msgspec import Struct, structs
 
 from iii.clock import FakeClock
-from iii.config import Config, load
+from iii.config import Config, load, usual_file
 from iii.definitions.loader import load_steps
 from iii.engine import Engine
 from iii.errors import InputError
@@ -288,6 +288,5 @@ def _collecting(lines: list[LogLine], config: Config) -> Iterator[None]:
 
 def _config(steps: Path | str | Sequence[Step], file: Path | str | None) -> Config:
     if file is None and isinstance(steps, Path | str):
-        beside = Path(steps).absolute().parent / "iii-config.yaml"
-        file = beside if beside.is_file() else None
+        file = usual_file(Path(steps).absolute().parent)
     return structs.replace(load(file), traces=None)

@@ -86,10 +86,10 @@ class _Findings:
         found = list(each_step(config.steps))
         steps = [each for each in found if isinstance(each, Step)]
         wrong = [each for each in found if isinstance(each, StepError)]
-        self.problems += map(str, (*wrong, *conflicts(steps, config)))
+        clashes = list(conflicts(steps, config, is_whole=not wrong))
+        self.problems += map(str, (*wrong, *clashes))
         self.warnings += [str(each) for each in found if isinstance(each, SetupWarning)]
-        if not self.problems:  # else the topics of what is wrong are not known
-            self.warnings += map(str, doubts(steps, config))
+        self.warnings += map(str, doubts(steps, config, is_whole=not wrong and not clashes))
         self.fine.append(count(len(steps), "step"))
 
     def store(self, config: Config) -> None:

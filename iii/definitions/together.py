@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from iii.config import Config
@@ -14,6 +15,9 @@ from iii.step import HttpTrigger, QueueTrigger, StateTrigger, Step
 
 __all__ = ["check_steps", "conflicts", "doubts"]
 
+ONE_LETTER = 0.85
+"""How alike topics are that differ by a letter or two (difflib's ratio)."""
+
 
 def check_steps(steps: Sequence[Step], config: Config) -> None:
     """StepError where `conflicts` finds something; what is only in doubt is logged."""
@@ -23,8 +27,11 @@ def check_steps(steps: Sequence[Step], config: Config) -> None:
         log_warning(warning)
 
 
-def conflicts(steps: Sequence[Step], config: Config) -> Iterator[StepError | ConfigError]:
-    """What only all steps together can show: two of one name or on one route, knobs that fit nothing."""
+def conflicts(
+    steps: Sequence[Step], config: Config, *, is_whole: bool = True
+) -> Iterator[StepError | ConfigError]:
+    """What only all steps together can show: two of one name or on one route, knobs that fit nothing.
+    is_whole: these are all the steps that there are."""
     named: dict[str, Step] = {}
     routed: dict[tuple[str, str], Step] = {}
     for step in steps:
@@ -36,7 +43,8 @@ def conflicts(steps: Sequence[Step], config: Config) -> Iterator[StepError | Con
                 yield from _taken(routed.setdefault(trigger.shape, step), step, f"{at}.path", route)
             elif isinstance(trigger, QueueTrigger):
                 yield from _unfit_rules(step, f"{at}.config", trigger, config)
-    yield from _unused_rules(steps, config)
+    if is_whole:
+        yield from _unused_rules(steps, config)
 
 
 def _taken(first: Step, step: Step, field: str, what: str) -> Iterator[StepError]:
@@ -69,15 +77,19 @@ def _unused_rules(steps: Sequence[Step], config: Config) -> Iterator[ConfigError
 # ----------------------------------------------------------------------------------------- what may be meant
 
 
-def doubts(steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:
-    """What stops nothing and has probably no effect, or another one than it seems."""
+def doubts(steps: Sequence[Step], config: Config, *, is_whole: bool = True) -> Iterator[SetupWarning]:
+    """What stops nothing and has probably no effect, or another one than it seems. is_whole: these are all
+    the steps that there are, and without conflicts."""
     for step in steps:
         yield from _unrun(step)
         for index, trigger in enumerate(step.triggers):
             filter = trigger.filter if isinstance(trigger, StateTrigger) else None
             for where, message in filters.doubts(filter or {}):
                 yield SetupWarning(message, file=step.file, field=f"triggers[{index}].filter.{where}")
-    yield from _unused_topics(steps, config)
+    if is_whole:
+        topics = _topics(steps, config)
+        yield from _misspelt_topics(steps, topics)
+        yield from _unused_topics(topics, steps, config)
 
 
 def _unrun(step: Step) -> Iterator[SetupWarning]:
@@ -95,9 +107,26 @@ def _wraps(step: Step, field: str, function: Callable[..., object]) -> Iterator[
         yield SetupWarning(message, file=step.file, field=field)
 
 
-def _unused_topics(steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:
+def _misspelt_topics(steps: Sequence[Step], served: set[str]) -> Iterator[SetupWarning]:
+    """A topic that is sent to and not served may be another program's; one that differs by a letter from one
+    that is served is probably that."""
+    for step in steps:
+        for topic in sorted((step.enqueues or frozenset()) - served):
+            if (meant := nearest(topic, served, cutoff=ONE_LETTER)) is not None and not _is_of_kin(
+                topic, meant
+            ):
+                message = f'no step here has the topic "{topic}" among its triggers; did you mean "{meant}"?'
+                yield SetupWarning(message, file=step.file, field="enqueues")
+
+
+def _is_of_kin(topic: str, other: str) -> bool:
+    """Whether they differ by a number alone: order.paid.v1, order.paid.v2."""
+    return re.sub(r"\d+", "", topic) == re.sub(r"\d+", "", other)
+
+
+def _unused_topics(served: set[str], steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:
     """Other programs may send to a topic, and steps elsewhere serve it: knobs for it are no error."""
-    topics = _topics(steps, config)
+    topics = served.union(*(step.enqueues or () for step in steps))
     for topic in config.queues:
         if topic in topics or topic.startswith("$"):
             continue
@@ -111,10 +140,9 @@ def _unused_topics(steps: Sequence[Step], config: Config) -> Iterator[SetupWarni
 
 
 def _topics(steps: Sequence[Step], config: Config) -> set[str]:
-    """Those that are served, those that are sent to as far as steps declare it, and those of dead letters."""
+    """Those that are served, and those of dead letters."""
     found: set[str] = set()
     for step in steps:
-        found |= step.enqueues or frozenset()
         for lane, index in step.lanes():
             trigger = step.triggers[index]
             own = trigger.config if isinstance(trigger, QueueTrigger) else None

@@ -51,9 +51,8 @@ def read_yaml(path: Path) -> Source:
         raw = path.read_bytes()
         text = raw.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
-            "no such file; name another with -c, or `iii create DIR` makes one", file=file
-        ) from None
+        what = f"is a link to nothing: {os.readlink(path)}" if path.is_symlink() else "no such file"
+        raise ConfigError(f"{what}; name another with -c, or `iii create DIR` makes one", file=file) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 (byte {error.start}); save it as UTF-8", file=file) from None
     except OSError as error:

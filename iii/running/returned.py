@@ -13,7 +13,7 @@ import itertools
 import types
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from iii.errors import StepError
 from iii.formats.units import shown
@@ -61,6 +61,8 @@ async def _entered() -> AsyncIterator[None]:
     yield
 
 
+COROUTINES = "several coroutines"
+_SEVERAL = frozenset((list, tuple, set))
 _UNRUN: dict[type, str] = {
     types.GeneratorType: "a generator",
     types.AsyncGeneratorType: "a generator",
@@ -78,6 +80,7 @@ _REMEDIES = {
     "a generator": "do the work, yield nothing",
     "a context manager": "take @contextmanager off, or enter it with `with` in the handler",
     "a function": "call it; a decorator that takes arguments is written with them, as in @retry()",
+    COROUTINES: "await asyncio.gather(*…)",
     "a map": "write a loop",
     "a filter": "write a loop",
 }
@@ -85,7 +88,16 @@ _REMEDIES = {
 
 def unrun(value: object) -> str | None:
     """What it is, where nothing in it has run and nobody will run it (unless it is streamed)."""
+    if type(value) in _SEVERAL:
+        found = [each for each in cast("list[object]", value) if _is_unbegun(each)]
+        for each in found:
+            discard(each)
+        return COROUTINES if found else None
     return _UNRUN.get(type(value))
+
+
+def _is_unbegun(value: object) -> bool:
+    return type(value) is types.CoroutineType and inspect.getcoroutinestate(value) == inspect.CORO_CREATED
 
 
 def nothing_ran(what: str) -> str:

@@ -409,6 +409,19 @@ def test_what_may_be_a_mistake_is_told_by_check_and_steps_and_is_none(iii: Proje
     assert len(iii.json("check")["warnings"]) == 2
 
 
+def test_what_is_wrong_with_one_step_hides_nothing_of_the_others_and_makes_nothing_up(iii: Project) -> None:
+    """The topics and triggers of the one that is wrong are not known."""
+    iii.write_step("config = {", name="tick_step.py")
+    trigger = '{"type": "state", "filter": {"a.b": 1}}'
+    iii.write_step(
+        f"config = {{'name': 'A', 'triggers': [{trigger}]}}\ndef handler(): ...\n", name="a_step.py"
+    )
+    iii.config.write_text("queues: {tick: {}, $cron/Tick: {}}\n")
+    told = json.loads(iii("check", "--json").stdout)
+    assert [each.partition(":")[0] for each in told["problems"]] == ["steps/tick_step.py"]
+    assert [each.split(": ")[1] for each in told["warnings"]] == ["triggers[0].filter.a.b"]
+
+
 def test_check_relies_on_nothing_that_the_configuration_gets_wrong(iii: Project) -> None:
     iii.config.write_text("store: {pth: data}\nsteps: 3\n")
     (iii.folder / "data").mkdir(mode=0o700)

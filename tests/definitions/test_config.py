@@ -64,6 +64,45 @@ def test_without_a_file_the_working_folder_has_the_defaults(
     assert config.load().instances == 2
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "iii-config.yml",
+        "iii_config.yaml",
+        "III-Config.yaml",
+        "iii.yaml",
+        "iii-config.yaml.txt",
+        "iii-config.json",
+    ],
+)
+def test_a_file_whose_name_is_a_little_off_is_no_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("instances: 2")
+    with pytest.raises(ConfigError, match="is not read: rename it to iii-config") as caught:
+        config.load()
+    assert caught.value.file == name
+    found, errors = config.load_leniently()
+    assert (found, [each.file for each in errors]) == (None, [name])
+    (tmp_path / "iii-config.yaml").write_text("instances: 3")
+    assert config.load().instances == 3
+
+
+def test_a_link_to_nothing_or_a_folder_is_no_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "iii-config.yaml"
+    file.symlink_to("gone.yaml")
+    with pytest.raises(ConfigError, match="is a link to nothing: gone"):
+        config.load()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        config.load()
+
+
 def test_units_both_spellings_and_every_knob(load: Load) -> None:
     read = load(
         """

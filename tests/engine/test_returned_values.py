@@ -81,6 +81,8 @@ UNRUN: dict[str, tuple[Any, str]] = {
     "a bound method": (lambda: Awaitable(1).__await__, "a function"),
     "a partial": (lambda: functools.partial(print, 1), "a function"),
     "a map": (lambda: map(print, "ab"), "a map"),
+    "a list of coroutines": (lambda: [asyncio.sleep(0), asyncio.sleep(0)], "several coroutines"),
+    "one among others": (lambda: ("done", asyncio.sleep(0)), "several coroutines"),
 }
 
 
@@ -105,6 +107,18 @@ async def test_a_message_handler_that_returns_what_nobody_runs_fails(form: str) 
             assert letter.dead is not None and f"returned {what}, " in letter.dead.error
             assert "nothing in it ran: " in letter.dead.error
         assert ran == []
+
+
+async def test_what_is_under_way_or_done_may_be_returned() -> None:
+    async def handler(data: Any) -> Any:
+        done = asyncio.sleep(0)
+        await done
+        return [done, asyncio.ensure_future(asyncio.sleep(0)), [], {}]
+
+    async with running(step(handler, queue("in", config={"max_retries": 0}))) as app:
+        await app.send("in")
+        await app.settle()
+        assert app.letters("in.failed") == []
 
 
 async def inner(data: Any, ctx: Any) -> None:
