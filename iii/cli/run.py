@@ -32,6 +32,7 @@ from iii.engine import Engine
 from iii.errors import IIIError
 from iii.files import require_closed
 from iii.instances import loop
+from iii.instances.children import end_children, kill_children
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals, hear_all
@@ -228,6 +229,7 @@ def _end_at_once(engine: Engine, number: signal.Signals) -> None:
     from iii.store.lmdb.liveness import mark_supervised
 
     mark_supervised(engine.config.store.path, os.getpid())
+    kill_children()
     os._exit(128 + number)
 
 
@@ -313,10 +315,17 @@ def _leave_running_threads() -> None:
 
     What it ran for was given back or has timed out, and the store is closed.
     """
-    left = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    end_children()
+    left = [each for each in threading.enumerate() if _would_be_waited_for(each)]
     if left:
         log.warning("Stopped while %d blocking handlers still run", len(left))
         _end_now(0)
+
+
+def _would_be_waited_for(thread: threading.Thread) -> bool:
+    """Not one that belongs to a pool of processes: it ends with them, when Python does."""
+    is_others = thread is not threading.main_thread() and not thread.daemon
+    return is_others and type(thread).__module__ != "concurrent.futures.process"
 
 
 async def _tasks_left() -> int:
@@ -328,6 +337,7 @@ async def _tasks_left() -> int:
 
 
 def _end_now(code: int) -> None:
+    end_children()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

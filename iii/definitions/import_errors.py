@@ -15,8 +15,8 @@ from iii.formats.units import nearest
 
 __all__ = ["PREFIX", "explain", "is_interrupt"]
 
-PREFIX = "iii_steps_"
-"""Of the names of the packages that folders of steps become."""
+PREFIX = "iii_steps."
+"""Of the names of the packages that folders of steps become (on_path/)."""
 
 _UNEXPECTED = re.compile(
     r"(?P<function>\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(?P<name>\w+)'"
@@ -39,7 +39,7 @@ def explain(error: BaseException, file: Path, folder: Path) -> StepError:
         return StepError(f"is not valid Python: {error.msg}", file=_at(where, error.lineno, folder))
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     if name and name.startswith(PREFIX):
-        return _not_beside(name.split(".")[1:], error, file, folder)
+        return _not_beside(name.split(".")[2:], error, file, folder)
     return StepError(_reason(error), file=_at(*_origin(error, file, folder), folder))
 
 

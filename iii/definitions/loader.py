@@ -1,8 +1,9 @@
 """Finding and importing steps: steps/**/*_step.py, each with a `config` and a `handler`.
 
-Each folder becomes a package of its own name in sys.modules, so that two projects in one process do
-not meet and `from .prices import vat` works; the folder and the one above are also put at the end of
-sys.path, so that `from prices import vat` does (what is installed wins). Loading again imports anew.
+Each folder becomes a package of its own name, so that two projects in one process do not meet and `from
+.prices import vat` works; the folder and the one above are also put at the end of sys.path, so that `from
+prices import vat` does (what is installed wins), and beside them what processes that a step spawns find the
+package by (on_path/). Loading again imports anew.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 
+from iii.definitions import on_path
 from iii.definitions.discovery import shown_file, step_files
 from iii.definitions.import_errors import PREFIX, explain, is_interrupt
 from iii.definitions.step_config import make_step, read_step
@@ -81,12 +82,12 @@ def _load(file: Path, folder: Path, package: str) -> Sequence[Step | StepError]:
 
 
 def _package(folder: Path) -> str:
-    """A package for `folder`, made without running any code of it; its submodules are found in it."""
-    name = PREFIX + blake2b(str(folder).encode(), digest_size=6).hexdigest()
+    """The name of a package for `folder`: its submodules are found in it."""
+    (ours,) = on_path.__path__
+    if ours not in sys.path:
+        sys.path.append(ours)
+    name: str = importlib.import_module("iii_steps").name_of(str(folder))
     earlier = _forget_modules(folder, name)
-    package = ModuleType(name, f"The steps in {folder}.")
-    package.__path__ = [str(folder)]
-    sys.modules[name] = package
     place = next((index for index, path in enumerate(sys.path) if path in earlier), len(sys.path))
     for path in (str(folder.parent), str(folder)):
         if path not in sys.path[:place]:
@@ -103,13 +104,13 @@ def _forget_modules(folder: Path, package: str) -> set[str]:
     Other packages of steps stay: their engines may run, and import by `from .prices import vat` at any time.
     Returns the folders of the earlier loads.
     """
-    packages = [m for name, m in sys.modules.items() if name.startswith(PREFIX) and "." not in name]
+    packages = [m for name, m in sys.modules.items() if name.startswith(PREFIX) and name.count(".") == 1]
     folders = {path for each in packages for path in each.__path__}
     foreign = _foreign_names(folder, {Path(each).parent for each in folders} - {folder.parent})
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if top.startswith(PREFIX):
-            is_old = top == package
+        if name.startswith(PREFIX):
+            is_old = f"{name}.".startswith(f"{package}.")
         else:
             file = getattr(module, "__file__", None) or ""
             is_old = top in foreign or any(file.startswith(f"{each}/") for each in folders)

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,9 @@ LOOK_S = 1.0
 DOUBLED_S = 0.5
 """A wrapper often passes on a Ctrl-C that the terminal has sent to all of its group already: what comes
 within this time is still the first."""
+
+DEFAULTS = {signal.SIGINT: signal.default_int_handler}
+"""Where it is not SIG_DFL."""
 
 log = logging.getLogger("iii.instances")
 
@@ -55,6 +59,8 @@ class Signals:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._take(number)
         self._loop.call_later(LOOK_S, self._look)
+        self._mask = threading.local()
+        os.register_at_fork(before=self._hold, after_in_parent=self._let, after_in_child=self._leave_child)
 
     def _take(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
@@ -64,6 +70,22 @@ class Signals:
             signal.signal(number, self._arrived)
             signal.siginterrupt(number, False)
         self._set[number] = signal.getsignal(number)
+
+    def _hold(self) -> None:
+        """A handler forks: what the child is sent at once waits until that is rid of our functions."""
+        self._mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, self._set)
+
+    def _let(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask.before)
+
+    def _leave_child(self) -> None:
+        """Signals end a process that a handler forked, as any: else it would take no notice of them, and its
+        parent's loop would hear of them and stop."""
+        signal.set_wakeup_fd(-1)
+        for number, ours in self._set.items():
+            if signal.getsignal(number) is ours:
+                signal.signal(number, DEFAULTS.get(number, signal.SIG_DFL))
+        self._let()
 
     def _look(self) -> None:
         self._loop.call_later(LOOK_S, self._look)

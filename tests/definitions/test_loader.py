@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iii.config import Config, QueueConfig, StoreConfig
+from iii.definitions import on_path
 from iii.definitions.loader import each_step, load_steps
 from iii.definitions.together import check_steps, doubts
 from iii.definitions.warning import SetupWarning
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "steps"
     sys.path[:] = path_before
     for name in set(sys.modules) - modules_before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")) or name.startswith("iii_steps_"):
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")) or name.startswith("iii_steps."):
             del sys.modules[name]
 
 
@@ -151,7 +152,8 @@ def test_the_path_of_the_process_keeps_its_order(folder: Path) -> None:
     before = list(sys.path)
     load_steps(folder)
     load_steps(folder)
-    assert sys.path == [*before, str(folder), str(folder.parent)]
+    own = [path for path in on_path.__path__ if path not in before]
+    assert sys.path == [*before, *own, str(folder), str(folder.parent)]
 
 
 # ---------------------------------------------------------------------------------------- what does not
