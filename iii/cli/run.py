@@ -246,6 +246,8 @@ def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
     floods = _configure_log(config, seat.format, log_file_of(config), colour=seat.colour)
     line = Line(seat)
     line.guard()
+    if seat.number > 1:  # all say the same of the steps
+        logging.getLogger("iii.steps").setLevel(logging.ERROR)
     try:
         steps = _steps(config, floods)
         engine = Engine(

@@ -92,12 +92,14 @@ def _refuse_what_never_runs(function: Callable[..., Any]) -> None:
         raise TypeError("is async behind functools.cache: a coroutine can be awaited only once")
 
 
-def wraps_unrun(function: Callable[..., Any]) -> str | None:
+def wraps_unrun(function: Any) -> str | None:
     """What nothing of runs by a call, a generator say, where `function` wraps it: some decorators run it."""
     seen: set[int] = set()
     while not seen or _unrun(function) is None:
         seen.add(id(function))
-        function = _wrapped(function.func if type(function) is functools.partial else function, seen)
+        while type(function) in (functools.partial, types.MethodType):
+            function = function.func if type(function) is functools.partial else function.__func__
+        function = _wrapped(function, seen)
         if function is None:
             return None
     return _unrun(function)

@@ -99,11 +99,14 @@ def _unrun(step: Step) -> Iterator[SetupWarning]:
     for index, trigger in enumerate(step.triggers):
         if trigger.condition is not None:
             yield from _wraps(step, f"triggers[{index}].condition", trigger.condition)
+        middleware = trigger.middleware if isinstance(trigger, HttpTrigger) else ()
+        for at, each in enumerate(middleware):
+            yield from _wraps(step, f"triggers[{index}].middleware[{at}]", each)
 
 
 def _wraps(step: Step, field: str, function: Callable[..., object]) -> Iterator[SetupWarning]:
     if (what := wraps_unrun(function)) is not None:
-        message = f"wraps {what}: unless the decorator runs it, nothing in it runs, and each attempt fails"
+        message = f"wraps {what}: unless the decorator runs it, nothing in it runs"
         yield SetupWarning(message, file=step.file, field=field)
 
 
@@ -112,16 +115,18 @@ def _misspelt_topics(steps: Sequence[Step], served: set[str]) -> Iterator[SetupW
     that is served is probably that."""
     for step in steps:
         for topic in sorted((step.enqueues or frozenset()) - served):
-            if (meant := nearest(topic, served, cutoff=ONE_LETTER)) is not None and not _is_of_kin(
-                topic, meant
-            ):
+            meant = _a_letter_off(topic, served)
+            if meant is not None:
                 message = f'no step here has the topic "{topic}" among its triggers; did you mean "{meant}"?'
                 yield SetupWarning(message, file=step.file, field="enqueues")
 
 
-def _is_of_kin(topic: str, other: str) -> bool:
-    """Whether they differ by a number alone: order.paid.v1, order.paid.v2."""
-    return re.sub(r"\d+", "", topic) == re.sub(r"\d+", "", other)
+def _a_letter_off(topic: str, served: set[str]) -> str | None:
+    """Numbers do not count: order.paid.v1 and order.paid.v2 are two."""
+    meant = next((each for each in sorted(served) if sorted(each) == sorted(topic)), None)
+    meant = meant or nearest(topic, served, cutoff=ONE_LETTER)
+    is_version = meant is not None and re.sub(r"\d+", "", topic) == re.sub(r"\d+", "", meant)
+    return None if is_version else meant
 
 
 def _unused_topics(served: set[str], steps: Sequence[Step], config: Config) -> Iterator[SetupWarning]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,10 +69,15 @@ def load_env(folder: Path) -> None:
     if not file.exists() and not file.is_symlink():
         return
     from dotenv import load_dotenv
+    from dotenv.parser import parse_stream
 
     try:
-        with file.open(encoding="utf-8") as lines:
-            load_dotenv(stream=lines, override=False)
+        text = file.read_text(encoding="utf-8")
+        for binding in parse_stream(StringIO(text)):
+            if binding.error:
+                message = "is no NAME=value; mend it, or begin it with #"
+                raise ConfigError(message, file=f"{file}:{binding.original.line}")
+        load_dotenv(stream=StringIO(text), override=False)
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"cannot be read: {told}", file=str(file)) from None

@@ -61,7 +61,7 @@ async def _entered() -> AsyncIterator[None]:
     yield
 
 
-COROUTINES = "several coroutines"
+CLASS, COROUTINES = "a class", "several coroutines"
 _SEVERAL = frozenset((list, tuple, set))
 _UNRUN: dict[type, str] = {
     types.GeneratorType: "a generator",
@@ -80,6 +80,7 @@ _REMEDIES = {
     "a generator": "do the work, yield nothing",
     "a context manager": "take @contextmanager off, or enter it with `with` in the handler",
     "a function": "call it; a decorator that takes arguments is written with them, as in @retry()",
+    CLASS: "return an instance, as in Snooze(…)",
     COROUTINES: "await asyncio.gather(*…)",
     "a map": "write a loop",
     "a filter": "write a loop",
@@ -93,7 +94,7 @@ def unrun(value: object) -> str | None:
         for each in found:
             discard(each)
         return COROUTINES if found else None
-    return _UNRUN.get(type(value))
+    return CLASS if isinstance(value, type) else _UNRUN.get(type(value))
 
 
 def _is_unbegun(value: object) -> bool:

@@ -193,6 +193,12 @@ async def async_entered(data: Any) -> AsyncIterator[None]:
     yield
 
 
+class Decorated:
+    @bare
+    def method(self, data: Any) -> Iterator[int]:
+        yield 1
+
+
 class Manages:
     @contextlib.contextmanager
     def __call__(self, data: Any) -> Iterator[None]:
@@ -239,6 +245,8 @@ UNRUN = {
     "a decorated object": (bare(Generates()), "a generator"),
     "a partial of a wrapper": (functools.partial(wraps(generator)), "a generator"),
     "a generic function": (functools.singledispatch(generator), "a generator"),
+    "a decorated method": (Decorated().method, "a generator"),
+    "a partial of one": (functools.partial(Decorated().method), "a generator"),
     "a decorated context manager": (wraps(entered), "a context manager"),
     "an async one": (bare(async_entered), "a context manager"),
     "what runs": (bare(wraps(one)), None),

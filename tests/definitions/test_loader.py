@@ -433,21 +433,22 @@ def test_a_decorated_generator_gets_a_word_where_nobody_streams_it(folder: Path)
     assert str(told).startswith("steps/a_step.py: handler: wraps a generator: unless the decorator runs it")
 
 
-def test_a_condition_that_wraps_one_gets_a_word_too(folder: Path) -> None:
-    trigger = "{'type': 'http', 'method': 'GET', 'path': '/a', 'condition': handler}"
+def test_a_condition_or_a_middleware_that_wraps_one_gets_a_word_too(folder: Path) -> None:
+    trigger = "{'type': 'http', 'method': 'GET', 'path': '/a', 'condition': handler, 'middleware': [handler]}"
     write(folder, "a_step.py", LAZY % ("A", trigger) + "handler = print\n")
-    [told] = doubts(load_steps(folder), PLAIN)
-    assert told.field == "triggers[0].condition"
+    told = doubts(load_steps(folder), PLAIN)
+    assert [each.field for each in told] == ["triggers[0].condition", "triggers[0].middleware[0]"]
 
 
 def test_a_topic_that_is_sent_to_and_served_under_a_name_a_letter_off_gets_a_word(folder: Path) -> None:
-    sends = ["order.piad", "order.shipped", "mail.v1", "order.paid", "a", "orders.paid.failed"]
+    sends = ["order.piad", "order.shipped", "mail.v1", "order.paid", "a", "orders.paid.failed", "mial.v2"]
     write(folder, "a_step.py", step_with("A", QUEUE % "order.paid") + f"config['enqueues'] = {sends}\n")
     write(folder, "b_step.py", step_with("B", QUEUE % "mail.v2"))
     nobody = (
         'steps/a_step.py: enqueues: no step here has the topic "%s" among its triggers; did you mean "%s"?'
     )
     assert [str(each) for each in doubts(load_steps(folder), PLAIN)] == [
+        nobody % ("mial.v2", "mail.v2"),
         nobody % ("order.piad", "order.paid"),
         nobody % ("orders.paid.failed", "order.paid.failed"),
     ]

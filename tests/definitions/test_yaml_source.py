@@ -276,6 +276,13 @@ def test_env_that_cannot_be_read_is_no_missing_one(
     assert error.file.endswith(".env") and "cannot be read" in error.message
 
 
+def test_a_line_of_env_that_sets_nothing_is_named_and_not_shown(read: Load, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# fine\nexport T_A=1\nT_B: secret\nT_C=2\n")
+    error = refusal(read, "")
+    assert str(error) == f"{tmp_path / '.env'}:3: is no NAME=value; mend it, or begin it with #"
+    assert "T_A" not in os.environ
+
+
 def test_env_beside_the_file_is_loaded_and_overrides_nothing(read: Load, tmp_path: Path) -> None:
     os.environ["T_HOST"] = "real"
     (tmp_path / ".env").write_text("T_HOST=fromfile\nT_PORT=99\n")

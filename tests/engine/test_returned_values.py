@@ -81,6 +81,7 @@ UNRUN: dict[str, tuple[Any, str]] = {
     "a bound method": (lambda: Awaitable(1).__await__, "a function"),
     "a partial": (lambda: functools.partial(print, 1), "a function"),
     "a map": (lambda: map(print, "ab"), "a map"),
+    "a class": (lambda: iii.Snooze, "a class"),
     "a list of coroutines": (lambda: [asyncio.sleep(0), asyncio.sleep(0)], "several coroutines"),
     "one among others": (lambda: ("done", asyncio.sleep(0)), "several coroutines"),
 }

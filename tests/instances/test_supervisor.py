@@ -327,6 +327,18 @@ def test_the_supervisors_port_is_refused_with_its_name_before_anything_starts(pr
     assert not (project.folder / "imported").exists()
 
 
+def test_what_may_be_a_mistake_is_told_once_however_many_start(project: Project) -> None:
+    (project.folder / "steps" / "hello.step.ts").touch()
+    (project.folder / "iii-config.yaml").write_text(
+        (project.folder / "iii-config.yaml").read_text() + "\nqueues: {nobodys: {}}\n"
+    )
+    engines = project.start("--instances", "3").until_ready()
+    engines.signal(signal.SIGTERM)
+    assert engines.ended() == 0, engines.told
+    assert engines.logged.count("hello.step.ts: does not run") == 1
+    assert engines.logged.count("queues.nobodys: no step here has this topic") == 1
+
+
 def test_several_instances_need_a_store_that_they_share(project: Project) -> None:
     (project.folder / "iii-config.yaml").write_text("instances: 2\nstore: {type: memory}\n")
     engines = project.start()
