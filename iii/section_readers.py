@@ -3,6 +3,7 @@ remedy. What two keys say together is checked here too, where they lie in one se
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, cast
 
@@ -31,6 +32,9 @@ from iii.sections import (
     StoreConfig,
     StoreKind,
 )
+
+_TEMPLATE = re.compile(r"\$\(.*|`.*|\$\w+|%\(\w+\)s|%[A-Za-z_]\w*%|\{\{.*")
+"""What shells and other programs would replace in a path."""
 
 
 def read_http(top: Fields) -> HttpConfig:
@@ -86,6 +90,8 @@ def read_path(fields: Fields, name: str, default: str, root: Path) -> Path:
     written = fields.text(name, default)
     if "\0" in written or not is_unicode(written):
         raise fields.error(name, f"{written!r} is no path: it has a NUL or a lone surrogate in it")
+    if found := _TEMPLATE.search(written):
+        raise fields.error(name, f'"{found[0]}" stays as it is in a path; only ${{VAR}} is replaced')
     try:
         return root / Path(written).expanduser()
     except RuntimeError:

@@ -25,7 +25,8 @@ __all__ = ["SUFFIX", "shown_file", "step_files"]
 SUFFIX = "_step.py"
 
 _ALWAYS = (".step.py", "-step.py")
-_NEARLY = re.compile(r"(?P<name>(?:.*[\W_])?|.*[a-z0-9](?=S))(?i:steps?\.py[w3]?)")
+_NEARLY = re.compile(r"(?P<name>(?:.*[\W_])?|.*[a-z0-9](?=S))(?i:steps?\s*\.py[w3]?)")
+_BARE = re.compile(r"(?P<name>(?:.*[\W_])?|.*[a-z0-9](?=S))(?i:step)")
 _FOREIGN = re.compile(
     r".+[._-]steps?\.(?:[cm]?[jt]sx?|rb|php|go|rs|pyx|(?:[\w-]+\.)?so|py\.txt)", re.IGNORECASE
 )
@@ -118,17 +119,15 @@ def _file(path: Path, folder: Path) -> Iterator[Found]:
         yield _misnamed(path, folder)
     elif _FOREIGN.fullmatch(name):
         yield SetupWarning(f"does not run: a step is a Python file that ends in {SUFFIX}", file=shown)
-    elif not _TESTS.fullmatch(name):
+    elif not _TESTS.fullmatch(name) and (path.suffix == ".py" or _near(path)):
         yield from _misplaced(path, folder, outline(path))
 
 
 def _misplaced(path: Path, folder: Path, read: Outline | None) -> Iterator[Found]:
     """A file whose name is no step's: what if its content is?"""
-    shown, is_near = shown_file(path, folder), _NEARLY.fullmatch(path.name) is not None
-    if not is_near and path.suffix != ".py":
-        return
+    shown, is_near = shown_file(path, folder), _near(path) is not None
     if read is None:
-        if is_near:
+        if is_near and path.suffix:
             yield SetupWarning(f"is not valid Python; the name of a step would end in {SUFFIX}", file=shown)
     elif is_near and {"config", "handler"} <= read.names:
         yield _misnamed(path, folder)
@@ -138,6 +137,10 @@ def _misplaced(path: Path, folder: Path, read: Outline | None) -> Iterator[Found
             f'{_right(path, folder)}, or move it into a folder that begins with "__"',
             file=shown,
         )
+
+
+def _near(path: Path) -> re.Match[str] | None:
+    return _NEARLY.fullmatch(path.name) or _BARE.fullmatch(path.name)
 
 
 def _is_test(read: Outline | None) -> bool:
@@ -155,7 +158,7 @@ def _misnamed(path: Path, folder: Path) -> StepError:
 
 def _right(path: Path, folder: Path) -> str:
     """SendMailStep.py -> send_mail_step.py; orders/step.py -> orders_step.py."""
-    near = _NEARLY.fullmatch(path.name)
+    near = _near(path)
     stem = path.stem if near is None else near["name"] or ""
     if stem == "__init__" or not stem.strip("._- "):
         stem = "my" if path.parent == folder else path.parent.name.removesuffix("_step")

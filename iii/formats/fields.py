@@ -113,6 +113,8 @@ class Fields:
             return default
         expected = f"expected a whole number from {low} to {high}, got {shown(value)}"
         if isinstance(value, Expanded) and re.fullmatch(r"-?[0-9]{1,18}", value):
+            if re.match(r"-?0[0-9]", value):  # not all read that alike
+                raise self.error(name, f"{expected}; write it without the leading 0")
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.error(name, expected + _unquote(value))

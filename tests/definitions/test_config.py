@@ -103,6 +103,13 @@ def test_a_link_to_nothing_or_a_folder_is_no_missing_file(
         config.load()
 
 
+def test_other_signs_in_a_path_stay(load: Load) -> None:
+    assert load("store: {path: 'a%20store/50% (x) {y} ~$'}").store.path.parts[-2:] == (
+        "a%20store",
+        "50% (x) {y} ~$",
+    )
+
+
 def test_units_both_spellings_and_every_knob(load: Load) -> None:
     read = load(
         """
@@ -328,6 +335,13 @@ WRONG = [
     ('console: {host: "a b"}', "console.host", "is no host"),
     ('store: {path: "a\\0b"}', "store.path", "it has a NUL or a lone surrogate in it"),
     ("store: {path: ~nobody.here/data}", "store.path", "begins with the home of nobody here"),
+    ("store: {path: '/srv/$APP/data'}", "store.path", '"$APP" stays as it is in a path; only ${VAR} is'),
+    ("store: {path: $(pwd)/data}", "store.path", '"$(pwd)/data" stays as it is'),
+    ("store: {path: '`pwd`'}", "store.path", "stays as it is"),
+    ("steps: '%(HERE)s/steps'", "steps", '"%(HERE)s" stays as it is'),
+    ("steps: '%HERE%/steps'", "steps", '"%HERE%" stays as it is'),
+    ("steps: '{{ here }}/steps'", "steps", '"{{ here }}/steps" stays as it is'),
+    ("http: {port: '${T_UNSET:0101}'}", "http.port", 'got string "0101"; write it without the leading 0'),
     ("console: {host: 0.0.0.0}", "console.token", "0.0.0.0 is reached from other machines"),
     ('console: {host: "::"}', "console.token", "set a token"),
     ("http: {hosts: ['a.local:80']}", "http.hosts[0]", "without scheme and port"),

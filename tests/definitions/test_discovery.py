@@ -137,6 +137,9 @@ NEARLY = {
     "SEND_STEP.PY": "send_step.py",
     "send_step.PY": "send_step.py",
     "send_step.pyw": "send_step.py",
+    "send_step .py": "send_step.py",
+    "send_step": "send_step.py",
+    "sendStep": "send_step.py",
     "send-mail.step.py": "send_mail_step.py",
     "send mail step.py": "send_mail_step.py",
     "send-step.py": "send_step.py",
@@ -233,6 +236,8 @@ def test_what_is_hidden_or_set_aside_is_left_alone(folder: Path) -> None:
     )
     for name in (*names, "a_step.py.bak", "a_step.pyi"):
         write(folder, name)
+    write(folder, "time_step", "0.1 s\n")
+    write(folder, "a_step/notes.txt")
     (folder / ".#a_step.py").symlink_to("somebody@host.123:456")  # as editors mark what they edit
     assert steps(folder) == []
 
