@@ -57,7 +57,9 @@ async def _serve_http(endpoint: Endpoint, scope: Scope, receive: Receive, send: 
     try:
         _check_head(request, endpoint.config.head_bytes_max)
         _check_framing(request, scope.get("http_version", "1.1"))
-        request.raw = await _read_body(request, receive, endpoint)
+        closing = _waits_for_nothing(request, endpoint)
+        if not closing:
+            request.raw = await _read_body(request, receive, endpoint)
         sent = await endpoint.answer(request)
     except Refused as refused:
         sent, closing = endpoint.refuse(request, refused), True
@@ -119,6 +121,12 @@ def _check_framing(request: Request, version: str) -> None:
         raise Refused(
             400, "the request is framed in two ways: send Content-Length or Transfer-Encoding, not both"
         )
+
+
+def _waits_for_nothing(request: Request, endpoint: Endpoint) -> bool:
+    """Whether the client asks before it sends its body, and nobody would read that."""
+    asks = request.fields.get(b"expect", b"").lower() == b"100-continue"
+    return asks and not endpoint.reads(request.method, request.raw_path)
 
 
 async def _read_body(request: Request, receive: Receive, endpoint: Endpoint) -> bytes:

@@ -32,7 +32,7 @@ class Door(Endpoint):
         others: Callable[[], Iterable[Instance]],
     ) -> None:
         self.config, self.drained, self.is_drained = config, asyncio.Event(), False
-        self.in_flight = 0
+        self.in_flight, self._is_shut = 0, True
         self._steps, self._when_answered, self._when_asked = steps, answered, others
         self._cors, self.begin = None, _not_started
 

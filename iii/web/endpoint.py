@@ -86,6 +86,16 @@ class Endpoint:
             self._cors.mark(request, sent)
         return sent
 
+    def reads(self, method: str, raw_path: str) -> bool:
+        """Whether the answer depends on a body: a step takes the request."""
+        if self._is_shut:
+            return False
+        try:
+            match = self.router.match(method, raw_path)
+        except BadPath:
+            return False
+        return match is not None and not isinstance(match[0], BuiltIn)
+
     def drain(self) -> None:
         """The engine stops soon."""
         self.is_drained = True

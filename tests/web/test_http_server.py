@@ -119,6 +119,47 @@ async def test_expect_100_continue(serving: Serve) -> None:
         wire.writer.close()
 
 
+ANSWERED_AT_ONCE = {
+    "a body over the limit": ("POST /raw HTTP/1.1", "Content-Length: 2000000", 413),
+    "a path without a route": ("PUT /none HTTP/1.1", "Content-Length: 3", 404),
+    "a method without a route": ("PUT /raw HTTP/1.1", "Content-Length: 3", 405),
+    "a body in chunks": ("PUT /none HTTP/1.1", "Transfer-Encoding: chunked", 404),
+    "a path that is none": ("PUT /a%ff HTTP/1.1", "Content-Length: 3", 400),
+    "a page of the engine's": ("GET /health HTTP/1.1", "Content-Length: 3", 200),
+    "a head over the limit": ("POST /raw?" + "a" * 70_000 + " HTTP/1.1", "Content-Length: 3", 431),
+    "no body": ("GET /hello/a HTTP/1.1", "Content-Length: 0", 200),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERED_AT_ONCE.values(), ids=ANSWERED_AT_ONCE)
+async def test_nobody_is_told_to_go_on_with_a_body_that_is_not_read(
+    serving: Serve, case: tuple[str, str, int]
+) -> None:
+    line, framing, status = case
+    async with serving(config=HttpConfig(body_bytes_max=1_000_000)) as running:
+        wire = await running.connect()
+        wire.send(line, "Host: a", framing, "Expect: 100-Continue")
+        assert (await wire.reply())[0] == status
+        wire.writer.close()
+
+
+async def test_who_sends_its_body_unasked_is_answered_all_the_same(serving: Serve) -> None:
+    async with serving() as running:
+        wire = await running.connect()
+        wire.send("PUT /none HTTP/1.1", "Host: a", "Content-Length: 3", "Expect: 100-continue")
+        wire.writer.write(b"abc")
+        assert (await wire.reply())[0] == 404
+        assert await wire.end() == b""
+        wire = await running.connect()
+        wire.send("POST /raw HTTP/1.1", "Host: a", "Content-Length: 3", "Expect: 100-continue")
+        wire.writer.write(b"abc")
+        replies = [await wire.reply()]
+        if replies[0][0] == 100:
+            replies.append(await wire.reply())
+        assert replies[-1][::2] == (200, b"abc")
+        wire.writer.close()
+
+
 async def test_a_head_a_little_over_the_limit_is_431_in_json_and_a_huge_one_is_431_too(
     serving: Serve,
 ) -> None:

@@ -52,6 +52,8 @@ def test_what_http_1_is_told_otherwise_is_what_hypercorn_asks() -> None:
     ]
     assert _parameters(H11Protocol._check_protocol) == ["event"]
     assert _parameters(H11Protocol._send_error_response) == ["status_code"]
+    assert _parameters(H11Protocol._send_h11_event) == ["event"]
+    assert _parameters(ASGIWrapper.__call__) == ["scope", "receive", "send", "sync_spawn", "call_soon"]
     handle = inspect.getsource(H11Protocol._handle_events)
     assert handle.index("self._check_protocol(event)") < handle.index("self._create_stream(event)")
     assert "keep_alive_requests" in inspect.getsource(H11Protocol.__init__)

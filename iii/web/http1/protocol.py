@@ -1,18 +1,28 @@
 """Hypercorn's HTTP/1 behind the gate: it sees of a connection only what the gate lets through.
 
-What is refused is answered in its turn: where requests before it are still being answered, after them.
+What is refused is answered in its turn: where requests before it are still being answered, after them. A
+client that asks with `Expect: 100-continue` is told to go on when its body is first asked for: what is
+answered before that costs it no body (RFC 9110, 10.1.1).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import h11
 from hypercorn.events import Event, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    H11SendableEvent,
+    Scope,
+)
 
 from iii.step import METHODS
 from iii.web.http1.gate import Gate
@@ -46,7 +56,7 @@ class Http1(H11Protocol):
         h2: bool,
     ) -> None:
         super().__init__(
-            wrapper.app,
+            _AsksFirst(wrapper.app, self),
             wrapper.config,
             wrapper.context,
             wrapper.task_group,
@@ -58,6 +68,12 @@ class Http1(H11Protocol):
         )
         self.gate, self._hang_up, self._say, self._h2 = gate, hang_up, say, h2
         self._refused: Refused | None = None
+
+    async def go_on(self) -> None:
+        """The body is asked for now."""
+        if self.connection.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=self.config.response_headers("h11"))
+            await super()._send_h11_event(go_on)
 
     @property
     def awaits_body(self) -> bool:
@@ -87,6 +103,11 @@ class Http1(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         """Nothing is upgraded to HTTP/2."""
 
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Hypercorn would tell each client to go on as soon as its head is there."""
+        if not isinstance(event, h11.InformationalResponse) or event.status_code != 100:
+            await super()._send_h11_event(event)
+
     async def _send_error_response(self, status_code: int) -> None:
         refused = self._refused
         if refused is None:
@@ -96,6 +117,27 @@ class Http1(H11Protocol):
         else:
             await self.send(RawData(data=self.last_words(refused)))
         await self._hang_up()
+
+
+class _AsksFirst:
+    """The application `app`; `http1` hears when it asks for a body."""
+
+    def __init__(self, app: AppWrapper, http1: Http1) -> None:
+        self._app, self._http1 = app, http1
+
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        sync_spawn: Callable[..., Any],
+        call_soon: Callable[..., Any],
+    ) -> None:
+        async def ask() -> ASGIReceiveEvent:
+            await self._http1.go_on()
+            return await receive()
+
+        await self._app(scope, ask, send, sync_spawn, call_soon)
 
 
 def said(refused: Refused) -> Answer:
