@@ -19,14 +19,17 @@ from __future__ import annotations
 
 import copy
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
 from iii.errors import StepError
+from iii.formats.cron_fields import Fields
+from iii.formats.cron_steps import refuse_steps_beyond
 from iii.formats.cron_words import in_words
+from iii.formats.cron_zone import SECOND, Zone
 from iii.formats.units import nearest
 
 __all__ = ["Schedule", "parse"]
@@ -34,7 +37,6 @@ __all__ = ["Schedule", "parse"]
 YEAR_MIN, YEAR_MAX = 1970, 2099
 
 _EPOCH = datetime(1970, 1, 1)
-_SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -54,6 +56,8 @@ _ALLOWED = {
     "weekday": "0-7 (0 and 7 = Sunday) or SUN-SAT, 5L (last Friday), 1#2 (second Monday)",
     "year": f"{YEAR_MIN}-{YEAR_MAX}",
 }
+# cronsim takes 5-5/2 for 5/2, an open range; it is 5.
+_SAME_ENDS = re.compile(r"\b(\w+)-\1/0*[1-9]\d*(?=,|$)")
 _CRONSIM_NAMES = {"day-of-month": "day", "day-of-week": "weekday"}
 
 
@@ -62,20 +66,28 @@ class Schedule:
 
     def __init__(self, expression: str, timezone: str, sim: CronSim, years: frozenset[int] | None) -> None:
         self.expression, self.timezone = expression, timezone
-        self._zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
-        self._sim, self._years = sim, years
+        self._zone = Zone(timezone)
+        self._sim, self._years, self._fields = sim, years, Fields.of(sim, years)
         _, minute, hour, *_ = sim.parts
         self._once_a_day = not minute.startswith("*") and not hour.startswith("*")
 
+    def __str__(self) -> str:
+        return f'"{self.expression}" ({self.timezone})'
+
     @property
     def words(self) -> str:
-        """The schedule in English: "every day at 02:00 UTC"."""
-        return in_words(self._sim.parts, self._years, self.timezone)
+        """The schedule in English, with its zone: "every day at 02:00 UTC"."""
+        return in_words(self._fields, self.timezone)
+
+    def local(self, wall_ms: int) -> str:
+        """A time in its zone: "2026-07-01T02:00:00+02:00 Europe/Berlin", "2026-07-01T02:00:00Z"."""
+        if self._zone.is_utc:
+            return f"{_instant(wall_ms):%Y-%m-%dT%H:%M:%S}Z"
+        return f"{self._zone.aware(_instant(wall_ms)).isoformat()} {self.timezone}"
 
     def next_ms(self, after_ms: int) -> int | None:
         """The first fire strictly after `after_ms` (both wall clock, ms since 1970); None: never again."""
-        after = _EPOCH + timedelta(seconds=after_ms // 1000)
-        fire = self._after(after)
+        fire = self._after(_instant(after_ms))
         return None if fire is None else round((fire - _EPOCH).total_seconds()) * 1000
 
     def previous_ms(self, until_ms: int) -> int | None:
@@ -106,8 +118,33 @@ class Schedule:
             fire = self.next_ms(fire)
         return fires
 
+    def count(self, after_ms: int, until_ms: int) -> int:
+        """How many fires there are in (after_ms, until_ms]; days are looked at, not fires."""
+        after, until = _instant(after_ms), _instant(until_ms)
+        if self._zone.is_utc:
+            return self._fields.count(after, until)
+        return self._count_once(after, until) if self._once_a_day else self._count_wall(after, until)
+
+    def _count_once(self, after: datetime, until: datetime) -> int:
+        """Times on the wall, but of those in a gap and at its end only one."""
+        zone, count = self._zone, self._fields.count
+        found = count(zone.reached(after), zone.reached(until))
+        for change in zone.changes(after, until):
+            begin, end = change + zone.offset(change - SECOND), change + zone.offset(change)
+            found -= max(count(begin - SECOND, end) - 1, 0)
+        return found
+
+    def _count_wall(self, after: datetime, until: datetime) -> int:
+        zone, found = self._zone, 0
+        for change in zone.changes(after, until):
+            offset = zone.offset(after)
+            found += self._fields.count(after + offset, change - SECOND + offset)
+            found += self._fields.count(change - SECOND + zone.offset(change), change + zone.offset(change))
+            after = change
+        return found + self._fields.count(after + zone.offset(after), until + zone.offset(after))
+
     def _after(self, after: datetime) -> datetime | None:
-        if self._zone is UTC:
+        if self._zone.is_utc:
             return self._local_after(after)
         return self._once_after(after) if self._once_a_day else self._wall_after(after)
 
@@ -124,58 +161,35 @@ class Schedule:
             year = min((y for y in self._years if y > fire.year), default=None)
             if year is None:
                 return None
-            local = datetime(year, 1, 1) - _SECOND
+            local = datetime(year, 1, 1) - SECOND
         return None
 
     def _once_after(self, after: datetime) -> datetime | None:
         """Each matching calendar time counts once, whatever the clock on the wall does."""
-        local = after + self._offset(after)
+        local = after + self._zone.offset(after)
         while (fire := self._local_after(local)) is not None:
-            instant = self._instant(fire)
+            instant = self._zone.instant(fire)
             if instant > after:
                 return instant
             local = fire
         return None
 
-    def _instant(self, local: datetime) -> datetime:
-        """When the clock on the wall first shows `local`, or the end of the gap that swallows it."""
-        aware = local.replace(tzinfo=self._zone)
-        instant = aware.astimezone(UTC).replace(tzinfo=None)
-        if instant + self._offset(instant) == local:
-            return instant
-        # In a gap, fold=0 counts with the offset before it and fold=1 with the one after (PEP 495).
-        earlier = aware.replace(fold=1).astimezone(UTC).replace(tzinfo=None)
-        return self._first_change(earlier, instant) or instant
-
     def _wall_after(self, after: datetime) -> datetime | None:
         """Between two changes local time is UTC plus a constant: search one such stretch after the other."""
-        offset = self._offset(after)
+        offset = self._zone.offset(after)
         local = after + offset
         while (fire := self._local_after(local)) is not None:
             instant = fire - offset
-            change = self._first_change(after, instant)
+            change = self._zone.first_change(after, instant)
             if change is None:
                 return instant
-            after, offset = change, self._offset(change)
-            local = change + offset - _SECOND
+            after, offset = change, self._zone.offset(change)
+            local = change + offset - SECOND
         return None
 
-    def _offset(self, instant: datetime) -> timedelta:
-        return instant.replace(tzinfo=UTC).astimezone(self._zone).utcoffset() or timedelta()
 
-    def _first_change(self, after: datetime, until: datetime) -> datetime | None:
-        """The first instant in (after, until] with another offset than `after`; looks once a day."""
-        offset, low = self._offset(after), after
-        while low < until:
-            high = min(low + _DAY, until)
-            if self._offset(high) == offset:
-                low = high
-                continue
-            while high - low > _SECOND:
-                middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
-                low, high = (middle, high) if self._offset(middle) == offset else (low, middle)
-            return high
-        return None
+def _instant(ms: int) -> datetime:
+    return _EPOCH + timedelta(seconds=ms // 1000)
 
 
 @lru_cache(maxsize=1024)
@@ -183,6 +197,8 @@ def parse(expression: str, timezone: str = "UTC") -> Schedule:
     """The schedule of `expression`; StepError names the field that is wrong and what is allowed in it."""
     _check_zone(timezone)
     parts = _split(expression)
+    refuse_steps_beyond(expression, parts)
+    parts = [_SAME_ENDS.sub(r"\1", part) for part in parts]
     years = _years(parts[6]) if len(parts) == 7 else None
     try:
         sim = CronSim(" ".join(parts[:6]), _EPOCH)
@@ -219,8 +235,7 @@ def _split(expression: str) -> list[str]:
     for day in (3, 5):
         parts[day] = "*" if parts[day] == "?" else parts[day]
     parts[5] = re.sub(r"-SUN\b", "-7", parts[5])  # FRI-SUN
-    # cronsim takes 5-5/2 for 5/2, an open range; it is 5.
-    return [re.sub(r"\b(\w+)-\1/0*[1-9]\d*(?=,|$)", r"\1", part) for part in parts]
+    return parts
 
 
 def _bad_field(expression: str, parts: list[str], problem: str) -> StepError:
@@ -261,7 +276,7 @@ def _years(field: str) -> frozenset[int] | None:
         first, last, step = match.groups()
         low = int(first or YEAR_MIN)
         high = int(last or (YEAR_MAX if step or not first else first))
-        if not YEAR_MIN <= low <= high <= YEAR_MAX or step == "0":
+        if not YEAR_MIN <= low <= high <= YEAR_MAX or (step and not int(step)):
             raise _bad_year(field)
         years.update(range(low, high + 1, int(step or 1)))
     return frozenset(years)

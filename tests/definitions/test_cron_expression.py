@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -52,11 +53,11 @@ def field(low: int, high: int) -> st.SearchStrategy[Field]:
 
     return st.one_of(
         st.just(("*", lambda v: True)),
-        st.integers(1, 12).map(lambda n: (f"*/{n}", lambda v: (v - low) % n == 0)),
+        st.integers(1, min(12, high - low)).map(lambda n: (f"*/{n}", lambda v: (v - low) % n == 0)),
         number.map(lambda n: (str(n), lambda v: v == n)),
         st.lists(number, min_size=2, max_size=4).map(lambda ns: (",".join(map(str, ns)), lambda v: v in ns)),
         st.builds(span, number, number),
-        st.builds(stepped, number, number, st.integers(2, 9)),
+        st.builds(stepped, number, number, st.integers(2, min(9, high - low))),
     )
 
 
@@ -294,39 +295,6 @@ def test_between_stops_at_its_limit_and_includes_its_end() -> None:
     assert parse("* * * * *").between(0, 180_000, 2) == [60_000, 120_000]
 
 
-# ----------------------------------------------------------------------------------------------- words
-
-
-@pytest.mark.parametrize(
-    ("expression", "timezone", "words"),
-    [
-        ("0 0 2 * * * *", "UTC", "every day at 02:00 UTC"),
-        ("0 2 * * *", "Europe/Berlin", "every day at 02:00 Europe/Berlin"),
-        ("*/2 * * * * *", "UTC", "every 2 seconds"),
-        ("* * * * * *", "UTC", "every second"),
-        ("*/5 * * * *", "Asia/Tokyo", "every 5 minutes (Asia/Tokyo)"),
-        ("0 */6 * * *", "UTC", "every 6 hours"),
-        ("15 * * * *", "UTC", "every hour at minute 15"),
-        ("30 9 * * 1-5", "UTC", "every weekday at 09:30 UTC"),
-        ("0 9,17 * * MON,FRI", "UTC", "every Monday and Friday at 09:00 and 17:00 UTC"),
-        ("30 0 12 1 * *", "UTC", "the 1st of every month at 12:00:30 UTC"),
-        ("0 0 L * *", "UTC", "the last day of every month at 00:00 UTC"),
-        ("0 0 3 JAN,7 ?", "UTC", "the 3rd of January and July at 00:00 UTC"),
-        ("0 0 0 1 1 * 2030-2032", "UTC", "the 1st of January at 00:00 in 2030 to 2032 (UTC)"),
-        ("*/5 * * * 0", "UTC", "every 5 minutes, every Sunday"),
-        ("*/7 * * * *", "UTC", "every seventh minute of every hour"),
-    ],
-)
-def test_words(expression: str, timezone: str, words: str) -> None:
-    assert parse(expression, timezone).words == words
-
-
-@settings(max_examples=100)
-@given(SIX_FIELDS)
-def test_every_schedule_has_words(fields: list[Field]) -> None:
-    assert possible(" ".join(text for text, _ in fields)).words
-
-
 # ---------------------------------------------------------------------------------------------- refused
 
 
@@ -360,12 +328,47 @@ def test_every_schedule_has_words(fields: list[Field]) -> None:
         ("0 0 0 * * * 2100", "year"),
         ("0 0 0 * * * 2030-2020", "year"),
         ("0 0 0 * * * x", 'year "X"'),
+        ("0 0 0 1 1 * 2030/00", "year"),
+        ("*/90 * * * *", 'or for every 90 minutes 2 triggers, "0 */3 * * *" and "30 1-23/3 * * *"'),
+        ("*/90 * * * *", 'only be minute 0; a step is 1 to 60 and begins anew with each hour: write "0"'),
+        ("*/120 * * * *", 'for every 120 minutes "0 */2 * * *"'),
+        ("*/90 * * * * *", '2 triggers, "*/3 * * * *" and "30 1-59/3 * * * *"'),
+        ("1/120 * * * *", "would only be minute 1"),
+        ("0-5/90 * * * *", "would only be minute 0"),
+        ("5/100 * * * *", "would only be minute 5"),
+        ("3,*/61 * * * *", 'minute "3,*/61"'),
+        ("7-7/99 * * * *", "would only be minute 7"),
+        ("*/61 * * * * *", "a step is 1 to 60 and begins anew with each minute"),
+        ("0 */30 * * *", "a step is 1 to 24 and begins anew with each day"),
+        ("0 0 */32 * *", "would only be day 1"),
+        ("0 0 * */13 *", "would only be month 1"),
+        ("0 0 * JAN/13 *", "would only be month JAN"),
+        ("0 0 * * */8", "a step is 1 to 7"),
+        ("0 0 0 1 1 * */131", "a step is 1 to 130"),
+        ("*/" + "9" * 5000 + " * * * *", "goes beyond 0-59"),
+        ("0 0 L/2 * *", 'L is one day, a step has no meaning; write "L"'),
     ],
 )
 def test_a_bad_expression_names_the_field_and_what_is_allowed(expression: str, message: str) -> None:
     with pytest.raises(StepError) as caught:
         parse(expression)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("every", [62, 72, 75, 80, 90, 120, 150, 160, 180, 240, 360, 480, 720, 1440])
+@pytest.mark.parametrize("unit", ["minutes", "seconds"])
+def test_the_triggers_that_are_named_instead_fire_as_often_as_was_meant(every: int, unit: str) -> None:
+    expression, size = (f"*/{every} * * * *", 60_000) if unit == "minutes" else (f"*/{every} * * * * *", 1000)
+    with pytest.raises(StepError) as caught:
+        parse(expression)
+    _, _, named = caught.value.message.partition(f"for every {every} {unit}")
+    triggers = [parse(each) for each in re.findall('"([^"]+)"', named)]
+    day = ms("2026-01-01")
+    found = sorted(fire for each in triggers for fire in each.between(day - 1, day + 24 * HOUR - 1, 10_000))
+    if triggers:
+        assert found == list(range(day, day + 24 * HOUR, every * size))
+    else:
+        assert every in (62, 72, 75, 80, 150, 160, 480, 720, 1440)
 
 
 @settings(max_examples=200)
