@@ -40,7 +40,8 @@ from iii.running.timers import Timers
 from iii.running.tracing import invoker_of, spans_of
 from iii.running.watchdog import Stuck, Watchdog
 from iii.sources.changes import ChangeSource
-from iii.sources.cron import CronSource, manual_tick
+from iii.sources.cron import CronSource
+from iii.sources.cron_jobs import manual_tick
 from iii.sources.queue import QueueSource
 from iii.step import Step
 from iii.store import bulk
@@ -322,9 +323,8 @@ class Engine:
         """The steps, routes, topics, schedules, store and address of a started engine."""
         self._require_started()
         path = self.config.store.path if self.config.store.kind == "lmdb" else None
-        wall_ms = self.store.clock.wall_ms()
         at = self._address, self._served.address if self._served is not None else None
-        return report(self.steps, self._bindings.values(), self._cron.jobs, wall_ms, path, *at)
+        return report(self.steps, self._bindings.values(), self._cron.jobs, self.store, path, *at)
 
     def next_ms(self) -> int | None:
         """Wall clock of the next thing that happens by itself: a cron tick, or a message that becomes due."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from iii.running.bindings import Binding
-from iii.sources.cron import CronJob
+from iii.sources.cron_jobs import CronJob
+from iii.sources.cron_outlook import outlook
 from iii.step import HttpTrigger, Step
 from iii.store.contract import Store
 
@@ -24,12 +25,13 @@ class TopicLine(Struct, frozen=True):
 
 
 class CronLine(Struct, frozen=True):
-    """`next_ms`: wall clock of the next fire; None = never again."""
+    """`next_ms`: wall clock of the next tick, `next`: in the schedule's zone; None = never again."""
 
     step: str
     expression: str
     words: str
     next_ms: int | None
+    next: str | None
 
 
 class Report(Struct, frozen=True):
@@ -47,8 +49,8 @@ class Report(Struct, frozen=True):
 def report(
     steps: Sequence[Step],
     bindings: Iterable[Binding],
-    jobs: Iterable[CronJob],
-    wall_ms: int,
+    jobs: Sequence[CronJob],
+    source: Store,
     store: Path | None,
     address: str | None,
     console: str | None = None,
@@ -63,7 +65,7 @@ def report(
         steps=tuple(step.name for step in steps),
         routes=tuple(routes),
         topics=tuple(_topic(binding) for binding in bindings if not binding.lane.topic.startswith("$")),
-        crons=tuple(_cron(job, wall_ms) for job in jobs),
+        crons=tuple(_cron(source, job, jobs) for job in jobs),
         store=store,
         address=address,
         console=console,
@@ -84,5 +86,7 @@ def _topic(binding: Binding) -> TopicLine:
     return TopicLine(lane.topic, lane.step, rules.concurrency, rules.max_retries, rules.dead_letter_queue)
 
 
-def _cron(job: CronJob, wall_ms: int) -> CronLine:
-    return CronLine(job.step, job.trigger.expression, job.schedule.words, job.schedule.next_ms(wall_ms))
+def _cron(store: Store, job: CronJob, jobs: Sequence[CronJob]) -> CronLine:
+    next_ms = next(iter(outlook(store, job, jobs).next_ms), None)
+    local = None if next_ms is None else job.schedule.local(next_ms)
+    return CronLine(job.step, job.trigger.expression, job.schedule.words, next_ms, local)

@@ -14,17 +14,20 @@ from iii.config import load
 from iii.errors import InputError
 from iii.formats.units import nearest
 from iii.model import Txn
-from iii.sources.cron import CronJob, jobs, manual_tick
+from iii.sources.cron_jobs import CronJob, jobs, manual_tick
+from iii.sources.cron_outlook import Outlook, outlook
 from iii.step import Step
 from iii.store.audit import command_line
 from iii.store.contract import Store
 from iii.store.operations import iso
+from iii.stores import roster_of
 
 __all__ = ["cron"]
 
 
 class CronRow(Struct, frozen=True):
-    """`last`: the newest tick that became a message, by whatever instance; null where there was none yet."""
+    """`last`: the newest tick that became a message, by whatever instance; null where there was none yet.
+    `notes`: what else will happen, or keeps it from happening."""
 
     step: str
     expression: str
@@ -32,6 +35,7 @@ class CronRow(Struct, frozen=True):
     words: str
     next: str | None
     last: str | None
+    notes: tuple[str, ...]
 
 
 @click.group()
@@ -44,33 +48,50 @@ def cron(config_file: Path | None) -> None:
 @json_option
 @config_option
 def list_(as_json: bool, config_file: Path | None) -> None:
-    """List the schedules: in words, when they fire next and when they did last."""
+    """List the schedules: in words, when they fire next and when they did last.
+
+    Next is what will happen, not what the expression alone says: after a clock that was set back, ticks that
+    were missed, or while its queue is paused or behind; notes tell why.
+    """
     config = load(config_file)
-    steps = load_project_steps(config)
+    found = jobs(load_project_steps(config))
 
-    async def read(store: Store) -> list[CronRow]:
-        return [_row(job, store) for job in jobs(steps)]
+    async def read(store: Store) -> list[tuple[CronJob, Outlook]]:
+        return [(job, outlook(store, job, found)) for job in found]
 
-    rows = reading(config, read)
+    looks = reading(config, read)
     if as_json:
-        print_json(rows)
+        print_json([_row(job, look) for job, look in looks])
         return
-    cells = [(row.step, row.words, row.next, row.last, row.expression) for row in rows]
-    print_table(("step", "runs", "next", "last", "expression"), cells, empty="no step has a cron trigger")
+    print_table(
+        ("step", "runs", "next", "last", "expression"),
+        [_cells(job, look) for job, look in looks],
+        empty="no step has a cron trigger",
+    )
+    for job, look in looks:
+        for note in look.notes:
+            say(f'{job.step} "{job.trigger.expression}": {note}')
+    if looks and not roster_of(config.store.path, config.store.stale_after_ms):
+        say("no engine runs on this store: nothing happens until one starts")
 
 
-def _row(job: CronJob, store: Store) -> CronRow:
-    schedule = job.schedule
-    next_ms, mark_ms = schedule.next_ms(store.clock.wall_ms()), store.mark(job.mark)
-    ticked = mark_ms is not None and schedule.next_ms(mark_ms - 1) == mark_ms  # else: when it was first seen
+def _row(job: CronJob, look: Outlook) -> CronRow:
     return CronRow(
         step=job.step,
         expression=job.trigger.expression,
         timezone=job.trigger.timezone,
-        words=schedule.words,
-        next=None if next_ms is None else iso(next_ms),
-        last=iso(mark_ms) if ticked and mark_ms is not None else None,
+        words=job.schedule.words,
+        next=iso(look.next_ms[0]) if look.next_ms else None,
+        last=None if look.last_ms is None else iso(look.last_ms),
+        notes=look.notes,
     )
+
+
+def _cells(job: CronJob, look: Outlook) -> tuple[str | None, ...]:
+    local = job.schedule.local
+    next_ = local(look.next_ms[0]) if look.next_ms else "never"
+    last = None if look.last_ms is None else local(look.last_ms)
+    return job.step, job.schedule.words, next_, last, job.trigger.expression
 
 
 @cron.command("run")

@@ -12,7 +12,6 @@ from iii.engine import Engine
 from iii.formats.printable import printable
 from iii.report import CronLine
 from iii.step import StateTrigger
-from iii.store.operations import iso
 
 __all__ = ["lines"]
 
@@ -46,7 +45,7 @@ def lines(engine: Engine, instances: int = 1) -> Iterator[str]:
 
 
 def _cron(cron: CronLine) -> Row:
-    return cron.words, cron.step, f"next {iso(cron.next_ms)}" if cron.next_ms is not None else "never again"
+    return cron.words, cron.step, f"next {cron.next}" if cron.next is not None else "never again"
 
 
 def _state(engine: Engine) -> list[Row]:

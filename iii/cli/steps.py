@@ -33,16 +33,14 @@ def steps(as_json: bool, config_file: Path | None) -> None:
 
 
 def trigger_words(trigger: Trigger) -> str:
-    """ "POST /messages", "queue message.sent", "cron 0 2 * * *", "state messages"."""
+    """ "POST /messages", "queue message.sent", "cron 0 2 * * * UTC", "state messages"."""
     match trigger:
         case HttpTrigger():
             return f"{trigger.method} {trigger.path}"
         case QueueTrigger():
             return f"queue {trigger.topic}"
         case CronTrigger():
-            return f"cron {trigger.expression}" + (
-                f" {trigger.timezone}" if trigger.timezone != "UTC" else ""
-            )
+            return f"cron {trigger.expression} {trigger.timezone}"
     return f"state {trigger.namespace or 'of every namespace'}"
 
 

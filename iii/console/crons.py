@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from iii.console.asks import Ask, Missing
+from iii.console.means import Means
 from iii.console.runs import RunView, find_runs, run_view
-from iii.formats.cron_expression import Schedule
-from iii.model import Lane, Txn
-from iii.sources.cron import manual_tick
+from iii.model import Lane, LaneStats, Txn
+from iii.sources.cron_jobs import CronJob, manual_tick
+from iii.sources.cron_outlook import outlook
 from iii.store import bulk
 
 __all__ = ["ROUTES"]
@@ -19,13 +21,16 @@ NEXT = LAST = 5
 
 
 class CronView(Struct, frozen=True):
-    """next_ms: the next fires, wall clock. last_runs: the newest first, as far as kept."""
+    """next_ms: the next ticks, wall clock; last_ms: the last one. notes: what else will happen, or keeps one
+    from happening. last_runs: the newest first, as far as kept."""
 
     step: str
     expression: str
     words: str
     timezone: str
-    next_ms: list[int]
+    next_ms: tuple[int, ...]
+    last_ms: int | None
+    notes: tuple[str, ...]
     last_runs: list[RunView]
     paused: bool
 
@@ -41,28 +46,24 @@ async def crons(ask: Ask) -> dict[str, Any]:
         if len(shown) < LAST:
             shown.append(run_view(row))
     lanes = means.pulse.look().lanes
-    now_ms = means.store.clock.wall_ms()
-    return {
-        "crons": [
-            CronView(
-                step=job.step,
-                expression=job.trigger.expression,
-                words=job.schedule.words,
-                timezone=job.trigger.timezone,
-                next_ms=_next(job.schedule, now_ms),
-                last_runs=last.get((job.step, job.trigger.expression), []),
-                paused=(lane := lanes.get(_lane(job.step))) is not None and lane.paused,
-            )
-            for job in means.crons
-        ]
-    }
+    return {"crons": [_view(means, job, last, lanes) for job in means.crons]}
 
 
-def _next(schedule: Schedule, now_ms: int) -> list[int]:
-    found: list[int] = []
-    while len(found) < NEXT and (now := schedule.next_ms(found[-1] if found else now_ms)) is not None:
-        found.append(now)
-    return found
+def _view(
+    means: Means, job: CronJob, last: Mapping[tuple[str, str], list[RunView]], lanes: Mapping[Lane, LaneStats]
+) -> CronView:
+    look = outlook(means.store, job, means.crons, NEXT)
+    return CronView(
+        step=job.step,
+        expression=job.trigger.expression,
+        words=job.schedule.words,
+        timezone=job.trigger.timezone,
+        next_ms=look.next_ms,
+        last_ms=look.last_ms,
+        notes=look.notes,
+        last_runs=last.get((job.step, job.trigger.expression), []),
+        paused=(lane := lanes.get(job.lane)) is not None and lane.paused,
+    )
 
 
 async def run(ask: Ask) -> dict[str, list[str]]:
@@ -82,14 +83,11 @@ async def resume(ask: Ask) -> dict[str, int]:
 
 
 async def _set(ask: Ask, paused: bool) -> dict[str, int]:
-    lane = _lane(_known(ask))
+    step = _known(ask)
+    lane = next(job.lane for job in ask.means.crons if job.step == step)
     return {
         "changed": len(await bulk.set_paused(ask.means.store, lane.topic, paused, ask.by, step=lane.step))
     }
-
-
-def _lane(step: str) -> Lane:
-    return Lane(f"$cron/{step}", step)
 
 
 def _known(ask: Ask) -> str:

@@ -99,9 +99,8 @@ def _source(means: Means, look: Look, trigger: Trigger, step: Step) -> Node:
             return _topic(look, trigger.topic)
         case CronTrigger():
             job = next(job for job in means.crons if (job.step, job.trigger) == (step.name, trigger))
-            zone = trigger.timezone
-            words = job.schedule.words.removesuffix(f" ({zone})").removesuffix(f" {zone}")
-            return Node(f"cron:{step.name}:{job.index}", "cron", words, f"{trigger.expression} {zone}")
+            shown = f"{trigger.expression} {trigger.timezone}"
+            return Node(f"cron:{step.name}:{job.index}", "cron", job.schedule.words, shown)
         case StateTrigger():
             name = trigger.namespace or "every namespace"
             return Node(f"state:{name}", "state", name, "state", None, trigger.namespace)

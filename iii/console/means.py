@@ -16,7 +16,7 @@ from iii.observe.health import Instance
 from iii.observe.metering import Metering
 from iii.observe.meters import Figures
 from iii.running.bindings import Binding
-from iii.sources.cron import CronJob
+from iii.sources.cron_jobs import CronJob
 from iii.step import Step
 from iii.store.contract import Store
 from iii.store.reasons import Caps

@@ -92,7 +92,7 @@ def triggers(step: Step) -> list[Trigger]:
             case QueueTrigger():
                 found.append(Trigger("queue", each.topic))
             case CronTrigger():
-                found.append(Trigger("cron", each.expression))
+                found.append(Trigger("cron", f"{each.expression} {each.timezone}"))
             case _:
                 found.append(Trigger("state", each.namespace or "every namespace"))
     return found

@@ -66,6 +66,8 @@ async def test_a_message_behind_another_of_its_group_names_it(project: Project, 
 async def test_a_cron_is_run_now_and_its_run_is_listed(open_page: Open) -> None:
     page = await open_page("/cron")
     await expect(page.get_by_text("every day at 02:00 UTC")).to_be_visible()
+    times = page.get_by_role("list", name="After that").get_by_role("listitem")
+    await expect(times).to_have_text([re.compile(r", 02:00 UTC$")] * 4)
     await page.get_by_role("button", name="Run now").click()
     await confirm(page, "Run now")
     runs = page.get_by_role("list", name="Last runs").get_by_role("listitem")

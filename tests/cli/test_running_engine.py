@@ -193,7 +193,7 @@ def test_a_paused_topic_waits_for_resume(engine: Running) -> None:
 
 def test_a_schedule_is_explained_and_run_now(engine: Running) -> None:
     (listed,) = iii_json(engine.folder, "cron", "list")
-    assert list(listed) == ["step", "expression", "timezone", "words", "next", "last"]
+    assert list(listed) == ["step", "expression", "timezone", "words", "next", "last", "notes"]
     assert (listed["step"], listed["words"], listed["last"]) == ("Mail", "every day at 02:00 UTC", None)
     assert listed["next"].endswith("T02:00:00.000Z")
     assert iii(engine.folder, "cron", "run", "Mail").returncode == 0

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from cron_kit import DAY, HOUR, HOURLY, MINUTE, SECOND, START_MS, at, scheduled
 from engine_kit import RecordingStore, Running, running, step
 
 from iii import Context, CronTick, cron
@@ -13,24 +14,9 @@ from iii.clock import FakeClock
 from iii.errors import InputError
 from iii.formats.cron_expression import parse
 from iii.running.timers import Timers
-from iii.sources.cron import MISSED_MAX, CronSource, ticks
+from iii.sources.cron import CronSource
+from iii.sources.cron_ticks import MISSED_MAX, ticks
 from iii.store.memory import MemoryTables
-
-START_MS = 1_767_225_600_000
-SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
-HOURLY = "0 * * * *"
-
-
-def at(seen: list[Any]) -> list[int]:
-    """The ticks as minutes since the start."""
-    return [round(tick.scheduled_at.timestamp() * 1000 - START_MS) // MINUTE for tick in seen]
-
-
-def hourly(seen: list[Any], expression: str = HOURLY, **options: Any) -> Any:
-    async def handler(tick: CronTick) -> None:
-        seen.append(tick)
-
-    return step(handler, cron(expression, **options))
 
 
 async def forward(app: Running, ms: int) -> None:
@@ -39,7 +25,7 @@ async def forward(app: Running, ms: int) -> None:
 
 async def test_a_cron_fires_once_per_tick_at_its_time() -> None:
     seen: list[Any] = []
-    async with running(hourly(seen, "*/2 * * * * *")) as app:
+    async with running(scheduled(seen, "*/2 * * * * *")) as app:
         await app.settle()
         assert seen == []
         for _ in range(10):
@@ -49,7 +35,7 @@ async def test_a_cron_fires_once_per_tick_at_its_time() -> None:
 
 
 async def test_a_ticks_message_and_its_mark_are_one_commit() -> None:
-    async with running(hourly([])) as app:
+    async with running(scheduled([])) as app:
         start = len(app.store.txns)
         await forward(app, HOUR)
         assert app.store.kinds(start) == [["Mark", "Enqueue"], ["Ack"]]
@@ -57,7 +43,7 @@ async def test_a_ticks_message_and_its_mark_are_one_commit() -> None:
 
 async def test_a_clock_set_back_repeats_no_tick() -> None:
     seen: list[Any] = []
-    async with running(hourly(seen)) as app:
+    async with running(scheduled(seen)) as app:
         await forward(app, HOUR)
         await forward(app, HOUR)
         app.clock.set_wall(START_MS + 30 * MINUTE)
@@ -71,7 +57,7 @@ async def test_a_clock_set_back_repeats_no_tick() -> None:
 
 async def test_a_clock_set_forward_counts_as_missed() -> None:
     seen: list[Any] = []
-    async with running(hourly(seen)) as app:
+    async with running(scheduled(seen)) as app:
         app.clock.set_wall(START_MS + 5 * HOUR + 10 * MINUTE)
         await app.settle()
         assert at(seen) == [300]
@@ -81,7 +67,7 @@ async def test_a_clock_set_forward_counts_as_missed() -> None:
 async def test_ticks_nobody_was_there_for(missed: Any, caught_up: list[int] | None) -> None:
     seen: list[Any] = []
     tables, clock = MemoryTables(), FakeClock()
-    work = hourly(seen, missed=missed)
+    work = scheduled(seen, missed=missed)
     async with running(work, tables=tables, clock=clock) as app:
         await forward(app, HOUR)
         assert at(seen) == [60]
@@ -98,10 +84,10 @@ async def test_ticks_nobody_was_there_for(missed: Any, caught_up: list[int] | No
 async def test_a_new_schedule_begins_now_and_an_edited_one_anew() -> None:
     tables, clock = MemoryTables(), FakeClock()
     seen: list[Any] = []
-    async with running(hourly(seen), tables=tables, clock=clock):
+    async with running(scheduled(seen), tables=tables, clock=clock):
         pass
     clock.advance(10 * HOUR)
-    async with running(hourly(seen, "30 * * * *"), tables=tables, clock=clock) as app:
+    async with running(scheduled(seen, "30 * * * *"), tables=tables, clock=clock) as app:
         await app.settle()
         assert seen == []
         await forward(app, 30 * MINUTE)
@@ -111,7 +97,7 @@ async def test_a_new_schedule_begins_now_and_an_edited_one_anew() -> None:
 async def test_two_instances_make_one_message_of_a_tick() -> None:
     seen: list[Any] = []
     tables, clock = MemoryTables(), FakeClock()
-    work = hourly(seen)
+    work = scheduled(seen)
     async with (
         running(work, tables=tables, clock=clock) as one,
         running(work, tables=tables, clock=clock) as two,
@@ -168,7 +154,7 @@ async def test_a_failing_cron_is_retried_and_dies_like_any_message() -> None:
 
 async def test_a_cron_runs_by_hand_between_its_ticks() -> None:
     seen: list[Any] = []
-    async with running(hourly(seen)) as app:
+    async with running(scheduled(seen)) as app:
         await app.engine.run_cron("Work")
         await app.settle()
         assert [tick.manual for tick in seen] == [True]
@@ -191,7 +177,7 @@ async def test_two_schedules_of_one_step_keep_their_ticks_apart() -> None:
 async def test_a_schedule_whose_mark_is_removed_begins_anew() -> None:
     seen: list[Any] = []
     tables = MemoryTables()
-    async with running(hourly(seen), tables=tables) as app:
+    async with running(scheduled(seen), tables=tables) as app:
         await forward(app, HOUR)
         (mark,) = app.store.marks("cron/")
         with tables.atomic():
@@ -213,7 +199,7 @@ async def test_a_cron_source_that_dies_says_so(caplog: pytest.LogCaptureFixture)
     store, died = BrokenStore(FakeClock()), asyncio.Event()
     await store.open()
     timers = Timers(store.clock)
-    source = CronSource(store, timers, [hourly([])], on_failure=lambda _: died.set())
+    source = CronSource(store, timers, [scheduled([])], on_failure=lambda _: died.set())
     await source.start()
     store.broken = True
     async with asyncio.timeout(10):
@@ -237,8 +223,9 @@ def test_missed_ticks_collapse_to_the_newest_however_many_there_were() -> None:
     every_second = parse("* * * * * *")
     now = START_MS + 400 * DAY
     assert ticks(every_second, "last", START_MS, now, since_ms=now) == [now]
-    everything = ticks(every_second, "all", START_MS, now, since_ms=now)
-    assert len(everything) == MISSED_MAX and everything[-1] == now
+    for since_ms in (now, START_MS):
+        everything = ticks(every_second, "all", START_MS, now, since_ms=since_ms)
+        assert len(everything) == MISSED_MAX and everything[-1] == now
     assert ticks(parse("0 0 1 1 *"), "last", START_MS, now, since_ms=now) == [START_MS + 365 * DAY]
     assert ticks(every_second, "skip", START_MS, now, since_ms=now) == []
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ MakeProject = Callable[[str], Project]
 BEAT_S = 0.05
 SLEEP_S = 1.5 * STALE_BEATS * BEAT_S
 MESSAGES = 400
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 STEPS = """
 import asyncio
@@ -109,16 +110,33 @@ async def test_delays_do_not_notice_a_clock_that_is_set(clocked: Clocked, jump_m
         assert clocked.ran == ["delayed"]
 
 
-async def test_no_tick_is_repeated_or_left_out_when_the_clock_is_set_a_day_back_and_ahead_again(
+@pytest.mark.parametrize("jump_ms", [HOUR_MS, 3 * HOUR_MS])
+async def test_no_tick_is_repeated_or_left_out_when_the_clock_is_set_hours_back_and_ahead_again(
+    clocked: Clocked, jump_ms: int
+) -> None:
+    async with clocked.engine:
+        for way in (-1, 1, 1, -1, 1):
+            clocked.clock.set_wall(clocked.clock.wall_ms() + way * jump_ms)
+            await clocked.settle()
+            for _ in range(3):
+                clocked.clock.advance(HOUR_MS)
+                await clocked.settle()
+    assert len(clocked.ticks) == len(set(clocked.ticks)), "no tick runs twice"
+    gaps = {later - earlier for earlier, later in pairwise(sorted(clocked.ticks))}
+    assert len(gaps) == 1, "missed: all leaves no hour out"
+
+
+async def test_a_clock_a_day_back_is_an_error_and_once_it_is_right_again_all_is_as_before(
     clocked: Clocked,
 ) -> None:
+    start = datetime.fromtimestamp(clocked.clock.wall_ms() / 1000, UTC)
     async with clocked.engine:
         for jump_ms in (-DAY_MS, DAY_MS, DAY_MS, -DAY_MS, DAY_MS):
             clocked.clock.set_wall(clocked.clock.wall_ms() + jump_ms)
             await clocked.settle()
             for _ in range(3):
-                clocked.clock.advance(3_600_000)
+                clocked.clock.advance(HOUR_MS)
                 await clocked.settle()
-    assert len(clocked.ticks) == len(set(clocked.ticks)), "no tick runs twice"
-    gaps = {later - earlier for earlier, later in pairwise(sorted(clocked.ticks))}
-    assert len(gaps) == 1, "missed: all leaves no hour out"
+    hours = [round((tick - start).total_seconds()) // 3600 for tick in clocked.ticks]
+    wrong_at_first, wrong_again = [-23, -22, -21], [10, 11, 12]
+    assert hours == [*wrong_at_first, *range(1, 34), *wrong_again, *range(34, 40)]

@@ -33,6 +33,7 @@ class Ledger:
         self.born: set[int] = set()
         self.gone: set[int] = set()
         self._first_marks: dict[str, int] = {}
+        self.set_back: list[tuple[str, int, int]] = []  # mark, its value then and before
         self.changes: list[Change] = []
         self._trace = blake2b(digest_size=12)
         self._told: deque[str] = deque(maxlen=TOLD_MAX)
@@ -68,6 +69,8 @@ class Ledger:
                 self.counts["retries"] += 1
             elif isinstance(op, Mark):
                 self._first_marks.setdefault(op.name, op.value)
+                if op.expected is not None and op.value < op.expected:
+                    self.set_back.append((op.name, op.value, op.expected))
             elif isinstance(op, Enqueue):
                 self._entered(op, next(ids))
         seen = self.changes[-1].version if self.changes else 0

@@ -18,14 +18,14 @@ const CLOCK = new Intl.DateTimeFormat("en-GB", {
   hourCycle: "h23",
 });
 const SHORT_CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const DAY_CLOCK = new Intl.DateTimeFormat("en-GB", {
+const DAY_FIELDS = {
   weekday: "short",
   day: "numeric",
   month: "short",
   hour: "2-digit",
   minute: "2-digit",
   hourCycle: "h23",
-});
+};
 
 export const NONE = "–";
 
@@ -102,7 +102,18 @@ export function relative(at_ms, now_ms) {
 export const exactTime = (ms) => (known(ms) ? DATE_TIME.format(ms).replace(",", "") : NONE);
 export const clock = (ms) => (known(ms) ? CLOCK.format(ms) : NONE);
 export const shortClock = (ms) => (known(ms) ? SHORT_CLOCK.format(ms) : NONE);
-export const dayClock = (ms) => (known(ms) ? DAY_CLOCK.format(ms) : NONE);
+
+/** A time of a schedule, on the wall of its zone, which is named: "Tue 1 Dec, 02:00 Europe/Berlin". */
+export function zonedClock(ms, zone) {
+  if (!known(ms)) return NONE;
+  const seconds = ms % 60_000 === 0 ? {} : { second: "2-digit" };
+  try {
+    return `${new Intl.DateTimeFormat("en-GB", { ...DAY_FIELDS, ...seconds, timeZone: zone }).format(ms)} ${zone}`;
+  } catch {
+    // the browser does not know the zone
+    return `${new Intl.DateTimeFormat("en-GB", { ...DAY_FIELDS, ...seconds, timeZone: "UTC" }).format(ms)} UTC`;
+  }
+}
 
 export const percent = (part) => (known(part) ? `${trimmed(part * 100)}%` : NONE);
 

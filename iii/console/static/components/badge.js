@@ -78,10 +78,10 @@ export function useNow() {
   return now_ms;
 }
 
-export function Ago({ at_ms }) {
+export function Ago({ at_ms, title = exactTime(at_ms) }) {
   const now_ms = useNow();
   if (at_ms === null || at_ms === undefined) return html`<span class="faint">–</span>`;
-  return html`<time class="num nowrap" title=${exactTime(at_ms)}
+  return html`<time class="num nowrap" title=${title}
       datetime=${new Date(at_ms).toISOString()}>${relative(at_ms, now_ms)}</time>`;
 }
 

@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import { apiPath, post, useApi } from "../api.js";
 import { href } from "../router.js";
-import { dayClock, exactTime, firstLine } from "../format.js";
+import { firstLine, sentence, zonedClock } from "../format.js";
 import { PageHead } from "../shell.js";
 import { Ago, Answer, Badge, Cli, Empty, Took } from "../components/badge.js";
 import { ask } from "../components/dialog.js";
@@ -49,6 +49,7 @@ function Schedule({ cron, read_only, reload }) {
     });
     if (done) reload();
   };
+  const at = (at_ms) => zonedClock(at_ms, cron.timezone);
   const [next, ...later] = cron.next_ms ?? [];
   return html`<li class="panel cron-card">
     <header class="panel-head"><h2><a href=${href(["steps", step])}>${step}</a></h2>${paused && html`<${Badge} state="paused" />`}
@@ -58,9 +59,9 @@ function Schedule({ cron, read_only, reload }) {
           size=${14} />Run now</button></span></header>
     <p class="cron-words">${cron.words}</p>
     <p class="cron-line"><code>${cron.expression}</code><span class="faint">${cron.timezone}</span></p>
-    <div class="cron-next"><div><span class="faint">Next</span><strong>${next ? html`<${Ago} at_ms=${next} />` : "never"}</strong><span class="num faint">${next ? dayClock(next) : ""}</span></div>
-      <ol class="num faint" aria-label="After that">${later.map((at_ms) => html`<li key=${at_ms}
-          title=${exactTime(at_ms)}>${dayClock(at_ms)}</li>`)}</ol></div>
+    <div class="cron-next"><div><span class="faint">Next</span><strong>${next ? html`<${Ago} at_ms=${next} title=${at(next)} />` : "never"}</strong><span class="num faint">${next ? at(next) : ""}</span></div>
+      <ol class="num faint" aria-label="After that">${later.map((at_ms) => html`<li key=${at_ms}>${at(at_ms)}</li>`)}</ol></div>
+    ${cron.notes.length > 0 && html`<ul class="cron-notes">${cron.notes.map((note) => html`<li key=${note}>${sentence(note)}</li>`)}</ul>`}
     ${last_runs.length > 0 && html`<${LastRuns} runs=${last_runs} />`}
     <footer class="panel-foot">${last_runs.length === 0 && html`<span class="faint">It has not run yet, or no run of it is kept.</span>`}
       <span class="push"></span><${Cli} words=${["iii", "cron", "run", step]} /></footer></li>`;
