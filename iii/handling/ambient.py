@@ -53,6 +53,7 @@ class AmbientState:
         return state_trigger(namespace=namespace, filter=filter, fire=fire, condition=condition)
 
     def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """As State.get: `get` then `set` loses updates, several are no snapshot: `update`, `if_version`."""
         return _ctx("state.get").state.get(namespace, key, default)
 
     def entry(self, namespace: str, key: str) -> Any:

@@ -102,6 +102,7 @@ class BlockingState:
         self._ctx = ctx
 
     def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """As State.get: `get` then `set` loses updates, several are no snapshot: `update`, `if_version`."""
         return self._call(State.get, namespace, key, default)
 
     def entry(self, namespace: str, key: str) -> StateEntry | None:

@@ -150,8 +150,9 @@ class Context(Struct, eq=False):
         """Buffer a message for `topic`; it leaves when this attempt's outcome commits.
 
         Also `enqueue({"topic": …, "data": …, …})`. priority: low, normal, high or 0-255, higher first.
-        delay: ms or "5s". group: one at a time, in order. unique: a key, or (key, ttl): an equal one still
-        known is not enqueued again. UndeclaredTopic, ValidationError, InputError, TooLarge at the call.
+        delay: ms or "5s". group: one at a time, in order; each waits for the commit of the one before (some
+        170 a second, see README). unique: a key, or (key, ttl): an equal one still known is not enqueued
+        again. UndeclaredTopic, ValidationError, InputError, TooLarge at the call.
         """
         draft, declared = self.draft, self._step.enqueues
         draft.check_open()

@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 
 class OutsideState:
-    """As `ctx.state`, but written at once: on disk, and seen by triggers, when a call returns."""
+    """As `ctx.state`, but written at once: on disk, and seen by triggers, when a call returns.
+
+    Here too `get` then `set` loses updates, and several `get`s are no snapshot: `update`, or `if_version`.
+    """
 
     def __init__(self, store: Store, sampler: Sampler | None = None) -> None:
         self._store, self._sampler = store, sampler or Sampler()

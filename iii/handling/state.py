@@ -23,13 +23,23 @@ PAGES_AT_ONCE = 4
 
 
 class State(Struct, eq=False):
-    """`ctx.state`: own writes show at once, others' as soon as they are committed."""
+    """`ctx.state`: own writes show at once, others' as soon as they are committed.
+
+    Nothing is locked between a read and the commit: `get` then `set` loses the updates of others, and several
+    reads are no snapshot. Use `update` with ops, or `entry` and `if_version`.
+    """
 
     _ctx: Context
     _draft: Draft
 
     async def get(self, namespace: str, key: str, default: Any = None) -> Any:
-        """The value, or `default` where there is none."""
+        """The value as it is committed now, or `default` where there is none.
+
+        `get` then `set` loses updates: another handler may read the same value before this one commits, and
+        both are acknowledged. `update(namespace, key, [{"type": "increment", "path": "count"}])` loses none;
+        `set(…, if_version=)` with the version of `entry` is refused instead. Several `get`s are no snapshot:
+        a commit of another's may lie between them. One `items` is one.
+        """
         if self._ctx.flight is not None:
             await self._ctx.landed()
         return self._draft.get(namespace, key, default)
@@ -41,7 +51,10 @@ class State(Struct, eq=False):
         return self._draft.entry(namespace, key)
 
     async def set(self, namespace: str, key: str, value: object, *, if_version: int | None = None) -> None:
-        """Write a value. if_version: Conflict unless the committed value has it (0: there is none)."""
+        """Write a value. if_version: Conflict unless the committed value has it (0: there is none).
+
+        Without it the last write wins: where the value was made of one that was read, see `get`.
+        """
         if self._ctx.flight is not None:
             await self._ctx.landed()
         self._draft.set(namespace, key, value, if_version)
@@ -73,7 +86,8 @@ class State(Struct, eq=False):
     async def items(
         self, namespace: str, *, prefix: str = "", after: str = "", limit: int | None = None
     ) -> builtins.list[tuple[str, Any]]:
-        """The (key, value) pairs in key order; as `list`. Next page: after=the last key."""
+        """The (key, value) pairs in key order, all of one moment; as `list`. Next page, of a later moment:
+        after=the last key."""
         if self._ctx.flight is not None:
             await self._ctx.landed()
         return [(entry.key, entry.value) for entry in self._draft.entries(namespace, prefix, after, limit)]
