@@ -17,8 +17,9 @@ from msgspec import Struct
 
 from iii.formats.units import shown
 
-__all__ = ["HANDLER", "MIDDLEWARE", "Call", "calling", "shape", "wraps_unrun"]
+__all__ = ["GENERATOR", "HANDLER", "MIDDLEWARE", "Call", "calling", "shape", "wraps_unrun"]
 
+GENERATOR = "a generator"
 HANDLER = ("input", "ctx")
 MIDDLEWARE = ("request", "ctx", "next")
 ANY_NUMBER = 1 << 10
@@ -80,7 +81,7 @@ def _refuse_what_never_runs(function: Callable[..., Any]) -> None:
     while isinstance(within, staticmethod | _CACHED):  # they call it, and that is all
         within = within.__wrapped__
     what = _unrun(within)
-    if what == "a generator":
+    if what == GENERATOR:
         raise TypeError("is a generator; return Response(body=generator()) to stream, without yield")
     if what is not None:
         raise TypeError(
@@ -111,7 +112,7 @@ def _unrun(function: Callable[..., Any]) -> str | None:
     if code is None or code.co_flags & inspect.CO_ITERABLE_COROUTINE:
         return None
     if code.co_flags & _GENERATOR:
-        return "a generator"
+        return GENERATOR
     return "a context manager" if code in _MANAGERS else None
 
 

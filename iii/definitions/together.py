@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from iii.config import Config
-from iii.definitions.handler import wraps_unrun
+from iii.definitions.handler import GENERATOR, wraps_unrun
 from iii.definitions.warning import SetupWarning, log_warning
 from iii.errors import ConfigError, StepError
 from iii.formats import filters
@@ -93,8 +93,9 @@ def doubts(steps: Sequence[Step], config: Config, *, is_whole: bool = True) -> I
 
 
 def _unrun(step: Step) -> Iterator[SetupWarning]:
-    """What a request's handler returns may be streamed."""
-    if not all(isinstance(trigger, HttpTrigger) for trigger in step.triggers):
+    """Of what a handler may wrap. A generator that a request's handler returns is streamed."""
+    streams = all(isinstance(trigger, HttpTrigger) for trigger in step.triggers)
+    if not streams or wraps_unrun(step.handler) != GENERATOR:
         yield from _wraps(step, "handler", step.handler)
     for index, trigger in enumerate(step.triggers):
         if trigger.condition is not None:
