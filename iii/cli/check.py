@@ -9,7 +9,7 @@ import click
 
 from iii.cli import foreign
 from iii.cli.group import config_option, json_option
-from iii.cli.output import count, print_json, say
+from iii.cli.output import count, keep_apart, print_json, say
 from iii.cli.project import has_store, reading
 from iii.config import Config, load_leniently
 from iii.definitions.loader import each_step
@@ -83,6 +83,7 @@ class _Findings:
                 self.problems.append(str(error))
 
     def steps(self, config: Config) -> None:
+        keep_apart()
         found = list(each_step(config.steps))
         steps = [each for each in found if isinstance(each, Step)]
         wrong = [each for each in found if isinstance(each, StepError)]

@@ -1,13 +1,18 @@
 """What commands print: JSON for programs, aligned columns for people.
 
 The one door to the terminal: what is printed through it may come from anybody (names, payloads, errors), so
-it is escaped here (formats/printable.py). Colours of ours are `coloured`.
+it is escaped here (formats/printable.py). Colours of ours are `coloured`. Where a command runs code of steps,
+this door alone leads to stdout (`keep_apart`).
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TextIO
 
 import click
 import msgspec
@@ -15,11 +20,15 @@ import orjson
 
 from iii.formats.printable import indented, printable, printable_json
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 __all__ = [
     "Coloured",
     "coloured",
     "compact",
     "count",
+    "keep_apart",
     "print_json",
     "print_json_list",
     "print_table",
@@ -28,6 +37,9 @@ __all__ = [
     "say_lines",
     "span",
 ]
+
+OUT = "iii.out"
+"""The key of click's context under which stdout is kept once steps print elsewhere."""
 
 
 class Coloured(str):
@@ -40,20 +52,64 @@ def coloured(text: str, *, fg: str | None = None, bold: bool | None = None, dim:
     return Coloured(click.style(printable(text), fg=fg, bold=bold, dim=dim))
 
 
+def keep_apart() -> None:
+    """Call it before code of steps runs: what that prints goes to stderr from here on, also what is written
+    past `sys.stdout`, by a program that it starts, or when the process ends. Only this module's goes to
+    stdout."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is None or OUT in ctx.meta:
+        return
+    given = sys.stdout
+    if _is_of_process(given):
+        given.flush()
+        raw = _Whole(os.dup(1), "w")
+        os.dup2(2, 1)
+        ctx.meta[OUT] = io.TextIOWrapper(raw, given.encoding, given.errors, write_through=True)
+    else:
+        ctx.meta[OUT] = given
+        ctx.find_root().call_on_close(partial(setattr, sys, "stdout", given))
+    sys.stdout = sys.stderr
+
+
+class _Whole(io.FileIO):
+    """Keeps nothing back that could not be written: it would be tried again at the end."""
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        view = memoryview(content)
+        while view:
+            view = view[super().write(view) or 0 :]
+        return len(memoryview(content))
+
+
+def _is_of_process(stream: TextIO) -> bool:
+    """A program that calls a command may have given its own."""
+    try:
+        return stream.fileno() == 1
+    except (io.UnsupportedOperation, ValueError):
+        return False
+
+
+def _out() -> TextIO:
+    ctx = click.get_current_context(silent=True)
+    kept: TextIO | None = None if ctx is None else ctx.meta.get(OUT)
+    return sys.stdout if kept is None else kept
+
+
 def say(*parts: str, err: bool = False) -> None:
     """One line, of these parts."""
-    click.echo("".join(part if isinstance(part, Coloured) else printable(part) for part in parts), err=err)
+    text = "".join(part if isinstance(part, Coloured) else printable(part) for part in parts)
+    click.echo(text, file=sys.stderr if err else _out())
 
 
 def say_lines(text: str) -> None:
     """A text of several lines, each indented: a traceback."""
-    click.echo(indented(text))
+    click.echo(indented(text), file=_out())
 
 
 def say_json(encoded: str | bytes, *, nl: bool = True) -> None:
     """JSON as it is; escaped in it is what a terminal would obey."""
     text = encoded if isinstance(encoded, str) else encoded.decode(errors="backslashreplace")
-    click.echo(printable_json(text), nl=nl)
+    click.echo(printable_json(text), file=_out(), nl=nl)
 
 
 def print_json(content: object) -> None:
@@ -67,7 +123,7 @@ def print_json_list(items: Iterable[object]) -> None:
     for item in items:
         say_json(f"{separator}{_indented(_json(item))}", nl=False)
         separator = ",\n"
-    click.echo("[]" if separator == "[\n" else "\n]")
+    click.echo("[]" if separator == "[\n" else "\n]", file=_out())
 
 
 def _json(content: object) -> str:
@@ -90,7 +146,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         say(empty)
         return
     numeric = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(columns))]
-    if sys.stdout.isatty():
+    if _out().isatty():
         _print_rich(columns, cells, numeric)
         return
     widths = [max(len(line[n]) for line in (columns, *cells)) for n in range(len(columns))]
@@ -99,7 +155,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(line, widths, numeric, strict=True)
         )
-        click.echo("  ".join(padded).rstrip())
+        click.echo("  ".join(padded).rstrip(), file=_out())
 
 
 def _print_rich(columns: Sequence[str], cells: list[list[str]], numeric: Sequence[bool]) -> None:
@@ -112,7 +168,7 @@ def _print_rich(columns: Sequence[str], cells: list[list[str]], numeric: Sequenc
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(file=_out(), highlight=False).print(table)
 
 
 def count(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from iii.cli.output import say
+from iii.cli.output import keep_apart, say
 from iii.config import Config
 from iii.definitions.warning import SetupWarning
 from iii.errors import ConfigError
@@ -22,10 +22,12 @@ STORE_FILE, HOLDER_FILE = "data.mdb", "holder"
 
 
 def load_project_steps(config: Config, *, warns: bool = False) -> list[Step]:
-    """The checked steps of `config`. warns: what may be a mistake about them is said, too."""
+    """The checked steps of `config`; what they print goes to stderr. warns: what may be a mistake about them
+    is said, too."""
     from iii.definitions.loader import load_steps
     from iii.definitions.together import conflicts, doubts
 
+    keep_apart()
     found: list[SetupWarning] = []
     steps = load_steps(config.steps, found.append)
     for error in conflicts(steps, config):
