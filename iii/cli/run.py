@@ -48,6 +48,7 @@ from iii.web.port import PortTaken
 __all__ = ["collect_rarely", "run"]
 
 TASKS_END_S = 1.0
+LOOK_S = 1.0
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -128,21 +129,22 @@ def _run_alone(config: Config, serves: bool) -> None:
         console = _own_console(config)
         for each in sockets if console is True else (*sockets, *console):
             kept.enter_context(each)
-        _serve(Engine(config, steps, serve=serves, sockets=sockets, console=console), None)
+        engine = Engine(config, steps, serve=serves, sockets=sockets, console=console)
+        _serve(engine, None, partial(retake, floods, config.log.level))
 
 
-def _serve(engine: Engine, line: Line | None) -> None:
+def _serve(engine: Engine, line: Line | None, retake_log: Callable[[], bool]) -> None:
     if engine.spans is not None:
         engine.spans.own_process()
     collect_rarely()
-    loop.run(_run_to_the_end(engine, line))
+    loop.run(_run_to_the_end(engine, line, retake_log))
     _leave_running_threads()
 
 
-async def _run_to_the_end(engine: Engine, line: Line | None) -> None:
+async def _run_to_the_end(engine: Engine, line: Line | None, retake_log: Callable[[], bool]) -> None:
     """Python would wait for ever for a task that ignores its cancellation: end without it."""
     try:
-        await _run(engine, line)
+        await _run(engine, line, retake_log)
     except IIIError as error:
         if await _tasks_left():
             if line is not None:
@@ -155,7 +157,8 @@ async def _run_to_the_end(engine: Engine, line: Line | None) -> None:
         _end_now(0)
 
 
-async def _run(engine: Engine, line: Line | None) -> None:
+async def _run(engine: Engine, line: Line | None, retake_log: Callable[[], bool]) -> None:
+    _look_after(retake_log)
     stop, tell = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
     if line is None:
         Signals(stop=partial(_stop, stop), end=partial(_end_at_once, engine), reload=_nothing_to_roll)
@@ -173,6 +176,13 @@ async def _run(engine: Engine, line: Line | None) -> None:
     if engine.failed.is_set():
         raise engine.failure or IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
+
+
+def _look_after(retake_log: Callable[[], bool]) -> None:
+    """Handlers may set up logging, too."""
+    if retake_log():
+        log.warning("A handler set up logging anew: the engine's loggers are taken back")
+    asyncio.get_running_loop().call_later(LOOK_S, _look_after, retake_log)
 
 
 def _own_console(config: Config) -> Literal[True] | Sequence[socket]:
@@ -255,7 +265,7 @@ def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
         )
         if made_ms:
             expect(engine.store, made_ms)
-        _serve(engine, line)
+        _serve(engine, line, partial(retake, floods, config.log.level))
     except IIIError as error:
         line.refuse(error)
         sys.exit(1)

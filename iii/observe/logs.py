@@ -142,14 +142,20 @@ def take_root(floods: Floods, level: str) -> None:
         root.setLevel(level.upper())
 
 
-def retake(floods: Floods, level: str) -> None:
+def retake(floods: Floods, level: str) -> bool:
     """After code of others ran: what it set up for itself stays, but the engine's loggers are not its to
-    silence (`logging.config` disables each that it does not know)."""
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if name.partition(".")[0] == "iii" and isinstance(logger, logging.Logger):
-            logger.disabled = False
-    _take_own(floods, level)
-    take_root(floods, level)
+    silence (`logging.config` disables each that it does not know). Whether something was amiss."""
+    own = [
+        each for name, each in list(logging.root.manager.loggerDict.items()) if f"{name}.".startswith("iii.")
+    ]
+    silenced = [each for each in own if isinstance(each, logging.Logger) and each.disabled]
+    for each in silenced:
+        each.disabled = False
+    amiss = bool(silenced) or log.handlers != [floods] or log.propagate or not logging.root.handlers
+    if amiss:
+        _take_own(floods, level)
+        take_root(floods, level)
+    return amiss
 
 
 def _take_own(floods: Floods, level: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from deadline import DEADLINE_S, until
 
 STEP = """
-import logging
+import asyncio, logging, logging.config
 
 %s
 
@@ -24,6 +24,10 @@ log = logging.getLogger("myapp.client")
 
 
 async def handler(data, ctx):
+    if data == "silence":
+        logging.config.dictConfig({"version": 1})
+        while logging.getLogger("iii").disabled:
+            await asyncio.sleep(0.01)
     log.debug("stdlib debug")
     log.info("stdlib info", extra={"user": "ada", "password": "hunter2"})
     log.warning("stdlib %%s", "warning")
@@ -63,7 +67,7 @@ class Running:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def lines(self) -> list[str]:
+    def lines(self, message: str = "1") -> list[str]:
         """What stands in its log after one message has run and it has stopped."""
 
         def said() -> str:
@@ -71,7 +75,7 @@ class Running:
             return self._err.read_text() + (self._folder / "out.txt").read_text()
 
         until(lambda: re.search("address +http", said()), "an engine that listens")
-        self.iii("enqueue", "in", "1")
+        self.iii("enqueue", "in", message)
         until(lambda: "own error" in said(), "the handler's last line")
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(DEADLINE_S) == 0
@@ -136,3 +140,11 @@ def test_no_step_that_sets_up_logging_silences_the_engine(
     own = [json.loads(line)["message"] for line in lines if line.startswith("{")]
     assert own.count("own error") == 1 and own[-1] == "Stopped"
     assert sum("stdlib warning" in line for line in lines) == 1
+
+
+def test_nor_does_a_handler(tmp_path: Path, started: list[Running]) -> None:
+    running = Running(tmp_path, "")
+    started.append(running)
+    told = [json.loads(line)["message"] for line in running.lines('"silence"')]
+    assert "own error" in told and told[-1] == "Stopped"
+    assert any("set up logging anew" in each for each in told)
