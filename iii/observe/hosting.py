@@ -12,6 +12,7 @@ Owns what it changes of the logging module, and puts it back.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,7 @@ __all__ = ["hosted"]
 def hosted(config: Config) -> Iterator[None]:
     """While an engine runs. Engines that run at once share the log of the first of them."""
     root, before = logging.getLogger(), logging.lastResort
-    if root.handlers or log.handlers or before is None:
+    if root.handlers or log.handlers or before is None or sys.stderr is None:
         yield
         return
     if isinstance(before, _LastResort):

@@ -199,13 +199,17 @@ class Host:
         self.folder = folder
         (folder / "steps").mkdir()
         (folder / "steps" / "logs_step.py").write_text(STEP)
-        (folder / "iii-config.yaml").write_text("console: {enabled: false}\nlog: {format: json}\n")
+        (folder / "iii-config.yaml").write_text("console: {enabled: false}\nlog: {format: auto}\n")
 
-    def says(self, before: str = "", within: str = "pass") -> list[str]:
+    def says(self, before: str = "", within: str = "pass", redirect: str = "") -> list[str]:
         """What it writes to stderr, in lines."""
         (self.folder / "host.py").write_text(HOST % (before, within))
         done = subprocess.run(
-            [sys.executable, "host.py"], cwd=self.folder, capture_output=True, text=True, timeout=60
+            ["/bin/sh", "-c", f'exec "$0" host.py {redirect}', sys.executable],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         return done.stderr.splitlines()
@@ -260,3 +264,7 @@ def test_a_logger_of_the_hosts_with_a_handler_of_its_own_says_no_more_than_befor
 
 def test_a_host_that_wants_no_last_resort_hears_nothing(host: Host) -> None:
     assert host.says("logging.lastResort = None; logging.raiseExceptions = False") == []
+
+
+def test_a_host_without_a_stderr_runs_all_the_same(host: Host) -> None:
+    assert host.says(redirect="<&- 2>&-") == []
