@@ -11,8 +11,8 @@ BROKEN: dict[str, tuple[Callable[[Project], object], str]] = {
     "unknown key": (lambda p: p.config.write_text("htp: {}\n"), "iii-config.yaml:1: htp"),
     "unknown inner key": (lambda p: p.config.write_text("http:\n  prt: 1\n"), "iii-config.yaml:2: http.prt"),
     "unknown knob": (
-        lambda p: p.config.write_text("queues:\n  a:\n    retries: 1\n"),
-        ":3: queues.a.retries",
+        lambda p: p.config.write_text("queues:\n  mail:\n    retries: 1\n"),
+        ":3: queues.mail.retries",
     ),
     "bad yaml": (lambda p: p.config.write_text("http: {\n"), "iii-config.yaml:"),
     "bad type": (lambda p: p.config.write_text("http:\n  port: many\n"), ":2: http.port"),
