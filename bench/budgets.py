@@ -15,7 +15,7 @@ class Budget:
     aim: float | None = None
     less: bool = False
 
-    def standing(self, value: float) -> str:
+    def verdict(self, value: float) -> str:
         """`aim`: reached too; `reached`: the must; `short` of it."""
         if self.aim is not None and self._holds(value, self.aim):
             return AIM

@@ -29,7 +29,7 @@ def table(results: Mapping[str, Result]) -> Table:
 
 
 def rows(scenario: str, result: Result) -> Iterator[tuple[str, str, str, str, str]]:
-    """(metric, value, limit, value / limit, budget and standing); a limit stands beside its metric only."""
+    """(metric, value, limit, value / limit, budget and verdict); a limit stands beside its metric only."""
     for metric, value in result.items():
         if metric.startswith(LIMIT) or (
             metric == "ratio_to_limit" and any(m.startswith(LIMIT) for m in result)
@@ -49,8 +49,8 @@ def _held_against(budget: Budget | None, value: float) -> str:
     if budget is None:
         return ""
     aim = f", aim {number(budget.aim)}" if budget.aim is not None else ""
-    standing = budget.standing(value)
-    return f"[{COLOURS[standing]}]{standing}[/]  {'<=' if budget.less else '>='} {number(budget.must)}{aim}"
+    verdict = budget.verdict(value)
+    return f"[{COLOURS[verdict]}]{verdict}[/]  {'<=' if budget.less else '>='} {number(budget.must)}{aim}"
 
 
 def number(value: float) -> str:

@@ -63,7 +63,7 @@ class Drops:
 
 
 async def arriving_body(request: Request) -> bytes:
-    """Refused: 413 where it is too large, 408 where it is too slow. InputError where it ends too early."""
+    """Refused: 413 where it is too large, 408 where it is too slow. InputError where it ends too soon."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > BODY_BYTES_MAX:
         raise body_too_large(BODY_BYTES_MAX)

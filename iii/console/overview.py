@@ -236,10 +236,10 @@ def _room(means: Means) -> list[Problem]:
     found: list[Problem] = []
     if figures.map_bytes and figures.used_bytes > MAP_USED_WARN * figures.map_bytes:
         detail = "New work is refused when it is full: raise store.map_size, or compact the store."
-        found.append(Problem("error", "map", "The store is nearly as large as it may be", detail, "#/config"))
+        found.append(Problem("error", "map", "The store is almost as large as it may be", detail, "#/config"))
     if free is not None and free < FREE_DISK_WARN_BYTES:
         detail = f"{free >> 20} MiB are free where the store lies; new work is refused when it is full."
-        found.append(Problem("error", "disk", "The disk is nearly full", detail, "#/"))
+        found.append(Problem("error", "disk", "The disk is almost full", detail, "#/"))
     return found
 
 

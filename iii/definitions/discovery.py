@@ -4,7 +4,7 @@ a link to a folder          is followed, as one to a file is; one to nothing, or
                             is refused
 begins with "."             left alone, as is a folder that begins with "__"
 test_x_step.py              left alone where it is a test and no step
-nearly a step's name        refused where its content is a step's (.step.py and -step.py in any case)
+almost a step's name        refused where its content is a step's (.step.py and -step.py in any case)
 any other name              a warning where its content is a step's, or it names one in another language
 """
 

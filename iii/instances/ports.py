@@ -26,7 +26,7 @@ from iii.web.port import PortTaken, listen, owners
 __all__ = ["console_sockets", "http_sockets"]
 
 LOOK_S = 0.05
-UNSEEN_MAX = 3  # then it is a process of another user
+VANISHED_MAX = 3  # then it is a process of another user
 
 log = logging.getLogger("iii.instances")
 
@@ -44,14 +44,14 @@ def console_sockets(config: Config) -> list[socket]:
 def _listen(config: Config, host: str, port: int, field: str) -> list[socket]:
     until = time.monotonic() + config.shutdown_timeout_ms / 1000 + GRACE_S
     told: list[int] = []
-    unseen = 0  # how often somebody had it, and nobody when that was asked for: it was freed just then
+    vanished = 0  # how often somebody had it, and nobody when that was asked for: it was freed just then
     while True:
         try:
             return listen(host, port, file=str(config.file or ""), field=field)
         except PortTaken:
             holders = list(owners(port))
-            unseen += not holders
-            if unseen > UNSEEN_MAX or not _all_end(holders, config) or time.monotonic() > until:
+            vanished += not holders
+            if vanished > VANISHED_MAX or not _all_end(holders, config) or time.monotonic() > until:
                 raise
         if holders and holders != told:
             told = holders

@@ -185,7 +185,7 @@ def failure(
 
 
 def headers_of(response: Response) -> RawHeaders:
-    """A handler's headers, each checked: what could end a header line early is refused."""
+    """A handler's headers, each checked: what could end a header line too soon is refused."""
     given: object = response.headers
     if not given:
         return []

@@ -15,9 +15,9 @@ async def test_every_offer_is_made_once_and_has_its_own_time() -> None:
 
 
 async def test_nothing_is_offered_before_its_time() -> None:
-    early: list[int] = []
-    await pace(2_000, 100, lambda i, meant_ns: early.append(i) if time.monotonic_ns() < meant_ns else None)
-    assert early == []
+    too_soon: list[int] = []
+    await pace(2_000, 100, lambda i, meant_ns: too_soon.append(i) if time.monotonic_ns() < meant_ns else None)
+    assert too_soon == []
 
 
 async def test_what_a_slow_system_held_up_keeps_the_time_it_was_meant_for() -> None:

@@ -93,8 +93,8 @@ def test_a_figure_stands_beside_its_limit_with_the_ratio() -> None:
     ],
 )
 def test_a_budget_is_short_reached_or_has_its_aim(value: float, more: str, less: str) -> None:
-    assert Budget(100, 200).standing(value) == more
-    assert Budget(100, 50, less=True).standing(value) == less
+    assert Budget(100, 200).verdict(value) == more
+    assert Budget(100, 50, less=True).verdict(value) == less
 
 
 def test_a_short_figure_is_told_with_what_it_falls_short_of() -> None:

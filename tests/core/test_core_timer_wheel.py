@@ -147,7 +147,7 @@ def test_a_jump_costs_the_timers_it_crosses_not_the_time() -> None:
         assert wheel.now_ms == jump_ms
 
 
-def test_a_clock_that_was_set_back_fires_nothing_twice_and_nothing_early() -> None:
+def test_a_clock_that_was_set_back_fires_nothing_twice_and_nothing_too_soon() -> None:
     wheel: TimerWheel[str] = TimerWheel(1000)
     wheel.schedule(1500, "first")
     assert wheel.advance(1500) == ["first"]

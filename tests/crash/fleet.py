@@ -23,7 +23,7 @@ from iii.store.contract import Store
 
 SHORT_STOP_S = (0.01, 0.4)
 LONG_STOP_S = (10.5, 12.0)
-EARLY = 0.15
+YOUNG = 0.15
 """This share of the signals does not wait until another engine is up, nor for the one it strikes."""
 
 
@@ -153,10 +153,10 @@ class Tormentor:
         while self.sent["SIGKILL"] < kills and time.monotonic() < end:
             await asyncio.sleep(self._dice.uniform(0, 2 * self._pause_s))
             self.look()
-            kind, early = self._dice.choices(kinds, weights)[0], self._dice.random() < EARLY
-            if not early:
+            kind, young = self._dice.choices(kinds, weights)[0], self._dice.random() < YOUNG
+            if not young:
                 await until(lambda: len(self.up()) >= enough, "engines that take over")
-            among = [pid for pid in self._fleet.pids() if pid not in self._busy] if early else self.up()
+            among = [pid for pid in self._fleet.pids() if pid not in self._busy] if young else self.up()
             victim = self._dice.choice(among) if among else None
             if victim is not None:
                 self._strike(kind, victim)

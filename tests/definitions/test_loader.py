@@ -219,7 +219,7 @@ def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["send.step.py", "send-step.py"])
-def test_a_file_that_nearly_is_a_step_is_not_passed_over(folder: Path, name: str) -> None:
+def test_a_file_that_is_almost_a_step_is_not_passed_over(folder: Path, name: str) -> None:
     write(folder, name, GOOD % ("t", 1))
     error = refusal(folder)
     assert (error.file, error.message) == (

@@ -1,4 +1,4 @@
-"""The machine sleeps, or its clock is set: nobody is taken for dead, nothing runs early, twice or never."""
+"""The machine sleeps, or its clock is set: nobody is taken for dead, nothing runs too soon, twice, never."""
 
 from __future__ import annotations
 

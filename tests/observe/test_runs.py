@@ -98,12 +98,12 @@ async def test_what_a_handler_returns_is_the_outcome(value: object, outcome: str
 
 async def test_what_was_flushed_counts_as_written() -> None:
     async def handler(data: Any, ctx: Context) -> None:
-        await ctx.state.set("a", "early", 1)
+        await ctx.state.set("a", "first", 1)
         await ctx.flush()
         await ctx.state.set("a", "late", 1)
 
     run, _ = await run_once(handler)
-    assert [each.key for each in run.changes] == ["early", "late"]
+    assert [each.key for each in run.changes] == ["first", "late"]
 
 
 async def test_the_wait_counts_from_when_a_message_could_have_run() -> None:

@@ -59,7 +59,7 @@ class Presence:
             self._witness.close()
 
     def is_alone(self) -> bool:
-        """Whether no other process has opened the store (one of an older version may have, unseen)."""
+        """Whether no other process has opened the store (one of an older version may, without a trace)."""
         return self._witness is None or self._witness.is_alone()
 
     def is_same_data(self) -> bool:

@@ -26,7 +26,7 @@ _BARE_LF = re.compile(rb"(?:\A|[^\r])\n")
 class Gate:
     """begun: of a head that is not whole yet. is_new: no head was read yet. first_line: of the head that was
     refused, as far as it is there; method: of the request that is read, or that was refused. stopper: what no
-    parser of HTTP/1 takes in place of what was refused; b"" where it ended too early."""
+    parser of HTTP/1 takes in place of what was refused; b"" where it ended too soon."""
 
     def __init__(
         self, head_bytes_max: int, body_bytes_max: int, hosts: Hosts, *, is_new: bool = True
