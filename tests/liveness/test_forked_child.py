@@ -23,9 +23,9 @@ def refused(*uses):
 
 def in_child(parts, peer):
     own, holder, ringer, watch, bell = parts
-    refused(own.beat, own.park, own.unpark, own.running, lambda: own.start(99), lambda: own.end(1))
+    refused(own.beat, own.running, lambda: own.start(99), lambda: own.end(1))
     refused(holder.want, holder.enter, holder.leave, holder.current, holder.unfreeze, lambda: holder.serve(1))
-    refused(lambda: ringer.ring([7]), lambda: watch.watch(8), lambda: peer.parked)
+    refused(lambda: ringer.ring([7]), lambda: watch.watch(8))
     for part in (*parts, peer):
         part.close()
     assert not Peer(folder, 7).is_dead()
@@ -47,11 +47,9 @@ async def main():
     holder, ringer, rung = Holder(folder), Ringer(folder), asyncio.Event()
     watch = PeerWatch(folder, lambda *gone: say("gone", *gone), staleness=Staleness(), poll_s=3600)
     watch.watch(8)
-    bell = Doorbell(own, rung.set)
+    bell = Doorbell(folder, 7, rung.set)
     peer = Peer(folder, 7)
     holder.enter()
-    own.park()
-    assert peer.parked
     child = os.fork()
     if child == 0:
         try: in_child((own, holder, ringer, watch, bell), peer)

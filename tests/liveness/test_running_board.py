@@ -146,7 +146,7 @@ def test_a_board_cut_short_or_of_another_format_is_no_board(tmp_path: Path, cont
     peer = Peer(tmp_path, 7)
     assert peer.process is None
     assert peer.running_ids() == []
-    assert (peer.heartbeat, peer.parked, peer.supervised, peer.unlisted) == (None, False, False, 0)
+    assert (peer.heartbeat, peer.supervised, peer.unlisted) == (None, False, 0)
 
 
 def test_a_board_that_claims_more_slots_than_it_has_is_no_board(tmp_path: Path, overwrite) -> None:
@@ -159,6 +159,6 @@ def test_a_board_that_claims_more_slots_than_it_has_is_no_board(tmp_path: Path, 
 def test_a_closed_session_refuses_to_be_used(tmp_path: Path) -> None:
     own = OwnSession(tmp_path, 7)
     own.close()
-    for use in (own.beat, own.park, own.unpark, own.running, lambda: own.start(1)):
+    for use in (own.beat, own.running, lambda: own.start(1)):
         with pytest.raises(StoreClosed):
             use()

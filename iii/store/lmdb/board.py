@@ -6,7 +6,7 @@
     3      PID namespace
     4 5    boot id of the machine
     6      heartbeat: bumped every 250 ms
-    7      parked: 1 = its claim waits, ring the doorbell
+    7      1: the first release rings only who says so
     8      supervised: 1 = its supervisor ends it, no handler is to blame
     9      unlisted: messages that run although every slot was taken
     10     number of slots
@@ -39,7 +39,7 @@ __all__ = ["SLOTS", "Board"]
 
 SLOTS = 4096
 _MAGIC = int.from_bytes(b"iiiboar1", "little")
-(_PID, _START, _NAMESPACE, _BOOT, _HEARTBEAT, _PARKED, _SUPERVISED, _UNLISTED, _COUNT) = (
+(_PID, _START, _NAMESPACE, _BOOT, _HEARTBEAT, _LISTENS, _SUPERVISED, _UNLISTED, _COUNT) = (
     1, 2, 3, 4, 6, 7, 8, 9, 10,
 )  # fmt: skip
 _SETTLED, _HEALTH, _REQUESTS, _LANES, _TURNED, _HEADER = 11, 12, 13, 14, 15, 16
@@ -111,14 +111,6 @@ class Board:
     @property
     def heartbeat(self) -> int:
         return self._shared.words[_HEARTBEAT]
-
-    @property
-    def parked(self) -> bool:
-        return self._shared.words[_PARKED] != 0
-
-    @parked.setter
-    def parked(self, parked: bool) -> None:
-        self._shared.words[_PARKED] = parked
 
     @property
     def supervised(self) -> bool:
@@ -228,7 +220,7 @@ def _sign(words: memoryview[int], slots: int) -> None:
     assert stat is not None, "this process runs"
     words[_PID], words[_START], words[_NAMESPACE] = pid, stat.start, machine.pid_namespace()
     words[_BOOT], words[_BOOT + 1] = _boot_words()
-    words[_COUNT] = slots
+    words[_COUNT], words[_LISTENS] = slots, 1
     words[0] = _MAGIC
 
 

@@ -1,9 +1,7 @@
-"""How a commit in one process wakes a claim that is parked in another: a FIFO per session.
+"""How a commit in one process wakes the sessions of others: a FIFO per session.
 
-The owner parks inside the write transaction that found nothing (OwnSession.park), so whoever commits later
-sees it parked and rings. Only the owner takes the flag down, on waking: were it the ringer, one killed
-between flag and byte would leave the owner asleep. Too many rings cost a byte; a full FIFO is a loud one.
-A ringer killed between its commit and its ring does leave it asleep: look again once a second.
+Too many rings cost a byte; a full FIFO is a loud one. A ringer killed between its commit and its ring leaves
+the others asleep: look again once a second.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from stat import S_ISFIFO
 
 from iii.errors import StoreClosed
 from iii.files import open_file
-from iii.store.lmdb.liveness import OwnSession, Peer, session_file
+from iii.store.lmdb.liveness import session_file
 from iii.store.lmdb.mapping import FORKED, poison_after_fork
 
 __all__ = ["Doorbell", "Ringer"]
@@ -27,11 +25,11 @@ _NOBODY_LISTENS = (errno.ENOENT, errno.ENXIO, errno.EPIPE)
 
 
 class Doorbell:
-    """The owner's end, made on its event loop: each ring unparks the session and calls `on_ring()`."""
+    """The owner's end, made on its event loop: each ring calls `on_ring()`."""
 
-    def __init__(self, own: OwnSession, on_ring: Callable[[], None]) -> None:
-        self._own, self._on_ring = own, on_ring
-        path = session_file(own.folder, own.session_id, "bell")
+    def __init__(self, folder: Path, session_id: int, on_ring: Callable[[], None]) -> None:
+        self._on_ring = on_ring
+        path = session_file(folder, session_id, "bell")
         path.unlink(missing_ok=True)
         os.mkfifo(path, 0o600)
         # For writing too: a FIFO whose last writer has gone would be readable for ever.
@@ -44,8 +42,7 @@ class Doorbell:
         """Idempotent. The file goes with the session."""
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+            self.poison()
 
     def poison(self) -> None:
         """Without the loop: its selector is the parent's too."""
@@ -58,22 +55,7 @@ class Doorbell:
             os.read(self._fd, 65536)  # a FIFO holds no more
         except BlockingIOError:
             return
-        self._own.unpark()
         self._on_ring()
-
-
-class _Door:
-    __slots__ = ("fd", "peer")
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.fd = -1
-
-    def close(self) -> None:
-        self.peer.close()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 class Ringer:
@@ -81,44 +63,39 @@ class Ringer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._doors: dict[int, _Door] = {}
+        self._bells: dict[int, int] = {}  # file descriptors by session
         self._closed: str | None = None
         poison_after_fork(self)
 
     def ring(self, session_ids: Iterable[int]) -> int:
-        """Wake those of the sessions that are parked; never blocks. Returns how many were rung."""
+        """Wake the sessions that have a bell; never blocks. Returns how many were rung."""
         if self._closed:
             raise StoreClosed(self._closed)
         return sum(self._ring(session_id) for session_id in session_ids)
 
     def forget(self, session_id: int) -> None:
-        """The session is gone: let go of its board and FIFO. Idempotent."""
-        door = self._doors.pop(session_id, None)
-        if door is not None:
-            door.close()
+        """The session is gone: let go of its bell. Idempotent."""
+        bell = self._bells.pop(session_id, None)
+        if bell is not None:
+            os.close(bell)
 
     def close(self) -> None:
         """Idempotent."""
         self._closed = self._closed or _CLOSED
-        for session_id in tuple(self._doors):
+        for session_id in tuple(self._bells):
             self.forget(session_id)
 
     def poison(self) -> None:
         self._closed = FORKED
-        for session_id in tuple(self._doors):
-            self.forget(session_id)
+        self.close()
 
     def _ring(self, session_id: int) -> bool:
-        door = self._doors.get(session_id)
-        if door is None:
-            door = self._doors[session_id] = _Door(Peer(self._folder, session_id))
-        if not door.peer.parked:
-            return False
         try:
-            if door.fd < 0:
-                bell = session_file(self._folder, session_id, "bell")
-                door.fd = open_file(bell, os.O_WRONLY, S_ISFIFO)
-            os.write(door.fd, b"\0")
+            bell = self._bells.get(session_id)
+            if bell is None:
+                path = session_file(self._folder, session_id, "bell")
+                bell = self._bells[session_id] = open_file(path, os.O_WRONLY, S_ISFIFO)
+            os.write(bell, b"\0")
         except BlockingIOError:
             return True  # full: it is ringing already
         except OSError as error:

@@ -1,7 +1,7 @@
 """Where every byte lies. Owns the key of each table; knows nothing of what the rows mean to whom.
 
 Integers are big-endian: byte order is numeric order. u8 rank = 255 - priority, so that a lane reads in
-claim order. hash16 = blake2b-128 of a group or unique key.
+the order of its grants. hash16 = blake2b-128 of a group or unique key.
 
     table    key                                  value
     meta     name                                 format number, time of creation, anchor of the delay clock
@@ -116,9 +116,3 @@ def placed_up_to_key(part: int) -> bytes:
 
 def state_key(namespace: str, key: str) -> bytes:
     return namespace.encode() + b"\0" + key.encode()
-
-
-def after_prefix(prefix: bytes) -> bytes | None:
-    """The first key beyond every key that begins with `prefix`; None where there is none."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None

@@ -125,13 +125,6 @@ class OwnSession:
         """For whoever lists the instances (roster.py)."""
         self._board.health, self._board.lanes = health, lanes
 
-    def park(self) -> None:
-        """Ask to be rung. Call it inside the write transaction that found nothing: later ones see it."""
-        self._board.parked = True
-
-    def unpark(self) -> None:
-        self._board.parked = False
-
     def start(self, message_id: int) -> None:
         """The handler of this message begins now; a second start of it changes nothing."""
         if message_id in self._slot_of:
@@ -218,12 +211,6 @@ class Peer:
         """None where no board of a known layout shows it."""
         board = self.board()
         return None if board is None else board.heartbeat
-
-    @property
-    def parked(self) -> bool:
-        """It wants the doorbell rung."""
-        board = self.board()
-        return board is not None and board.parked
 
     @property
     def supervised(self) -> bool:

@@ -43,13 +43,12 @@ class Worker:
         self._requests: Callable[[], int] = int
         self.own = OwnSession(folder, session, number=number)
         try:
-            self._bell = Doorbell(self.own, self._rung)
+            self._bell = Doorbell(folder, session, on_ring)
             self.staleness = Staleness(patience.stale_beats)
             self.watch = PeerWatch(folder, on_gone, staleness=self.staleness)
         except BaseException:
             self.own.close()
             raise
-        self.own.park()
         holder.serve(session, lambda peer: self.staleness.stands_still(peer, patience.lock_beats))
         self._heartbeat = Heartbeat([self._beat, self.watch.sample, self._look])
         self._heartbeat.start()
@@ -83,10 +82,6 @@ class Worker:
 
     def _beat(self) -> None:
         self.own.beat(self._requests())
-
-    def _rung(self) -> None:
-        self.own.park()  # before anybody looks: what is committed from here on rings again
-        self._on_ring()
 
     def _look(self) -> None:
         self._beats += 1
