@@ -5,12 +5,16 @@ every other. So each process publishes in a slot of <data>/holder what its write
 
     idle -> wanting (asks LMDB for the lock) -> inside (has it; numbered, the highest number holds) -> idle
 
+LMDB's lock is unfair: who leaves it gets it again long before a waiter wakes. So who leaves looks whether
+somebody wants it, and waits until that one is inside (`hand_on`).
+
 A waiter counts its own heartbeats during which nobody entered. After 4 (1 s) it looks at the one inside:
 stopped (SIGSTOP, a debugger), or its heart stood still over `lock_beats` (12: 3 s), it is killed, and LMDB's
 robust mutex passes the lock on. After `lock_beats` with nobody inside it looks at those that want: one of
 them may have been given the lock and never come round to say so (something else kept the interpreter's lock).
 Nothing is killed but what is in the way, after comparing pid, start time and the whole slot again.
 
+    words of the header: magic, newest number, how many slots have been in use at once
     words of a slot: pid, start time, PID namespace, session (0 = none), state, since_ms, number
 
 A slot belongs to whoever holds the OFD lock on its byte: given up with the last descriptor, however a
@@ -45,6 +49,7 @@ from iii.store.lmdb.witness import Witness
 __all__ = ["Holder", "Killed", "Published", "users"]
 
 LOOK_BEATS, LOCK_BEATS = 4, 12
+HAND_ON_S, HAND_ON_LOOK_S = 0.002, 0.00002
 SLOTS = 511
 FILE: Final = "holder"
 
@@ -54,11 +59,11 @@ KNOWING, SHARED = 1 << 16, 1 << 62
 SHARED_BITS = 56
 
 _MAGIC = int.from_bytes(b"iiihold1", "little")
-_NUMBER_NOW = 1
+_NUMBER_NOW, _SLOTS_USED = 1, 2
 _SLOT_WORDS = 8
 _PID, _START, _NAMESPACE, _SESSION, _STATE, _SINCE, _NUMBER = range(7)
 _IDLE, _WANTING, _INSIDE = range(3)
-_COUNT = (1 + SLOTS) * _SLOT_WORDS  # the first slot's place is the header: magic, newest number
+_COUNT = (1 + SLOTS) * _SLOT_WORDS  # the first slot's place is the header
 
 
 class Published(NamedTuple):
@@ -97,13 +102,17 @@ class Holder:
         try:
             with _opening(self._fd):
                 self._shared = _map(self._fd, self._path)
-                self._at = _SLOT_WORDS * (1 + _take_slot(self._fd, folder))
+                slot = _take_slot(self._fd, folder)
+                self._at = _SLOT_WORDS * (1 + slot)
+                words = self._shared.words
+                words[_SLOTS_USED] = max(words[_SLOTS_USED], slot + 1)
             self._witness = _only_one(self._path, self._fd, folder / "data.mdb")
         except BaseException:
             os.close(self._fd)
             raise
         self._wants = self._beats = 0
         self._wait = (0, 0)  # which wait `_beats` counts: own wants, newest number
+        self._passed_over: list[tuple[int, int]] = []  # waits that did not end when they were handed the lock
         self._sign()
         poison_after_fork(self)
 
@@ -133,6 +142,33 @@ class Holder:
     def leave(self) -> None:
         """The transaction has committed or aborted, or was not begun after all."""
         self._shared.words[self._at + _STATE] = _IDLE
+
+    def hand_on(self) -> None:
+        """After `leave`: let in who waits, within HAND_ON_S. One that does not come, because it is stopped or
+        dead, is waited for once."""
+        words = self._shared.words
+        if words[_SLOTS_USED] == 1:
+            return
+        number = words[_NUMBER_NOW]
+        waits = self._waits()
+        if all(wait in self._passed_over for wait in waits):
+            return
+        until = time.monotonic() + HAND_ON_S
+        while words[_NUMBER_NOW] == number:
+            if time.monotonic() >= until:
+                self._passed_over = waits
+                return
+            time.sleep(HAND_ON_LOOK_S)
+
+    def _waits(self) -> list[tuple[int, int]]:
+        """Who wants the lock, this process aside: (place, since_ms)."""
+        words, own = self._shared.words, self._at
+        end = _SLOT_WORDS * (1 + words[_SLOTS_USED])
+        return [
+            (at, words[at + _SINCE])
+            for at in range(_SLOT_WORDS, end, _SLOT_WORDS)
+            if words[at + _STATE] == _WANTING and at != own
+        ]
 
     def close(self) -> None:
         """Give the slot back. Idempotent."""

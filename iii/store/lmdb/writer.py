@@ -40,7 +40,6 @@ from iii.store.lmdb.precedence import Precedence
 from iii.store.lmdb.room import NEW_WORK, Room, ShortOfRoom, is_no_room, rank
 
 PENDING_BYTES_MAX = 64 << 20
-PEER_PAUSE_S = 0.0002
 SYNC_S = 1.0
 FAILURE_PAUSE_MS = 1_000
 SMALL_TRIMS = (16, 1)
@@ -308,8 +307,8 @@ class Writer:
             self._loop.call_soon_threadsafe(self._owner.deliver, group)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
-        if group.committed and len(self.applier.catalog.sessions) > 1:
-            time.sleep(PEER_PAUSE_S)  # LMDB's lock is unfair: let the other instances have a turn
+        if group.committed:
+            self._holder.hand_on()
 
     # -- when it goes wrong
 
