@@ -23,7 +23,7 @@ DRAIN: Meanings = {
     "messages_per_s": "to the last one settled",
     "accepted_per_s": "until the last one was durable",
     "groups": "commits",
-    "writes_per_group": "enqueues, settlements and claims a commit",
+    "writes_per_group": "enqueues, settlements and credits a commit",
     "commit_ms": "LMDB's commit with its fsync, mean",
     "loop_us_per_message": "CPU of the loop's thread: enqueue, hand over, run, settle",
     "lock_us_per_message": "writer: waiting for the write lock",

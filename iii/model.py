@@ -8,9 +8,10 @@ the table that holds it, and there is no other way to move than these:
     -                     Enqueue         ready | later | behind   (a delay; its group has a head)
     later                 due             ready
     behind                head left       ready | later            (the oldest of its group; not due)
-    ready                 claim           leased
+    ready                 grant           leased
     leased                Ack             -
     leased                Retry, Release  ready | later            (Retry counts an attempt, Release does not)
+    leased                Return          ready                    (never started: rests as it was)
     leased                session left    ready                    (nothing is counted)
     leased                session died    ready                    (crashes + 1 where the handler had started)
     ready, later, behind  Discard         -
@@ -19,7 +20,7 @@ the table that holds it, and there is no other way to move than these:
     later                 adopted         later | behind            whose group may have a head)
     behind                adopted         behind
 
-A store may make two of them in one write: what becomes ready may be claimed by the same commit.
+A store may make two of them in one write: what becomes ready may be granted by the same commit.
 
 What a refused Txn leads to, by who sent it (None: the Txn is dropped silently):
 
@@ -41,7 +42,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from msgspec import Struct
 
 ARCHIVE = "$dead"
-"""The step of the lanes that hold dead letters: (dead-letter topic, "$dead"). Nobody claims from them."""
+"""The step of the lanes that hold dead letters: (dead-letter topic, "$dead"). They are granted to nobody."""
 
 TAIL = "changes"
 """The mark below which every change has been turned into messages; the change log is trimmed below it."""
@@ -58,12 +59,13 @@ MOVES: frozenset[tuple[str, str, str]] = frozenset(
         ("later", "due", "ready"),
         ("behind", "head left", "ready"),
         ("behind", "head left", "later"),
-        ("ready", "claim", "leased"),
+        ("ready", "grant", "leased"),
         ("leased", "Ack", "-"),
         ("leased", "Retry", "ready"),
         ("leased", "Retry", "later"),
         ("leased", "Release", "ready"),
         ("leased", "Release", "later"),
+        ("leased", "Return", "ready"),
         ("leased", "session left", "ready"),
         ("leased", "session died", "ready"),
         ("ready", "Discard", "-"),
@@ -189,6 +191,12 @@ class Release(Struct, frozen=True, tag=True):
     delay_ms: int = 0
 
 
+class Return(Struct, frozen=True, tag=True):
+    """The message was granted and its handler never began: it rests again exactly as it was."""
+
+    lease: Lease
+
+
 class Hold(Struct, frozen=True, tag=True):
     """LeaseLost unless the lease is live; carried by every flush."""
 
@@ -230,7 +238,7 @@ class Discard(Struct, frozen=True, gc=False, tag=True):
 
 
 Op: TypeAlias = (
-    Put | Merge | Delete | Enqueue | Ack | Retry | Release | Hold | Mark | Record | Pause | Discard
+    Put | Merge | Delete | Enqueue | Ack | Retry | Release | Return | Hold | Mark | Record | Pause | Discard
 )
 
 

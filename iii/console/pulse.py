@@ -103,7 +103,7 @@ class Pulse:
         )
 
     def commits(self) -> tuple[float, float]:
-        """(commits a second, Txns and claims in each)."""
+        """(commits a second, Txns and credits in each)."""
         now = self.look()
         before, seconds = self._before(RATE_S)
         commits, items = now.total.commits, now.total.commit_items

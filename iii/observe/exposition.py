@@ -132,7 +132,7 @@ def _store(total: Snapshot, store: StoreFigures) -> Iterator[Metric]:
         "iii_store_commit_seconds", "Time of a group's commit, fsync included.", total.commits, total.commit_s
     )
     yield CounterMetricFamily(
-        "iii_store_commit_items", "Transactions and claims in the commits.", total.commit_items
+        "iii_store_commit_items", "Transactions and credits in the commits.", total.commit_items
     )
     yield GaugeMetricFamily("iii_store_file_bytes", "Size of the store's file.", store.file_bytes)
     yield GaugeMetricFamily(

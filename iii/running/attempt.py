@@ -6,7 +6,6 @@ loop neither a task nor a future.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -16,7 +15,7 @@ from iii.model import NO_EFFECTS, Committed, Message, Txn
 from iii.running.bindings import Binding
 from iii.running.retry import DONE, Outcome
 
-__all__ = ["Attempt", "Settles"]
+__all__ = ["Attempt", "Settles", "Slot"]
 
 
 class Settles(Protocol):
@@ -27,8 +26,21 @@ class Settles(Protocol):
     def refused(self, attempt: Attempt, error: Exception) -> None: ...
 
 
+class Slot(Protocol):
+    """Where an attempt runs."""
+
+    def over(self) -> object:
+        """Nothing of the attempt is left to do. Called once."""
+
+    def detach(self) -> object:
+        """The attempt is about to be settled, but its thread runs on: the slot stays taken, without lease."""
+
+    def attach(self) -> object:
+        """That thread has ended."""
+
+
 class Attempt(Struct, eq=False):
-    """`over()` is called once: nothing of this attempt is left to do. `began`: perf_counter(); `seconds`:
+    """`began`: perf_counter(); `seconds`:
     from then to the outcome. `dropped`: enqueues of a failed attempt."""
 
     message: Message
@@ -36,7 +48,7 @@ class Attempt(Struct, eq=False):
     ctx: Context
     began: float
     _settler: Settles
-    _over: Callable[[], object] | None
+    _slot: Slot | None
     outcome: Outcome = DONE
     seconds: float = 0.0
     txn: Txn = NO_EFFECTS
@@ -51,14 +63,14 @@ class Attempt(Struct, eq=False):
 
     def end(self) -> None:
         """Say that it is over. Idempotent."""
-        over, self._over = self._over, None
-        if over is not None:
-            over()
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.over()
 
     # ------------------------------------------------------------------- store.contract.Answer
 
     def done(self) -> bool:
-        return self._over is None
+        return self._slot is None
 
     def set_result(self, _: Committed) -> None:
         if self.outcome is DONE and len(self.txn.ops) == 1 and self.ctx.span is None:

@@ -20,7 +20,7 @@ from iii.handling.context import Context, Runtime, StartedBy
 from iii.model import Message
 from iii.observe.capture import told_traceback
 from iii.observe.redaction import NOTHING_HIDDEN, Redaction
-from iii.running.attempt import Attempt
+from iii.running.attempt import Attempt, Slot
 from iii.running.bindings import Binding, Start
 from iii.running.invoke import Invoker, Late, StillRunning, Waiting
 from iii.running.recording import Recorder
@@ -93,13 +93,11 @@ class Runner:
 
     # ------------------------------------------------------------------------------------- messages
 
-    def start(
-        self, message: Message, binding: Binding, over: Callable[[], object]
-    ) -> Coroutine[Any, Any, None] | None:
+    def start(self, message: Message, binding: Binding, slot: Slot) -> Coroutine[Any, Any, None] | None:
         """One attempt, up to where its handler first waits: the rest of it, or None where that has ended.
 
-        To be called, and the rest awaited, inside a task: the handler sees it as its own. `over()` is called
-        once, when what follows is committed: later, or from the rest.
+        To be called, and the rest awaited, inside a task: the handler sees it as its own. `slot.over()` is
+        called once, when what follows is committed: later, or from the rest.
         """
         began = time.perf_counter()
         start = binding.first if binding.single else binding.start(message.headers)
@@ -107,7 +105,7 @@ class Runner:
             self._runtime, binding.step, start.started_by, self._wall_ms(), None, message, self._sleep,
             message.attempt, message.headers,
         )  # fmt: skip
-        attempt = Attempt(message, binding, ctx, began, self._settler, over)
+        attempt = Attempt(message, binding, ctx, began, self._settler, slot)
         outcome: Outcome | None = doom(message, binding.rules)
         binding.meter.started += 1
         if outcome is None:
@@ -117,7 +115,7 @@ class Runner:
             except Exception:
                 return self._settler.abandon(attempt)
             if type(begun) is CoroutineType:
-                return self._rest(attempt, begun)
+                return self._rest(attempt, begun, slot)
             outcome = begun
         self._settler.settle(attempt, outcome)
         return None
@@ -150,7 +148,7 @@ class Runner:
         args = (content, ctx)[: step.arity]
         return await self._invoker.invoke(step.handler, step.is_async, args, ctx, timeout_ms)
 
-    async def _rest(self, attempt: Attempt, handler: _Rest) -> None:
+    async def _rest(self, attempt: Attempt, handler: _Rest, slot: Slot) -> None:
         """See an attempt through whose handler waits. CancelledError: the slot itself was cancelled."""
         ctx, thread = attempt.ctx, None
         try:
@@ -175,11 +173,17 @@ class Runner:
         except Exception:
             await self._settler.abandon(attempt)
             return
+        if thread is None:
+            self._settler.settle(attempt, outcome)
+            return
+        slot.detach()
         self._settler.settle(attempt, outcome)
-        if thread is not None:
-            told = "Settled as timed out, but its thread still runs and keeps its slot"
-            ctx.logger.tell(logging.WARNING, told)
+        told = "Settled as timed out, but its thread still runs and keeps its slot"
+        ctx.logger.tell(logging.WARNING, told)
+        try:
             await asyncio.shield(thread)
+        finally:
+            slot.attach()
 
     def drain(self) -> set[asyncio.Task[None]]:
         """From now on a slot that is cancelled gives its message back; before, only handlers cancel.

@@ -1,20 +1,20 @@
-"""Messages: claims as many as there are free slots and runs each in one. Owns the slots and the parked claim.
+"""Messages: the store grants as many as there is credit for, and each runs in a slot. Owns slots and levels.
 
-    store -claim-> Dispatcher (lanes x slots) -take-> worker task -> runner -> settled -> slot free -> claim
+    store -deliver-> Dispatcher (lanes x slots) -take-> worker task -> runner -> settled
 
-At most one claim is out; it is replaced when the free slots are twice what it asks for in some lane, decided
-once per turn of the loop. For quick lanes what is left of it stands until the next one is there, which may
-ask for nothing where one of them is quick no more.
+At most a lane's slots of its handlers run at once. Its level, how many of its messages the store may lease to
+this instance, does not follow single settlements; it has two values:
+
+    slots                the lane's concurrency: a message counts until the commit that settles it returned
+    QUICK_TIMES slots    while the lane is quick: it used all of its slots anew within QUICK_MS (or within
+                         QUICK_COMMITS commits, on a slow disk). What runs next is here when a handler ends
+
+Less what runs on without a lease (the thread of a plain `def` that timed out); 0 while this instance holds
+back, because its handlers held the loop and a peer is idle.
 
 A worker is a long-lived task that runs message after message; where a handler waits, as many others as there
 are messages go on with the rest, in the next turn of the loop: there are never more than handlers waited at
 once and messages waited for one.
-
-An instance that is busy does not hoard: it claims nothing just after its handlers held the loop, where a peer
-is idle.
-
-A slot is free when the commit that settled its message returned. A lane with more than one slot runs ahead of
-its commits: AHEAD times as many settlements as it has slots may be under way while they are in use again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping
 
 from iii.core import Dispatcher
-from iii.errors import IIIError, StoreClosed, StoreDamaged
-from iii.model import Lane, Message
+from iii.errors import IIIError
+from iii.model import Lane, Message, Return, Txn
 from iii.running.bindings import Binding
 from iii.running.runner import Runner
 from iii.running.timers import Timers
@@ -38,42 +36,48 @@ from iii.store.contract import Store
 
 __all__ = ["QueueSource"]
 
-CLAIM_AGAIN_MS = 200
 GIVE_BACK_S = 5.0
 LAG_S = 0.02  # an instance whose handlers held the loop so long leaves work to idle ones, for HELD_BACK_MS
 HELD_BACK_MS = 5
-QUICK_S = 0.05
-AHEAD = 4
-"""Times its slots: what a quick lane claims beyond them, and the settlements that any may have under way."""
+QUICK_MS, QUICK_COMMITS, QUICK_TIMES = 50, 10, 5
+COMMITS_LOOK_MS = 1_000  # how often it is looked how long a commit takes
+WAITING_BYTES_MAX = 32 << 20  # of payloads that wait for a slot: beyond it no lane is quick
+RETURNS_MAX = 1_000  # in one Txn
 TURN_S = 0.01  # handlers that do not wait run so long before the loop looks at its sockets again
 
 log = logging.getLogger("iii.queue")
 
 
-class _Slots:
-    """The slots of one lane: one is taken while its handler runs, and by settlements beyond `ahead_max`.
-    `ended`: handlers that ended since `since`, when it was last decided whether it `is_quick`."""
+class _Lane:
+    """One lane here, and the Slot of each of its messages. `ended`, `bytes`: handlers since `since_ms`, when
+    it was decided last whether it `is_quick`, and their payloads. `detached`: slots in which a thread runs
+    on without a lease."""
 
     __slots__ = (
-        "ahead_max", "binding", "ended", "is_quick", "lane", "over", "prefetch_max", "running",
-        "since", "taken", "unsettled",
+        "binding", "bytes", "detached", "ended", "is_quick", "lane", "over", "quick_level", "since_ms",
+        "slots", "source",
     )  # fmt: skip
 
-    def __init__(self, binding: Binding, settled: Callable[[_Slots], None]) -> None:
-        self.binding, self.lane = binding, binding.lane
-        self.over = partial(settled, self)
-        self.running = self.unsettled = self.taken = self.ended = 0
-        self.since = 0.0
+    def __init__(self, source: QueueSource, binding: Binding) -> None:
+        self.source, self.binding, self.lane = source, binding, binding.lane
+        self.slots = binding.rules.concurrency
+        capped = binding.rules.max_in_flight is not None  # what waits here is in flight too
+        self.quick_level = self.slots if capped or self.slots == 1 else QUICK_TIMES * self.slots
+        self.ended = self.bytes = self.since_ms = self.detached = 0
         self.is_quick = False
-        slots = binding.rules.concurrency
-        self.ahead_max = AHEAD * slots if slots > 1 else 0
-        # what waits here counts as in flight
-        self.prefetch_max = self.ahead_max if binding.rules.max_in_flight is None else 0
+        self.over = source.settled
 
-    def excess(self) -> bool:
-        """Whether more are taken than anything needs."""
-        taken = self.taken
-        return taken > self.running and taken > self.unsettled - self.ahead_max
+    @property
+    def level(self) -> int:
+        return (self.quick_level if self.is_quick else self.slots) - self.detached
+
+    def detach(self) -> None:
+        self.detached += 1
+        self.source.tell([self])
+
+    def attach(self) -> None:
+        self.detached -= 1
+        self.source.tell([self])
 
 
 class QueueSource:
@@ -89,49 +93,48 @@ class QueueSource:
     ) -> None:
         self._store, self._runner, self._timers = store, runner, timers
         # looked up by plain tuples, which equal lanes and are quicker to make
-        self._slots: dict[tuple[str, str], _Slots] = {
-            lane: _Slots(binding, self._settled) for lane, binding in bindings.items()
+        self._lanes: dict[tuple[str, str], _Lane] = {
+            lane: _Lane(self, binding) for lane, binding in bindings.items()
         }
         self._quiet = quiet
         self._loop = asyncio.get_running_loop()
         self._dispatcher: Dispatcher[Lane, Message] = Dispatcher()
         for lane, binding in bindings.items():
             self._dispatcher.add_lane(lane, binding.rules.concurrency)
-        self._unsettled = 0
-        self._ready: deque[tuple[_Slots, Message]] = deque()  # they have a slot and wait for a worker
+        self._here = 0  # messages delivered, and not settled, returned or lost
+        self._waiting_bytes = 0  # payloads of those that wait for a slot
+        self._ready: deque[tuple[_Lane, Message]] = deque()  # they have a slot and wait for a worker
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._unbegun: set[asyncio.Task[None]] = set()
         self._roused = 0  # workers that will look at `_ready`
-        self._claim: asyncio.Future[list[Message]] | None = None
-        self._claims: set[asyncio.Future[list[Message]]] = set()  # and those it replaced
-        self._asked: dict[Lane, int] = {}
-        self._quick: list[_Slots] = []
-        self._standing: set[Lane] = set()  # lanes that the newest claim stands for
-        self._looking = self._lags = self._held_back = False
+        self._quick: set[_Lane] = set()
+        self._watches = False  # a timer looks who is slow
+        self._quick_ms, self._commits_looked_ms = QUICK_MS, 0
+        self._held_back = False
         self._stopping = True
         self._drained = asyncio.Event()
 
     @property
     def running(self) -> int:
-        """Messages that run here, and those that wait for a slot."""
-        dispatcher = self._dispatcher
-        return max(self._unsettled, dispatcher.running_total) + dispatcher.queued_total
+        """Messages that run here or wait for a slot, and threads that run on."""
+        return max(self._here, self._dispatcher.running_total)
 
     def start(self) -> None:
         self._stopping = False
-        self._look()
+        self._store.on_deliver(self._deliver)
+        self.tell(self._lanes.values())
 
     async def drain(self, timeout_ms: int) -> None:
-        """Claim nothing more, let handlers finish for `timeout_ms`, then give back what still runs."""
+        """Be granted nothing more, return what has not begun, let handlers finish for `timeout_ms`, then give
+        back what still runs."""
         self._stopping = True
-        for claim in self._claims:
-            claim.cancel()
-        with contextlib.suppress(IIIError):  # a store that is closed grants nothing either
-            self._store.ask({}).add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        self._look_if_drained()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_ms / 1000):
+                with contextlib.suppress(IIIError):  # a store that is closed grants nothing either
+                    await self._store.credit({lane.lane: 0 for lane in self._lanes.values()})
+                await self._return_unbegun()
+                self._look_if_drained()
                 await self._drained.wait()
         if self.running:
             log.warning("%d handlers did not finish in time: their messages are given back", self.running)
@@ -143,107 +146,106 @@ class QueueSource:
             if stuck:
                 log.error("%d handlers ignore their cancellation", len(stuck))
 
-    # ------------------------------------------------------------------------------------- claiming
+    # -------------------------------------------------------------------------------------- levels
 
-    def _look(self) -> None:
-        """Claim for the free slots, once what this turn of the loop frees is free."""
-        if not self._looking and not self._stopping:
-            self._looking = True
-            self._loop.call_soon(self._ask)
-
-    def _ask(self) -> None:
-        self._looking = False
+    def tell(self, lanes: Iterable[_Lane]) -> None:
+        """Tell the store the levels of these lanes."""
         if self._stopping:
             return
-        if self._lags and self._hold_back():
-            return
-        demand = self._dispatcher.demand()
-        asked = self._asked
-        if self._claim is not None and all(asked.get(lane, 0) * 2 > free for lane, free in demand.items()):
-            return
-        quick = [slots.lane for slots in self._quick]
-        if not demand and self._standing <= set(quick):
-            return
-        try:
-            claim = self._store.ask(demand, quick if demand else ())
-        except IIIError as error:
-            self._claim = None
-            self._ask_again(error)
-            return
-        self._claim, self._asked, self._standing = claim, demand, set(quick) if demand else set()
-        self._claims.add(claim)
-        claim.add_done_callback(self._answered)
+        levels = {lane.lane: 0 if self._held_back else lane.level for lane in lanes}
+        with contextlib.suppress(IIIError):  # a store that is closed grants nothing either
+            self._store.credit(levels)
 
-    def _look_who_is_quick(self) -> None:
-        """A lane that used all of its slots anew within QUICK_S asks for more than it has slots: else that
-        would be all that a commit brings it. Decided anew when it has, or when that time is over."""
-        now = time.perf_counter()
-        for slots in self._slots.values():
-            used_anew, is_late = slots.ended >= slots.binding.rules.concurrency, now - slots.since > QUICK_S
-            if not (used_anew or is_late):
-                continue
-            is_quick = used_anew and not is_late and slots.prefetch_max > 0
-            slots.ended, slots.since = 0, now
-            if is_quick is not slots.is_quick:
-                slots.is_quick = is_quick
-                self._dispatcher.set_ahead(slots.lane, slots.prefetch_max if is_quick else 0)
-                self._quick = [each for each in self._slots.values() if each.is_quick]
+    def _used_anew(self, lane: _Lane) -> None:
+        """As many handlers of the lane have ended as it has slots."""
+        now_ms = self._store.clock.delay_ms()
+        took_ms, extra = now_ms - lane.since_ms, lane.quick_level - lane.slots
+        extra_bytes = extra * lane.bytes // lane.ended
+        lane.ended, lane.bytes, lane.since_ms = 0, 0, now_ms
+        fits = self._waiting_bytes <= WAITING_BYTES_MAX and extra_bytes <= WAITING_BYTES_MAX
+        self._set_quick(lane, extra > 0 and fits and took_ms <= self._quick_within_ms(took_ms, now_ms))
 
-    def _hold_back(self) -> bool:
-        """Whether idle peers go first; called once, it is so for HELD_BACK_MS."""
-        if not self._held_back:
-            if not self._store.has_idle_peer():
-                self._lags = False
-                return False
+    def _quick_within_ms(self, took_ms: int, now_ms: int) -> int:
+        """QUICK_MS, or what QUICK_COMMITS commits take, where that matters."""
+        if took_ms > QUICK_MS and now_ms - self._commits_looked_ms > COMMITS_LOOK_MS:
+            self._commits_looked_ms = now_ms
+            with contextlib.suppress(IIIError):
+                figures = self._store.figures()
+                commit_ms = 1000 * figures.commit_s / max(1, figures.commits)
+                self._quick_ms = max(QUICK_MS, round(QUICK_COMMITS * commit_ms))
+        return self._quick_ms
+
+    def _set_quick(self, lane: _Lane, is_quick: bool) -> None:
+        if is_quick is lane.is_quick:
+            return
+        lane.is_quick = is_quick
+        self.tell([lane])
+        if not is_quick:
+            self._quick.discard(lane)
+            return
+        self._quick.add(lane)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._quick and not self._watches and not self._stopping:
+            self._watches = True
+            self._timers.after(self._quick_ms, self._look_who_is_slow)
+
+    def _look_who_is_slow(self) -> None:
+        """A lane that rests, or whose handlers take longer now, is quick no more."""
+        self._watches = False
+        now_ms = self._store.clock.delay_ms()
+        for lane in tuple(self._quick):
+            if now_ms - lane.since_ms > self._quick_ms:
+                self._set_quick(lane, False)
+        self._watch()
+
+    def _lagged(self) -> None:
+        """The loop was held: idle peers go first, for HELD_BACK_MS."""
+        if not self._held_back and not self._stopping and self._store.has_idle_peer():
             self._held_back = True
+            self.tell(self._lanes.values())
             self._timers.after(HELD_BACK_MS, self._go_on)
-        return True
 
     def _go_on(self) -> None:
-        self._held_back = self._lags = False
-        self._look()
+        self._held_back = False
+        self.tell(self._lanes.values())
 
-    def _ask_again(self, error: IIIError) -> None:
-        """After a while, unless the store is closed."""
-        if not isinstance(error, StoreClosed | StoreDamaged):
-            log.warning("cannot claim, trying again: %s", error)
-            self._timers.after(CLAIM_AGAIN_MS, self._look)
+    # ------------------------------------------------------------------------------------ messages
 
-    def _answered(self, claim: asyncio.Future[list[Message]]) -> None:
-        """A replaced claim returns nothing, and the one that replaced it goes on."""
-        self._claims.discard(claim)
-        current = self._claim is claim
-        if current:
-            self._claim, self._asked = None, {}
-        if claim.cancelled():
-            return
-        error = claim.exception()
-        if error is None:
-            self._look_who_is_quick()
-            self._accept(claim.result())
-        elif current:
-            self._ask_again(cast(IIIError, error))
-            return
-        if self._claim is None:
-            self._look()
-
-    def _accept(self, messages: list[Message]) -> None:
-        push, slots = self._dispatcher.push, self._slots
+    def _deliver(self, messages: list[Message]) -> None:
+        """See Store.on_deliver."""
+        push, lanes = self._dispatcher.push, self._lanes
         for message in messages:
-            push(slots[message.topic, message.step].lane, message, message.priority)
+            push(lanes[message.topic, message.step].lane, message, message.priority)
+            self._waiting_bytes += len(message.payload)
+        self._here += len(messages)
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            for lane in tuple(self._quick):
+                self._set_quick(lane, False)
         self._take(len(messages))
 
     def _take(self, count: int) -> None:
         """Give slots to what waits for one, as far as there are any."""
-        taken = self._dispatcher.take(count)
-        for lane, message, _ in taken:
-            slots = self._slots[lane]
-            slots.taken += 1
-            slots.running += 1
-            slots.unsettled += 1
-            self._ready.append((slots, message))
-        self._unsettled += len(taken)
+        if self._stopping:
+            return
+        for lane, message, _ in self._dispatcher.take(count):
+            self._ready.append((self._lanes[lane], message))
         self._rouse()
+
+    async def _return_unbegun(self) -> None:
+        """What waits for a slot or for a worker goes back as it was."""
+        unbegun = [message for lane in self._lanes.values() for message in self._dispatcher.drain(lane.lane)]
+        for lane, message in self._ready:
+            self._dispatcher.done(lane.lane)
+            unbegun.append(message)
+        self._ready.clear()
+        session = self._store.session
+        leases = [message.lease for message in unbegun if message.lease.session == session]
+        for at in range(0, len(leases), RETURNS_MAX):
+            with contextlib.suppress(IIIError):  # the end of the session gives them back too
+                await self._store.commit(Txn([Return(lease) for lease in leases[at : at + RETURNS_MAX]]))
+        self._here -= len(unbegun)
 
     # ------------------------------------------------------------------------------------- running
 
@@ -286,20 +288,29 @@ class QueueSource:
         self._roused -= 1
         while True:
             try:
+                session = self._store.session
                 while self._ready and clock() - began < TURN_S and not task.cancelling():
-                    slots, message = self._ready.popleft()
-                    rest = self._runner.start(message, slots.binding, slots.over)
+                    lane, message = self._ready.popleft()
+                    size = len(message.payload)
+                    self._waiting_bytes -= size
+                    lane.bytes += size
+                    if message.lease.session != session:  # peers have taken it back
+                        self.settled()
+                        self._free(lane)
+                        continue
+                    rest = self._runner.start(message, lane.binding, lane)
                     if rest is not None:
                         # The others will wait too: one after the other, each would cost a turn of the loop.
                         self._rouse(len(self._ready))
                         try:
                             await rest
                         finally:
-                            self._handled(slots)
-                        began = clock()
+                            self._handled(lane)
+                        began, session = clock(), self._store.session
                     else:
-                        self._handled(slots)
-                self._lags |= clock() - began > LAG_S
+                        self._handled(lane)
+                if clock() - began > LAG_S:
+                    self._lagged()
                 if self._stopping and task.cancelling():  # its handler swallowed the cancellation
                     self._rouse()
                     return
@@ -321,28 +332,24 @@ class QueueSource:
             finally:
                 self._roused -= not idle.cancelled()
 
-    def _handled(self, slots: _Slots) -> None:
-        slots.running -= 1
-        slots.ended += 1
-        if slots.excess():
-            self._free(slots)
+    def _handled(self, lane: _Lane) -> None:
+        lane.ended += 1
+        if lane.ended >= lane.slots:
+            self._used_anew(lane)
+        self._free(lane)
 
-    def _settled(self, slots: _Slots) -> None:
-        slots.unsettled -= 1
-        self._unsettled -= 1
-        if slots.excess():
-            self._free(slots)
-        if not self._unsettled:
-            self._quiet()
-            self._look_if_drained()
-
-    def _free(self, slots: _Slots) -> None:
-        slots.taken -= 1
-        self._dispatcher.done(slots.lane)
+    def _free(self, lane: _Lane) -> None:
+        self._dispatcher.done(lane.lane)
         if self._dispatcher.queued_total:
             self._take(1)
-        self._look()
         if self._stopping:
+            self._look_if_drained()
+
+    def settled(self) -> None:
+        """Nothing of one message's attempt is left to do."""
+        self._here -= 1
+        if not self._here:
+            self._quiet()
             self._look_if_drained()
 
     def _look_if_drained(self) -> None:

@@ -5,8 +5,8 @@
  3. After `commit` returned, every reader (of every process) sees it, and it survives a power cut.
  4. At most one live lease per message, over all sessions.
  5. Any op on a lost lease refuses the *whole* Txn with LeaseLost.
- 6. A lane's claims come in order of priority, then age (id).
- 7. Nothing is claimed before it is due.
+ 6. A lane's messages are granted in order of priority, then age (id).
+ 7. Nothing is granted before it is due.
  8. A group's messages run in commit order, one at a time, over all sessions and retries.
  9. Mark is compare-and-set.
 10. A dead session's leases return to ready: those whose handler had started count a crash (one suspect
@@ -26,7 +26,7 @@
 17. A session runs at most one suspect (crashes > 0) at a time.
 18. One change per (Txn, key) that really changed a value; namespaces that begin with "$" leave no changes.
 19. Counts are exact: `stats` equals a recount.
-20. Expired rows (retention of unclaimed lanes, 30 days of dead letters, unique keys) go by themselves.
+20. Expired rows (retention of lanes without a step, 30 days of dead letters, unique keys) go by themselves.
 21. What a message is called outside (`message_id`) stays the same as long as it is there, and is given once:
     neither this store nor one that a copy of it became (a restored backup) ever calls another one so.
 22. The change log takes about `changes_bytes_max`: what lies below TAIL goes, the oldest first; above it, a
@@ -38,6 +38,9 @@
     of them loses its oldest. Where failures are too many, the step with the most loses its oldest.
 24. Kept answers (messages of lanes "$http/<step>" without a step; kept.py) take `kept_bytes_max` at most, the
     oldest go first; with one goes its unique key, which may be used again.
+25. A session holds at most as many live leases of a lane as its credit says, counted when the settlements of
+    the commit that grants are made: granted or delivered, started or not, ended or being settled. What is
+    ready below that is granted at once, to whoever has credit. A level counts until the next one is set.
 """
 
 from __future__ import annotations
@@ -142,7 +145,7 @@ class StoreFigures(Struct, frozen=True):
     """What a store has done since it was opened, in this process, and how large it is. 0: not known."""
 
     commits: int = 0
-    items: int = 0  # Txns and claims in them
+    items: int = 0  # Txns and credits in them
     commit_s: float = 0.0  # in the commits themselves, fsync included
     file_bytes: int = 0
     used_bytes: int = 0  # of the map: the file up to its last page
@@ -204,7 +207,7 @@ class Store(Protocol):
     async def open_session(self, policies: Sequence[LanePolicy]) -> int:
         """Register as a worker that serves the policies' lanes (those with a step); returns the session id.
 
-        Recovers the dead sessions it finds. Only a process with a session claims.
+        Recovers the dead sessions it finds. Only a process with a session is granted messages.
         """
 
     async def close_session(self) -> None:
@@ -223,20 +226,18 @@ class Store(Protocol):
         """Whether another live session is ready and runs nothing."""
         ...
 
-    async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
-        """Lease up to demand[lane] messages per lane; parks until there is one (`wait_ms` None: for ever).
+    def credit(self, levels: Mapping[Lane, int]) -> Awaitable[None]:
+        """Set how many messages of each of these lanes the session may hold leased; other lanes keep theirs.
 
-        A new claim replaces a parked one, which returns []. A cancelled or replaced claim never
-        loses a message: what was granted to it already is released.
+        A level is no demand: it is not used up, and counts until the next one, also in the session that
+        follows where peers bury this one; closing the session ends it. At first it is 0. To await it is to
+        know that from now on nothing is granted above it, and that what was granted before is delivered, as
+        is what there was to grant. Cancelling that changes nothing.
         """
 
-    def ask(
-        self, demand: Mapping[Lane, int], standing: Collection[Lane] = ()
-    ) -> asyncio.Future[list[Message]]:
-        """As `claim` that parks for ever, submitted at once. Cancel the future to take it back.
-
-        standing: for these lanes what is left of the demand may stand on after the answer; what is granted
-        to it comes with the next ask. One that demands nothing ends that, and is answered with nothing.
+    def on_deliver(self, call: Callable[[list[Message]], object]) -> None:
+        """`call` is called on the loop with the messages that a commit granted to this session, after its
+        answers. It must not raise. Messages of a session that peers have buried meanwhile do not come.
         """
 
     def start(self, lease: Lease) -> None:
@@ -295,7 +296,7 @@ class Store(Protocol):
     def waiting(
         self, topic: str, *, step: str | None = None, states: Iterable[MessageState] = (), limit: int = 100
     ) -> list[Waiting]:
-        """Messages of a topic's lanes (or of one), ready first in claim order, then later, behind, leased.
+        """Messages of a topic's lanes (or of one), ready first as granted, then later, behind, leased.
 
         The archive (step ARCHIVE) is a lane of its dead-letter topic like the others. No states = all.
         """
@@ -307,7 +308,7 @@ class Store(Protocol):
         """The messages of one lane in one state, from behind the cursor `after` on: reads at most `limit`
         rows, or about a MiB of payloads, whether they are of this lane or not.
 
-        Ready in claim order, later by the time they are due, behind by group, leased by session.
+        Ready as they are granted, later by the time they are due, behind by group, leased by session.
         """
         ...
 

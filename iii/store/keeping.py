@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iii.errors import ChangesHeld
-from iii.model import TAIL, Ack, Discard, Merge, Put, Release, Retry, Txn
+from iii.model import TAIL, Ack, Discard, Merge, Put, Release, Retry, Return, Txn
 
 __all__ = [
     "CHANGES",
@@ -51,7 +51,7 @@ CHANGES = "$state/"
 HELD_TIMES, EFFECTS_TIMES = 4, 8
 
 _WRITING = (Put, Merge)
-_ENDING = (Ack, Retry, Release, Discard)
+_ENDING = (Ack, Retry, Release, Return, Discard)
 
 
 def step_of(mark: str) -> str:
@@ -100,9 +100,9 @@ def refused_from(txn: Txn, bytes_max: int) -> int:
     return (EFFECTS_TIMES if ends else HELD_TIMES) * bytes_max
 
 
-def settlements(txn: Txn) -> list[Ack | Retry | Release]:
+def settlements(txn: Txn) -> list[Ack | Retry | Release | Return]:
     """What ends the attempts at messages in it."""
-    return [op for op in txn.ops if isinstance(op, Ack | Retry | Release)]
+    return [op for op in txn.ops if isinstance(op, Ack | Retry | Release | Return)]
 
 
 def forgotten_reason(mark: str, at: int, size: int, bytes_max: int) -> str:

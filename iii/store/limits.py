@@ -32,6 +32,7 @@ from iii.model import (
     Record,
     Release,
     Retry,
+    Return,
     Txn,
 )
 from iii.store import kept
@@ -42,8 +43,8 @@ __all__ = [
     "ENGINE_NAME_BYTES",
     "HEADERS_BYTES_MAX",
     "check",
-    "check_demand",
     "check_lane",
+    "check_levels",
     "check_namespace",
     "check_op",
     "check_plain",
@@ -133,11 +134,12 @@ def check_policies(policies: Iterable[LanePolicy], limits: Limits) -> None:
             raise InputError(f"nobody subscribes to an archive: redrive it, or subscribe to {policy.topic}")
 
 
-def check_demand(lanes: Iterable[Lane]) -> None:
-    """InputError unless somebody may claim from all of them."""
-    for lane in lanes:
+def check_levels(levels: Mapping[Lane, int]) -> None:
+    """InputError unless messages of all these lanes may be granted, and each level is a count."""
+    for lane, level in levels.items():
         if lane.step in ("", ARCHIVE):
-            raise InputError(f"nobody claims from lane {lane}: subscribe a step to {lane.topic}")
+            raise InputError(f"nothing is granted from lane {lane}: subscribe a step to {lane.topic}")
+        _within(f"the level of lane {lane}", level, 0, _INTEGER_MAX - 1)
 
 
 def _state_key(op: Put | Merge | Delete, limits: Limits) -> int:
@@ -217,7 +219,7 @@ def _addressed(op: Enqueue, limits: Limits) -> int:
     return check_lane(op.dead.topic, op.dead.step, limits.name_bytes_max) + len(op.dead.error)
 
 
-def _lease(op: Ack | Hold | Release | Retry, limits: Limits) -> int:
+def _lease(op: Ack | Hold | Release | Retry | Return, limits: Limits) -> int:
     return 0
 
 
@@ -251,6 +253,7 @@ _CHECKS: dict[type, Callable[[Any, Limits], int]] = {
     Ack: _lease,
     Hold: _lease,
     Release: _release,
+    Return: _lease,
     Retry: _retry,
     Mark: _mark,
     Record: _record,

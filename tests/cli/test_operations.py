@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from worker import next_message, take_now
 
 from iii.clock import FakeClock
 from iii.errors import InputError, QueueFull
@@ -37,10 +38,8 @@ async def commit(store: Store, *ops: Op) -> list[int]:
     return [id for ids in (await store.commit(Txn(ops))).ids for id in ids]
 
 
-async def claim(store: Store, lane: Lane = LANE) -> Message:
-    async with asyncio.timeout(10):
-        (message,) = await store.claim({lane: 1}, None)
-    return message
+async def take(store: Store, lane: Lane = LANE) -> Message:
+    return await next_message(store, lane)
 
 
 async def die(store: Store, message: Message, dead_letter_queue: str = "mail.failed") -> None:
@@ -75,7 +74,7 @@ def row(store: Store, topic: str, step: str = "") -> QueueRow:
 
 async def test_a_dead_letter_shows_in_both_rows_and_says_where_it_died(store: Store) -> None:
     (id,) = await commit(store, Enqueue("mail", b'{"to":"ann"}', headers={"a": "b"}))
-    await die(store, await claim(store))
+    await die(store, await take(store))
     assert (row(store, "mail", "SendMail").dead, row(store, "mail", "SendMail").ready) == (1, 0)
     archive = row(store, "mail.failed")
     assert (archive.dead, archive.ready, archive.oldest_ms) == (1, 0, None)
@@ -93,7 +92,7 @@ async def test_a_dead_letter_shows_in_both_rows_and_says_where_it_died(store: St
 
 async def test_an_archive_and_messages_nobody_takes_yet_are_one_row(store: Store) -> None:
     await commit(store, Enqueue("mail", b"1"), Enqueue("mail.failed", b"2"))
-    await die(store, await claim(store))
+    await die(store, await take(store))
     clock = store.clock
     assert isinstance(clock, FakeClock)
     clock.advance(1500)
@@ -104,9 +103,9 @@ async def test_an_archive_and_messages_nobody_takes_yet_are_one_row(store: Store
 @pytest.mark.parametrize("named", ["mail.failed", "mail"])
 async def test_redrive_runs_it_again_where_it_died_with_the_same_id(store: Store, named: str) -> None:
     (id,) = await commit(store, Enqueue("mail", b'"hi"', priority=200, group="g", headers={"a": "b"}))
-    await die(store, await claim(store))
+    await die(store, await take(store))
     assert await redrive(store, named) == 1
-    again = await claim(store)
+    again = await take(store)
     assert (again.lease.id, again.payload, again.priority, again.group) == (id, b'"hi"', 200, "g")
     assert (again.attempt, again.headers) == (1, {"a": "b"})
     assert row(store, "mail.failed").dead == 0
@@ -119,7 +118,7 @@ async def test_redrive_of_an_origin_takes_its_own_letters_from_every_archive(sto
     for topic, dead_letter_queue in (("mail", "graves"), ("sms", "graves"), ("mail", "mail.failed")):
         await commit(store, Enqueue(topic, b"1"))
         lane = Lane(topic, {"mail": "SendMail", "sms": "SendSms"}[topic])
-        await die(store, await claim(store, lane), dead_letter_queue)
+        await die(store, await take(store, lane), dead_letter_queue)
     assert await redrive(store, "mail") == 2
     assert (row(store, "graves").dead, row(store, "mail.failed").dead) == (1, 0)
     assert (row(store, "mail", "SendMail").ready, row(store, "sms", "SendSms").ready) == (2, 0)
@@ -128,12 +127,12 @@ async def test_redrive_of_an_origin_takes_its_own_letters_from_every_archive(sto
 async def test_redrive_sends_every_letter_of_a_group_in_its_order(store: Store) -> None:
     ids = await commit(store, *[Enqueue("mail", b"%d" % n, group="ann") for n in range(3)])
     for _ in ids:
-        await die(store, await claim(store))
+        await die(store, await take(store))
     assert row(store, "mail.failed").dead == 3
     assert await redrive(store, "mail") == 3
     again = []
     for _ in ids:
-        message = await claim(store)
+        message = await take(store)
         again.append(message.lease.id)
         await commit(store, Ack(message.lease))
     assert again == ids
@@ -144,19 +143,19 @@ async def test_redrive_of_an_origin_takes_its_letters_from_behind_anothers(store
     await store.open_session([WORK, LanePolicy("sms", "SendSms")])
     for topic, step in (("sms", "SendSms"), ("mail", "SendMail"), ("mail", "SendMail")):
         await commit(store, Enqueue(topic, b"1", group="ann"))
-        await die(store, await claim(store, Lane(topic, step)), "graves")
+        await die(store, await take(store, Lane(topic, step)), "graves")
     assert await redrive(store, "mail") == 2
     assert [letter.dead and letter.dead.topic for letter in store.waiting("graves")] == ["sms"]
 
 
 async def test_a_redrive_ends_although_each_letter_fails_again_at_once(store: Store) -> None:
     await commit(store, Enqueue("mail", b"1"), Enqueue("mail", b"2", group="ann"))
-    for message in await store.claim({LANE: 2}, None):
+    for message in await take_now(store, {LANE: 2}):
         await die(store, message)
 
     async def fail_again() -> None:
         while True:
-            await die(store, await claim(store))
+            await die(store, await take(store))
 
     worker = asyncio.create_task(fail_again())
     assert await asyncio.wait_for(redrive(store, "mail.failed"), 20) == 2
@@ -167,7 +166,7 @@ async def test_a_redrive_ends_although_each_letter_fails_again_at_once(store: St
 async def test_redrive_of_many_and_of_none(store: Store) -> None:
     count = 600  # more than one chunk
     ids = await commit(store, *[Enqueue("mail", b"%d" % n) for n in range(count)])
-    for message in await store.claim({LANE: count}, None):
+    for message in await take_now(store, {LANE: count}):
         await die(store, message)
     assert await redrive(store, "mail.failed") == count
     assert await redrive(store, "mail.failed") == 0
@@ -178,7 +177,7 @@ async def test_redrive_of_many_and_of_none(store: Store) -> None:
 
 async def test_redrive_ends_at_the_lanes_depth_and_loses_nothing(store: Store) -> None:
     await commit(store, *[Enqueue("mail", b"1") for _ in range(3)])
-    for message in await store.claim({LANE: 3}, None):
+    for message in await take_now(store, {LANE: 3}):
         await die(store, message)
     await store.close_session()
     await store.open_session([LanePolicy("mail", "SendMail", max_depth=2)])
@@ -189,7 +188,7 @@ async def test_redrive_ends_at_the_lanes_depth_and_loses_nothing(store: Store) -
 
 async def test_purge_takes_all_that_waits_and_leaves_what_runs(store: Store) -> None:
     await commit(store, Enqueue("mail", b"0"))
-    running = await claim(store)
+    running = await take(store)
     await commit(
         store,
         Enqueue("mail", b"1", group="g"),
@@ -209,7 +208,7 @@ async def test_purge_takes_all_that_waits_and_leaves_what_runs(store: Store) -> 
 
 async def test_purge_of_a_dead_letter_topic_empties_its_archive(store: Store) -> None:
     await commit(store, Enqueue("mail", b"0"))
-    await die(store, await claim(store))
+    await die(store, await take(store))
     assert await purge(store, "mail.failed") == 1
     assert row(store, "mail", "SendMail").dead == 0
     assert await redrive(store, "mail") == 0
@@ -218,10 +217,10 @@ async def test_purge_of_a_dead_letter_topic_empties_its_archive(store: Store) ->
 async def test_a_paused_topic_grants_nothing_until_it_is_resumed(store: Store) -> None:
     assert await set_paused(store, "mail", True) == ["SendMail"]
     await commit(store, Enqueue("mail", b"0"))
-    assert await store.claim({LANE: 1}, 0) == []
+    assert await take_now(store, {LANE: 1}) == []
     assert row(store, "mail", "SendMail").paused
     await set_paused(store, "mail", False)
-    await commit(store, Ack((await claim(store)).lease))
+    await commit(store, Ack((await take(store)).lease))
 
 
 async def test_an_unknown_topic_cannot_be_paused(store: Store) -> None:
@@ -231,7 +230,7 @@ async def test_an_unknown_topic_cannot_be_paused(store: Store) -> None:
 
 async def test_peek_shows_when_a_message_is_due_and_why_it_failed(store: Store) -> None:
     await commit(store, Enqueue("mail", b"not json \xff"))
-    message = await claim(store)
+    message = await take(store)
     await commit(store, Retry(message.lease, 5000, "no such host"))
     (seen,) = peek(store, "mail")
     assert (seen.state, seen.attempts, seen.error) == ("delayed", 1, "no such host")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 from iii_project import Project
+from worker import next_message
 
 from iii.model import ARCHIVE, Ack, DeadLetter, Enqueue, Lane, LanePolicy, Txn
 from iii.store.audit import audits
@@ -37,7 +38,7 @@ def letters(iii: Project) -> Project:
         await store.open_session([LanePolicy("mail", "Mail")])
         for error in ("a", "b", "a"):
             await store.commit(Txn((Enqueue("mail", b'{"error":"%b"}' % error.encode()),)))
-            [message] = await store.claim({Lane("mail", "Mail"): 1}, None)
+            message = await next_message(store, Lane("mail", "Mail"))
             dead = DeadLetter("mail", "Mail", error, 4, 7)
             letter = Enqueue("mail.failed", message.payload, step=ARCHIVE, id=message.lease.id, dead=dead)
             await store.commit(Txn((Ack(message.lease, failed=True), letter)))

@@ -1,4 +1,4 @@
-"""Claims, slots and drain."""
+"""Slots and drain."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_handlers_that_wait_start_in_the_same_turns_of_the_loop_however_ma
         await app.settle()
 
 
-async def test_a_slot_that_frees_while_a_claim_for_other_lanes_is_parked_is_used() -> None:
+async def test_a_slot_that_frees_while_other_lanes_wait_for_messages_is_used() -> None:
     gate, ran = Gate(), asyncio.Event()
 
     async def busy(data: Any) -> None:
@@ -143,7 +143,7 @@ async def test_a_group_runs_one_at_a_time_in_order_through_retries() -> None:
         assert order == [(1, 1), (1, 2), (2, 1), (3, 1)]
 
 
-async def test_drain_waits_for_handlers_and_claims_nothing_more() -> None:
+async def test_drain_waits_for_handlers_and_is_granted_nothing_more() -> None:
     gate = Gate()
 
     async def handler(data: Any) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from worker import take_now
+
 from iii.model import ARCHIVE, DeadLetter, Enqueue, Lane, LanePolicy, Mark, Put, Record, Txn, Unique
 from iii.store.lmdb import LmdbStore
 
@@ -52,7 +54,7 @@ async def fill(folder: Path) -> None:
                 ]
             )
         )
-    await store.claim({JOBS: 10}, 0)
+    await take_now(store, {JOBS: 10})
     await store.crash()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from damage_kit import JOBS, MAP_BYTES, NEEDLE, spoilt
+from worker import take_now
 
 from iii.cli.group import command_line
 from iii.errors import StoreBusy, StoreDamaged, StoreError
@@ -28,7 +29,7 @@ async def _drained(folder: Path) -> list[object]:
     await store.open_session([LanePolicy(*JOBS)])
     await store.commit(Txn([Put("ns", "kept", NEEDLE), Mark("mark", 7, None)]))
     await store.commit(Txn([Enqueue("jobs", bytes(4_000)) for _ in range(BACKLOG)]))
-    messages = await store.claim({JOBS: BACKLOG}, 0)
+    messages = await take_now(store, {JOBS: BACKLOG})
     await store.commit(Txn([Ack(message.lease) for message in messages]))
     await store.commit(Txn([Enqueue("jobs", b"waits"), Enqueue("jobs", b"later", delay_ms=10_000_000)]))
     held = _held(store)

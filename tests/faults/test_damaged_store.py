@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from damage_kit import JOBS, MAP_BYTES, NEEDLE, SPOILT, fill, pages, spoil, spoilt
+from worker import take_now
 
 from iii.cli.group import command_line
 from iii.config import load
 from iii.definitions.loader import make_step
 from iii.engine import Engine
 from iii.errors import StoreDamaged
-from iii.model import Enqueue, Lane, LanePolicy, Put, Txn
+from iii.model import Enqueue, LanePolicy, Put, Txn
 from iii.store.lmdb import LmdbStore
 
 COMMANDS = (
@@ -57,7 +58,7 @@ async def _use(store: LmdbStore) -> None:
         await store.changes(0, 1_000_000, 0)
         await store.open_session([LanePolicy(*JOBS)])
         await store.commit(Txn([Put("ns", "0-1", b"new"), Enqueue("jobs", b"x", group="g1")]))
-        await store.claim({JOBS: 1000}, 0)
+        await take_now(store, {JOBS: 1000})
     finally:
         await store.close()
 
@@ -95,7 +96,6 @@ def test_every_command_says_in_one_line_what_is_damaged_and_what_to_do(
 
 async def _waits_for_ever(store: LmdbStore) -> dict[str, asyncio.Task[Any]]:
     waits = {
-        "claim": asyncio.create_task(store.claim({Lane("quiet", "Work"): 1}, None)),
         "changes": asyncio.create_task(store.changes(store.version(), 1, None)),
     }
     await asyncio.sleep(0)

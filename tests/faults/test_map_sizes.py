@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from worker import inbox, take_now
 
 from iii.errors import StoreFull
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Put, Txn
@@ -52,7 +53,7 @@ async def _open(folder: Path, map_bytes: int) -> LmdbStore:
     return store
 
 
-@pytest.mark.parametrize("first", ["writes", "claims"])
+@pytest.mark.parametrize("first", ["writes", "is granted"])
 async def test_a_store_goes_on_when_another_process_grows_the_file_beyond_its_map(
     tmp_path: Path, first: str
 ) -> None:
@@ -60,12 +61,15 @@ async def test_a_store_goes_on_when_another_process_grows_the_file_beyond_its_ma
     store = await _open(folder, SMALL)
     await store.open_session([LanePolicy(*JOBS)])
     await store.commit(Txn([Put("ns", "a", b"1")]))
-    waits = asyncio.create_task(store.claim({JOBS: 100}, None)) if first == "claims" else None
+    box = inbox(store)
+    if first == "is granted":
+        await store.credit({JOBS: 100})
     await _grow_beyond(folder)
     if first == "writes":
         with pytest.raises(StoreFull, match="raise store"):
             await store.commit(Txn([Put("ns", "b", b"1")]))
-    messages = await waits if waits else await store.claim({JOBS: 100}, 0)
+    await store.credit({JOBS: 100})
+    messages = await box.all(1)
     await store.commit(Txn([Ack(message.lease) for message in messages]))
     assert messages and len(store.scan("large")) == 20 and store.verify() == []
     await store.close()
@@ -86,7 +90,7 @@ async def test_a_smaller_map_than_the_file_reads_and_settles_and_takes_no_new_wo
     await store.open_session([LanePolicy(*JOBS)])
     with pytest.raises(StoreFull, match="raise store"):
         await store.commit(Txn([Enqueue("jobs", b"new")]))
-    messages = await store.claim({JOBS: 20}, 0)
+    messages = await take_now(store, {JOBS: 20})
     await store.commit(Txn([Ack(message.lease) for message in messages]))
     assert len(messages) == 20 and store.verify() == []
     await store.close()

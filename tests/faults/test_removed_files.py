@@ -175,12 +175,13 @@ async def test_an_idle_store_notices_without_a_commit(tmp_path: Path, name: str)
         told: asyncio.Future[StoreDamaged] = asyncio.get_running_loop().create_future()
         store.on_damage(told.set_result)
         await store.open_session([LanePolicy("quiet", "Work")])
-        claim = asyncio.create_task(store.claim({Lane("quiet", "Work"): 1}, None))
+        await store.credit({Lane("quiet", "Work"): 1})
+        reader = asyncio.create_task(store.changes(store.version(), 1, None))
         await asyncio.sleep(0)
         (data / name).rename(tmp_path / "away")
         assert "while in use" in str(await told)
         with pytest.raises(StoreDamaged, match="while in use"):
-            await claim
+            await reader
     assert data.exists() == (name != "."), "nothing is made where the folder was"
 
 

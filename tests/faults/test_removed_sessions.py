@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from engine_process import until
+from worker import inbox, take_now
 
 from iii.errors import LeaseLost
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Txn
@@ -43,27 +43,29 @@ async def store(tmp_path: Path) -> AsyncIterator[LmdbStore]:
 async def test_a_session_whose_files_are_removed_goes_on_as_another(store: LmdbStore, removed: str) -> None:
     session = await store.open_session([LanePolicy(*JOBS)])
     await store.commit(Txn([Enqueue("jobs", b"1"), Enqueue("jobs", b"2")]))
-    running, _ = await store.claim({JOBS: 2}, 0)
+    running, _ = await take_now(store, {JOBS: 2})
     store.start(running.lease)
+    await store.credit({JOBS: 2})
     REMOVED[removed](store.path, session)
     await until(lambda: [row.id for row in store.sessions()] not in ([], [session]), "another session")
     assert session_ids(store.path) == [store.session] and store.session != session
     assert [row.session for row in roster(store.path)] == [store.session]
     with pytest.raises(LeaseLost):
         await store.commit(Txn([Ack(running.lease)]))
-    again = await store.claim({JOBS: 2}, 10_000)
+    again = await inbox(store).all(2)
     assert [message.payload for message in again] == [b"1", b"2"]
     assert {message.crashes for message in again} == {0}, "nothing is to blame for it"
     await store.commit(Txn([Ack(message.lease) for message in again]))
     assert (store.unsettled(), store.verify()) == (0, [])
 
 
-async def test_what_waits_for_a_message_gets_it_in_the_next_session(store: LmdbStore) -> None:
+async def test_levels_count_in_the_next_session(store: LmdbStore) -> None:
     await store.open_session([LanePolicy(*JOBS)])
-    claim = asyncio.create_task(store.claim({JOBS: 1}, None))
+    inbox(store)
+    await store.credit({JOBS: 1})
     shutil.rmtree(store.path / "sessions")
     await until(lambda: len(session_ids(store.path)) == 1, "another session")
     await store.commit(Txn([Enqueue("jobs", b"1")]))
-    (message,) = await asyncio.wait_for(claim, 60)
+    (message,) = await inbox(store).all(1)
     await store.commit(Txn([Ack(message.lease)]))
     assert store.verify() == []

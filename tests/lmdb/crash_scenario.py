@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 
 import orjson
+from worker import take_now
 
 from iii.clock import FakeClock
 from iii.model import (
@@ -76,7 +77,7 @@ class Life:
         await store.open_session([LanePolicy(*JOBS), LanePolicy(*NEXT)])
         await self._produce(store)
         while store.unsettled():
-            messages = await store.claim({JOBS: 3, NEXT: 3}, 0)
+            messages = await take_now(store, {JOBS: 3, NEXT: 3})
             for message in messages:
                 store.start(message.lease)
                 await self._handle(store, message)

@@ -10,6 +10,8 @@ import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from worker import inbox, next_message, take_now
+
 from iii.errors import StoreFull
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Put, Txn
 from iii.store.lmdb import LmdbStore
@@ -24,7 +26,7 @@ def hold(folder: Path, pipe: Connection) -> None:
         store = LmdbStore(folder)
         await store.open()
         await store.open_session([LanePolicy(*JOBS)])
-        messages = await store.claim({JOBS: 3}, 0)
+        messages = await take_now(store, {JOBS: 3})
         for message in messages[:2]:
             store.start(message.lease)
         pipe.send(os.getpid())
@@ -40,9 +42,9 @@ def hold_its_own(folder: Path, pipe: Connection) -> None:
         store = LmdbStore(folder)
         await store.open()
         await store.open_session([LanePolicy(*JOBS)])
-        claim = store.ask({JOBS: 1})
+        inbox(store)
+        await store.credit({JOBS: 1})
         await store.commit(Txn([Enqueue("jobs", b"x")]))
-        await claim
         pipe.send(os.getpid())
         await asyncio.Event().wait()
 
@@ -57,11 +59,10 @@ def be_idle_then_busy(folder: Path, pipe: Connection) -> None:
         await store.open()
         await store.open_session([LanePolicy(*JOBS)])
         store.show("ready", lambda: 0)
-        claim = store.ask({JOBS: 1})
         pipe.send("idle")
         await asyncio.to_thread(pipe.recv)
         await store.commit(Txn([Enqueue("jobs", b"x")]))
-        (message,) = await claim
+        message = await next_message(store, JOBS)
         store.start(message.lease)
         pipe.send("busy")
         await asyncio.Event().wait()
@@ -143,7 +144,7 @@ def fill_the_disk(folder: Path, pipe: Connection) -> None:
                 committed += 1
             except StoreFull as full:
                 refusal = str(full)
-        (message,) = await store.claim({JOBS: 1}, 0)
+        (message,) = await take_now(store, {JOBS: 1})
         await store.commit(Txn([Ack(message.lease)]))
         row = store.stats()[0]
         pipe.send((refusal, committed, row.done, row.ready, store.verify()))

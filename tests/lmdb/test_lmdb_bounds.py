@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from worker import take_now
 
 from iii.errors import StoreFull
 from iii.model import ARCHIVE, Ack, DeadLetter, Delete, Enqueue, Lane, LanePolicy, Mark, Op, Put, Txn, Unique
@@ -40,7 +41,7 @@ async def test_what_fills_the_map_stops_at_new_work(tmp_path: Path, kind: str) -
     with pytest.raises(StoreFull):
         await fill(store, FILLS[kind])
     held = sum(lane.ready for lane in store.stats()) + len(store.scan("ns")) + len(store.marks(""))
-    messages = await store.claim({JOBS: 10}, 0)
+    messages = await take_now(store, {JOBS: 10})
     await store.commit(Txn([Ack(message.lease) for message in messages]))
     await store.commit(Txn([Delete("ns", "mine")]))
     left = sum(lane.ready for lane in store.stats()) + len(store.scan("ns")) + len(store.marks(""))

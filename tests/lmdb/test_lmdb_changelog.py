@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from worker import take_now
 
 from iii.errors import ChangesHeld, StoreFull
 from iii.model import TAIL, Ack, Enqueue, Lane, LanePolicy, Mark, Merge, Put, Txn
@@ -93,7 +94,7 @@ async def test_a_store_that_the_first_version_filled_takes_work_again_when_it_is
     store = await opened(folder)
     await store.open_session([LanePolicy(*JOBS)])
     await store.commit(Txn([Put("ns", "one", b"new"), Enqueue("jobs", b"new")]))
-    (first, second) = await store.claim({JOBS: 5}, 0)
+    (first, second) = await take_now(store, {JOBS: 5})
     await store.commit(Txn([Ack(first.lease), Ack(second.lease), Put("ns", "two", b"x")]))
     assert store.verify() == []
     await store.close()

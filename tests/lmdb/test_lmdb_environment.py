@@ -11,6 +11,7 @@ from pathlib import Path
 import lmdb
 import msgspec
 import pytest
+from worker import take_now
 
 from iii.clock import FakeClock
 from iii.errors import StoreClosed, StoreDamaged, StoreError, StoreFull, StoreIncompatible
@@ -122,7 +123,7 @@ async def test_two_stores_of_one_process_share_the_file(tmp_path: Path, store: L
 async def test_a_backup_is_whole_and_opens_cleanly(tmp_path: Path, store: LmdbStore) -> None:
     await store.open_session([LanePolicy(*JOBS)])
     await store.commit(Txn([Enqueue("jobs", b"x"), Put("ns", "a", b"1")]))
-    (message,) = await store.claim({JOBS: 1}, 0)
+    (message,) = await take_now(store, {JOBS: 1})
     store.start(message.lease)
     with pytest.raises(StoreError, match="inside the store's own folder"):
         await store.backup(store.path / "copy")
@@ -136,7 +137,7 @@ async def test_a_backup_is_whole_and_opens_cleanly(tmp_path: Path, store: LmdbSt
     await copy.open()
     assert copy.verify() == []
     await copy.open_session([LanePolicy(*JOBS)])
-    (again,) = await copy.claim({JOBS: 1}, 0)
+    (again,) = await take_now(copy, {JOBS: 1})
     assert (again.payload, again.crashes, len(copy.sessions())) == (b"x", 0, 1)
     await copy.close()
 
@@ -151,7 +152,7 @@ async def test_a_full_map_refuses_new_work_and_lets_what_is_there_be_settled(sto
         await asyncio.gather(*(store.commit(txn) for _ in range(3)))
     enqueued = store.stats()[0].ready
     assert 3 <= enqueued < 8 and store.verify() == []
-    messages = await store.claim({JOBS: 2}, 0)
+    messages = await take_now(store, {JOBS: 2})
     await asyncio.gather(*(store.commit(Txn([Ack(message.lease)])) for message in messages))
     assert (store.stats()[0].ready, store.stats()[0].done) == (enqueued - 2, 2)
     await store.commit(Txn([Enqueue("jobs", b"there is room again")]))
@@ -207,7 +208,7 @@ async def test_a_forked_child_can_use_nothing_of_it(tmp_path: Path, store: LmdbS
     assert os.read(read, 1000) == b"closed closed closed closed "
     os.close(read)
     await store.commit(Txn([Enqueue("jobs", b"the parent works on")]))
-    assert len(await store.claim({JOBS: 1}, 0)) == 1 and store.verify() == []
+    assert len(await take_now(store, {JOBS: 1})) == 1 and store.verify() == []
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
@@ -264,6 +265,6 @@ async def test_without_room_what_is_due_is_tried_again_after_a_pause_and_the_sto
     again = LmdbStore(tmp_path / "data", clock=clock, map_bytes=MAP_BYTES)
     await again.open()
     await again.open_session([LanePolicy(*JOBS)])
-    (message,) = await again.claim({JOBS: 1}, 0)
+    (message,) = await take_now(again, {JOBS: 1})
     assert message.payload == b"later"
     await again.close()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worker import take_now
 
 from iii.clock import FakeClock
 from iii.errors import Conflict
@@ -46,7 +47,7 @@ STARTING: list[Op] = [Enqueue("t", bytes([n]), group="g" if n % 2 else None) for
 
 
 class Settle:
-    """A settlement of the n-th message that was claimed at the start."""
+    """A settlement of the n-th message that was taken at the start."""
 
     def __init__(self, kind: str, at: int) -> None:
         self.kind, self.at = kind, at
@@ -103,11 +104,11 @@ groups = st.lists(st.lists(ops, min_size=1, max_size=4), min_size=1, max_size=8)
 
 
 async def _begin(store: Store) -> list[Message]:
-    """A session that has claimed something from both lanes, and leaves something behind."""
+    """A session that has taken something from both lanes, and leaves something behind."""
     await store.open()
     await store.open_session(POLICIES)
     await store.commit(Txn(STARTING))
-    return await store.claim({A: 2, B: 2}, 0)
+    return await take_now(store, {A: 2, B: 2})
 
 
 def _txns(wanted: list[list[Any]], messages: Sequence[Message]) -> list[Txn]:
@@ -145,10 +146,10 @@ async def _compare(wanted: list[list[Any]], folder: Path) -> None:
     try:
         assert answers[1] == answers[0]
         assert _everything(real) == _everything(model)
-        claimed = [
-            [m.payload for m in await store.claim({A: 9, B: 9, SOLE: 9}, 0)] for store in (model, real)
+        granted = [
+            [m.payload for m in await take_now(store, {A: 9, B: 9, SOLE: 9})] for store in (model, real)
         ]
-        assert claimed[1] == claimed[0]
+        assert granted[1] == granted[0]
         assert await real.changes(0, 100, 0) == await model.changes(0, 100, 0)
         assert real.verify() == []
     finally:

@@ -14,6 +14,7 @@ from typing import Any
 import other_process
 import pytest
 from deadline import until
+from worker import inbox, next_message, take_now
 
 from iii.errors import LeaseLost
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Put, Retry, Txn
@@ -59,9 +60,10 @@ async def test_a_killed_process_gives_back_what_it_leased(tmp_path: Path, store:
     pid = await child.hears()
     await store.open_session([LanePolicy(*JOBS)])
     assert [session.pid for session in store.sessions()] == [pid, os.getpid()]
-    (fourth,) = await store.claim({JOBS: 4}, 0)
+    (fourth,) = await take_now(store, {JOBS: 4})
+    await store.credit({JOBS: 4})
     os.kill(pid, signal.SIGKILL)
-    found = await asyncio.wait_for(store.claim({JOBS: 4}, None), WAIT_S)
+    found = await inbox(store).all(2)
     # The two that ran are suspects: one of them comes now, the other when it is settled.
     assert [(message.payload[0], message.crashes, message.attempt) for message in found] == [
         (0, 1, 1),
@@ -69,7 +71,7 @@ async def test_a_killed_process_gives_back_what_it_leased(tmp_path: Path, store:
     ]
     assert [session.pid for session in store.sessions()] == [os.getpid()]
     await store.commit(Txn([Retry(found[0].lease, 0, "again")]))
-    again = await store.claim({JOBS: 4}, 0)
+    again = await inbox(store).all(2)
     assert [(message.payload[0], message.crashes, message.attempt) for message in again] == [
         (0, 0, 2),
         (1, 1, 1),
@@ -83,7 +85,7 @@ async def test_an_idle_survivor_that_committed_nothing_since_the_other_came_buri
     tmp_path: Path, store: LmdbStore
 ) -> None:
     await store.open_session([LanePolicy("mail", "Send")])
-    claim = store.ask({Lane("mail", "Send"): 1})
+    await store.credit({Lane("mail", "Send"): 1})
     child = Child(other_process.hold_its_own, tmp_path / "data")
     await child.hears()
     assert [lane.leased for lane in store.stats() if lane.topic == "jobs"] == [1]
@@ -94,7 +96,6 @@ async def test_an_idle_survivor_that_committed_nothing_since_the_other_came_buri
 
     await asyncio.to_thread(until, given_back, "the message of the killed process is ready")
     assert [session.pid for session in store.sessions()] == [os.getpid()]
-    claim.cancel()
 
 
 async def test_a_peer_is_idle_while_it_is_ready_and_runs_nothing(tmp_path: Path, store: LmdbStore) -> None:
@@ -110,16 +111,17 @@ async def test_a_peer_is_idle_while_it_is_ready_and_runs_nothing(tmp_path: Path,
     child.end()
 
 
-async def test_a_commit_of_another_process_wakes_a_parked_claim_and_a_parked_reader(
+async def test_a_commit_of_another_process_is_heard_by_a_worker_and_a_reader(
     tmp_path: Path, store: LmdbStore
 ) -> None:
     await store.open_session([LanePolicy(*JOBS)])
-    claim = asyncio.create_task(store.claim({JOBS: 1}, None))
+    inbox(store)
+    await store.credit({JOBS: 1})
     reader = asyncio.create_task(store.changes(0, 10, None))
     await asyncio.sleep(0)
     child = Child(other_process.commit, tmp_path / "data")
     assert await child.hears() == [[1]]
-    (message,) = await asyncio.wait_for(claim, WAIT_S)
+    (message,) = await inbox(store).all(1)
     (change,) = await asyncio.wait_for(reader, WAIT_S)
     assert (message.payload, change.key, change.new) == (b"from outside", "a", b"1")
     child.end()
@@ -151,33 +153,29 @@ async def test_a_session_buried_alive_goes_on_as_a_new_one(tmp_path: Path, store
     """As after a long stop: peers took its leases, it wakes up to LeaseLost and a new session."""
     old = await store.open_session([LanePolicy(*JOBS)])
     await store.commit(Txn([Enqueue("jobs", b"x")]))
-    (message,) = await store.claim({JOBS: 1}, 0)
-    claim = asyncio.create_task(store.claim({JOBS: 1}, None))
-    await asyncio.sleep(0)
+    (message,) = await take_now(store, {JOBS: 1})
+    await store.credit({JOBS: 1})
     peer = LmdbStore(tmp_path / "data")
     await peer.open()
     assert await peer.call(lambda applier: sessions.recover(applier, old, {message.lease.id})) == 1
     await peer.close()
     with pytest.raises(LeaseLost):
         await store.commit(Txn([Ack(message.lease)]))
-    (again,) = await asyncio.wait_for(claim, WAIT_S)
+    (again,) = await inbox(store).all(1)
     assert again.lease.session != old and (again.payload, again.crashes) == (b"x", 1)
     assert [session.id for session in store.sessions()] == [again.lease.session]
 
 
-async def test_a_delayed_message_wakes_the_parked_claim_when_it_is_due(store: LmdbStore) -> None:
+async def test_a_delayed_message_is_granted_when_it_is_due(store: LmdbStore) -> None:
     await store.open_session([LanePolicy(*JOBS)])
-    claim = asyncio.create_task(store.claim({JOBS: 1}, None))
     before_ms = store.clock.delay_ms()
     await store.commit(Txn([Enqueue("jobs", b"x", delay_ms=30)]))
-    (message,) = await asyncio.wait_for(claim, WAIT_S)
+    message = await next_message(store, JOBS)
     assert store.clock.delay_ms() >= before_ms + 30
     await store.commit(Txn([Ack(message.lease)]))
 
 
-async def test_a_claim_gives_up_after_its_time(store: LmdbStore) -> None:
-    await store.open_session([LanePolicy(*JOBS)])
-    assert await asyncio.wait_for(store.claim({JOBS: 1}, 20), WAIT_S) == []
+async def test_a_reader_gives_up_after_its_time(store: LmdbStore) -> None:
     assert await asyncio.wait_for(store.changes(0, 1, 20), WAIT_S) == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from worker import take_now
 
 from iii.clock import FakeClock
 from iii.model import ARCHIVE, DeadLetter, Enqueue, Lane, LanePolicy, Mark, Put, Record, Txn, Unique
@@ -71,7 +72,7 @@ async def _populated(folder: Path) -> LmdbStore:
             ]
         )
     )
-    assert len(await store.claim({JOBS: 1}, 0)) == 1
+    assert len(await take_now(store, {JOBS: 1})) == 1
     assert store.verify() == []
     return store
 

@@ -26,13 +26,13 @@ def accepted_before_the_commit() -> None:
     at_work = threading.local()
 
     def known(original: Callable[..., Group]) -> Callable[..., Group]:
-        def attempt(self: Writer, items: Any) -> Group:
+        def attempt(self: Writer, items: Any, **asked: bool) -> Group:
             at_work.writer = self
-            return original(self, items)
+            return original(self, items, **asked)
 
         return attempt
 
-    def early(original: Callable[..., None]) -> Callable[..., None]:
+    def too_soon(original: Callable[..., None]) -> Callable[..., None]:
         def flush(self: Applying, txn: Any, group: Group) -> None:
             original(self, txn, group)
             writer, told = at_work.writer, threading.Event()
@@ -44,7 +44,7 @@ def accepted_before_the_commit() -> None:
         return flush
 
     around(Writer, "_attempt", known)
-    around(Applying, "flush", early)
+    around(Applying, "flush", too_soon)
 
 
 def _opened_with(**asked: bool) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from msgspec.structs import replace
 from mutant import around, instead, mutant
 
-CLAIMS = "tests/store/test_conformance_claims.py::test_"
+GRANTS = "tests/store/test_conformance_grants.py::test_"
+CREDITS = "tests/store/test_conformance_credits.py::test_25_"
+RETURNS = "tests/store/test_conformance_returns.py::test_"
 COMMITS = "tests/store/test_conformance_commits.py::test_"
 MESSAGES = "tests/store/test_conformance_messages.py::test_"
 EPOCHS = "tests/lmdb/test_epochs.py::test_"
@@ -20,9 +22,9 @@ EPOCHS = "tests/lmdb/test_epochs.py::test_"
 
 @mutant(
     "the next of a group comes forward while its head waits for a retry",
-    f"{CLAIMS}08_retry_delay_and_release_of_the_head_hold_its_group[lmdb]",
+    f"{GRANTS}08_retry_delay_and_release_of_the_head_hold_its_group[lmdb]",
 )
-def the_head_of_a_group_is_released_early() -> None:
+def the_head_of_a_group_is_released_too_soon() -> None:
     from iii.store.lmdb.apply import Applier
     from iii.store.lmdb.keys import hash16, u64
 
@@ -48,20 +50,15 @@ def max_in_flight_counted_per_instance() -> None:
     at_work = threading.local()
 
     def known(original: Callable[..., Any]) -> Callable[..., Any]:
-        def granting(self: Any, demand: Any) -> Any:
+        def granting(self: Any) -> Any:
             at_work.live = self._applier.live
-            return original(self, demand)
+            return original(self)
 
         return granting
 
     def own_alone(original: Callable[..., int]) -> Callable[..., int]:
-        def room(lane: Any, demand: int) -> int:
-            leased = lane.leased
-            lane.leased = sum(held[1] is lane for held in at_work.live.values())
-            try:
-                return original(lane, demand)
-            finally:
-                lane.leased = leased
+        def room(lane: Any, level: int, ready: int, leased: int) -> int:
+            return original(lane, level, ready, sum(held[1] is lane for held in at_work.live.values()))
 
         return room
 
@@ -77,10 +74,10 @@ def a_paused_lane_is_granted() -> None:
     from iii.store.lmdb import grant
 
     def never_paused(original: Callable[..., int]) -> Callable[..., int]:
-        def room(lane: Any, demand: int) -> int:
+        def room(lane: Any, *numbers: int) -> int:
             paused, lane.paused = lane.paused, False
             try:
-                return original(lane, demand)
+                return original(lane, *numbers)
             finally:
                 lane.paused = paused
 
@@ -89,7 +86,87 @@ def a_paused_lane_is_granted() -> None:
     around(grant, "room", never_paused)
 
 
-@mutant("a delayed message is ready at once", f"{CLAIMS}07_nothing_is_claimed_before_it_is_due[lmdb]")
+@mutant(
+    "a level is a demand: what is in flight does not count",
+    f"{CREDITS}below_a_lowered_level_nothing_is_granted_until_enough_is_settled[lmdb]",
+    f"{CREDITS}a_lease_is_in_flight_whether_or_not_its_handler_has_started[lmdb]",
+)
+def what_is_in_flight_does_not_count() -> None:
+    from iii.store.lmdb import grant
+
+    def above(original: Callable[..., int]) -> Callable[..., int]:
+        return lambda lane, level, *numbers: original(lane, level + lane.in_flight, *numbers)
+
+    around(grant, "room", above)
+
+
+@mutant(
+    "what a group grants counts after its failure too",
+    "tests/lmdb/test_lmdb_credits.py::test_what_a_failed_group_granted_is_granted_again",
+)
+def what_a_failed_group_granted_is_in_flight() -> None:
+    from iii.store.lmdb.applying import Applying
+    from iii.store.lmdb.moves import Moves
+
+    def remembered(original: Callable[..., None]) -> Callable[..., None]:
+        def forget(self: Applying) -> None:
+            original(self)
+            self._stale = False
+
+        return forget
+
+    around(Applying, "forget", remembered)
+    instead(Moves, "forget_live", lambda self: None)
+
+
+@mutant(
+    "any ready row is work",
+    "tests/lmdb/test_lmdb_credits.py::"
+    "test_a_backlog_of_which_nothing_may_be_granted_takes_no_write_transaction[paused]",
+    "tests/lmdb/test_lmdb_credits.py::test_levels_need_no_write_transaction_where_there_is_nothing_to_grant",
+)
+def every_ring_takes_the_write_lock() -> None:
+    from iii.store.lmdb import grant
+
+    around(grant, "may_grant", lambda original: lambda applier, txn: True)
+
+
+@mutant(
+    "a session that goes on after its burial begins without levels",
+    f"{CREDITS}the_session_that_follows_a_buried_one_keeps_its_levels[lmdb]",
+)
+def a_burial_ends_the_levels() -> None:
+    from iii.store.lmdb import sessions
+
+    def without(original: Callable[..., None]) -> Callable[..., None]:
+        def open_session(applier: Any, session: int, entry: Any) -> None:
+            applier.levels.clear()
+            original(applier, session, entry)
+
+        return open_session
+
+    around(sessions, "open_session", without)
+
+
+@mutant("what was never started returns cleared of suspicion", f"{RETURNS}a_return_clears_no_suspicion[lmdb]")
+def a_return_is_a_release() -> None:
+    from iii.model import Release
+    from iii.store.lmdb.apply import Applier
+
+    instead(Applier, "_return", lambda self, op: self._release(Release(op.lease)))
+
+
+@mutant(
+    "who leaves the write transaction looks at nobody",
+    "tests/liveness/test_hand_on.py::test_a_store_lets_in_who_waits_after_its_commit",
+)
+def the_lock_is_not_handed_on() -> None:
+    from iii.store.lmdb.holder import Holder
+
+    instead(Holder, "hand_on", lambda self: None)
+
+
+@mutant("a delayed message is ready at once", f"{GRANTS}07_nothing_is_granted_before_it_is_due[lmdb]")
 def a_delay_is_ignored() -> None:
     from iii.store.lmdb.moves import Moves
 

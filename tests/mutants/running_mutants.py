@@ -151,17 +151,21 @@ def a_hop_counts_twice() -> None:
     "a slot is free when the handler returns, whatever its commit does",
     "tests/engine/test_queue_source.py::test_a_slot_is_free_when_the_commit_that_settled_returned",
 )
-def the_slot_is_freed_early() -> None:
-    from iii.running.settler import Settler
+def one_more_is_in_flight_than_there_are_slots() -> None:
+    from iii.sources import queue
 
-    def early(original: Callable[..., None]) -> Callable[..., None]:
-        def settle(self: Settler, attempt: Any, outcome: Any) -> None:
-            attempt.end()
-            original(self, attempt, outcome)
+    around(queue._Lane, "level", lambda original: property(lambda self: original.fget(self) + 1))
 
-        return settle
 
-    around(Settler, "settle", early)
+@mutant(
+    "the level follows the slots that threads keep only after their messages are settled",
+    "tests/engine/test_queue_levels.py::test_a_thread_that_runs_on_takes_its_slot_out_of_the_level",
+)
+def a_detached_slot_is_granted_once_more() -> None:
+    from iii.sources import queue
+
+    instead(queue._Lane, "detach", lambda self: None)
+    instead(queue._Lane, "attach", lambda self: None)
 
 
 @mutant(
@@ -174,14 +178,14 @@ def the_response_before_the_commit() -> None:
 
     under_way: set[asyncio.Task[object]] = set()
 
-    def early(original: Callable[..., Any]) -> Callable[..., Any]:
+    def too_soon(original: Callable[..., Any]) -> Callable[..., Any]:
         async def settle(self: Context, *ops: Op, **asked: Any) -> Committed:
             under_way.add(asyncio.ensure_future(original(self, *ops, **asked)))
             return Committed(0, [])
 
         return settle
 
-    around(Context, "settle", early)
+    around(Context, "settle", too_soon)
 
 
 @mutant(
@@ -191,7 +195,7 @@ def the_response_before_the_commit() -> None:
 def the_response_before_the_commit_in_the_lane() -> None:
     from iii.model import Committed
 
-    def early(original: Callable[..., None]) -> Callable[..., None]:
+    def too_soon(original: Callable[..., None]) -> Callable[..., None]:
         def post(self: Any, txn: Txn, answer: Any) -> None:
             original(self, txn, Unheard())
             asyncio.get_running_loop().call_soon(answer.set_result, Committed(0, []))
@@ -199,7 +203,7 @@ def the_response_before_the_commit_in_the_lane() -> None:
         return post
 
     for store in stores():
-        around(store, "post", early)
+        around(store, "post", too_soon)
 
 
 @mutant(

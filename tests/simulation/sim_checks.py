@@ -24,6 +24,7 @@ SUBSCRIBERS = {
     "grim": ("Grim",),
     "once": ("Once",),
     "late": ("Late",),
+    "swift": ("Swift",),
 }
 CLOCK_ERROR_MS = 3 * 3_600_000
 STATES: tuple[MessageState, ...] = ("ready", "later", "behind", "leased")

@@ -85,9 +85,18 @@ class Ledger:
             self.tell(f"{store.process.name} granted {message.step} {message.lease.id}")
             if message.crashes:
                 self.counts["suspects"] += 1
+        for lane in {Lane(message.topic, message.step) for message in messages}:
+            self._within_credit(store, lane)
         leased = self._tables.counted(Lane("second", "Second"), "leased")
         if leased > CAP:
             self.findings.append(f"Second has {leased} live leases, max_in_flight is {CAP}")
+
+    def _within_credit(self, store: SimStore, lane: Lane) -> None:
+        held = sum(row.lane == lane for _, row in self._tables.leased.under(store.session))
+        if held > store.level(lane):
+            self.findings.append(
+                f"{store.process.name} holds {held} of {lane}, its level is {store.level(lane)}"
+            )
 
     def _left(self, id: int) -> None:
         if id in self.gone or id not in self.born:

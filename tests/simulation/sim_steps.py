@@ -87,6 +87,15 @@ async def misbehave(scene: Scene) -> None:
         await asyncio.Event().wait()
 
 
+async def swift(scene: Scene) -> None:
+    """Done at once but for a few: what waits for a slot is here already when one is free."""
+    chance = scene.loop.random.random
+    if chance() < 0.3:
+        await asyncio.sleep(chance() * 0.01)
+    elif chance() < 0.02:
+        await misbehave(scene)
+
+
 async def stubborn(scene: Scene) -> None:
     """Swallow the cancellation and go on for a while."""
     try:
@@ -199,6 +208,7 @@ def steps(scene: Scene, version: int) -> list[Step]:
         step("Mourner", _plain(scene, "Mourner"), queue("grim.failed", config=rules())),
         step("Tick", _tick(scene), cron(TICK, missed="all")),
         step("Watch", _watch(scene), state(namespace="orders")),
+        step("Swift", _plain(scene, "Swift", swift), queue("swift", config=rules())),
         step("Once", _plain(scene, "Once"), queue("once", config=rules(max_depth=40))),
     ]
     if version:

@@ -1,16 +1,18 @@
 """A memory store that takes its time, fails when told, and tells a witness what landed.
 
-    submit -> pending -> (latency) the writer applies the group -> (latency) the loop hears the answers
+    post, credit -> pending -> (latency) the writer applies the group and grants -> (latency) the loop hears
+    the answers, and then what was granted is delivered
 
-As in the LMDB store: Txns land in order, in groups, on a thread of its own; a process that dies in between
-has committed what nobody was told, or nothing of it. Peers' commits are heard of when the loop comes to it.
+As in the LMDB store: Txns and levels land in order, in groups, on a thread of its own; a process that dies in
+between has committed what nobody was told, or nothing of it, and holds leases that it never heard of. Peers'
+commits are heard of when the loop comes to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Mapping
+from typing import Protocol, TypeAlias
 
 from sim_loop import Actor, SimClock, SimLoop, inside
 
@@ -27,13 +29,18 @@ from iii.model import (
     Pause,
     Release,
     Retry,
+    Return,
     Txn,
 )
-from iii.store.limits import check
-from iii.store.memory import MemoryStore, MemoryTables
+from iii.store.contract import Answer
+from iii.store.limits import check, check_levels
+from iii.store.memory import MemoryStore, MemoryTables, sessions
 
 LATENCY_US = (20, 4_000)
-SETTLING = (Ack, Retry, Release, Hold, Discard, Delete, Pause, Mark)
+SETTLING = (Ack, Retry, Release, Return, Hold, Discard, Delete, Pause, Mark)
+
+Level: TypeAlias = "tuple[dict[Lane, int], asyncio.Future[None]]"
+Told: TypeAlias = "tuple[Answer, Committed | StoreError]"
 
 
 class Witness(Protocol):
@@ -62,35 +69,67 @@ class SimStore(MemoryStore):
     ) -> None:
         super().__init__(clock, tables=tables)
         self.process, self.writer, self._witness, self._loop = process, writer, witness, loop
-        self._pending: list[tuple[Txn, asyncio.Future[Committed]]] = []
-        self._is_writing = self._is_rung = False
+        self._pending: list[tuple[Txn, Answer] | Level] = []
+        self._is_writing = self._is_applying = self._is_rung = False
 
     def submit(self, txn: Txn) -> asyncio.Future[Committed]:
+        future = self._loop.create_future()
+        self.post(txn, future)
+        return future
+
+    def post(self, txn: Txn, answer: Answer) -> None:
         self._require_open()
         check(txn, self.limits)
-        future = self._loop.create_future()
-        if not txn.ops:
-            future.set_result(Committed(self.version(), []))
-            return future
-        self._pending.append((txn, future))
-        if not self._is_writing:
-            self._is_writing = True
-            self._loop.call_later(self._latency_s(), self._write, context=inside(self.writer))
-        return future
+        if txn.ops:
+            self._pending.append((txn, answer))
+            self._write_soon()
+        else:
+            answer.set_result(Committed(self.version(), []))
 
     async def commit(self, txn: Txn) -> Committed:
         return await self.submit(txn)
 
+    def credit(self, levels: Mapping[Lane, int]) -> Awaitable[None]:
+        self._require_open()
+        if self._session is None:
+            raise StoreError("only a session is granted messages: open_session() first")
+        check_levels(levels)
+        told = self._loop.create_future()
+        self._pending.append((dict(levels), told))
+        self._write_soon()
+        return told
+
+    def level(self, lane: Lane) -> int:
+        return self._levels.get(lane, 0)
+
+    # -- on the writer's thread
+
+    def _write_soon(self) -> None:
+        if not self._is_writing:
+            self._is_writing = True
+            self._loop.call_later(self._latency_s(), self._write, context=inside(self.writer))
+
     def _write(self) -> None:
-        """On the writer's thread: apply what is pending, one group."""
+        """Apply what is pending as one group, and grant what it leaves room for."""
         pending, self._pending = self._pending, []
         fails = self._loop.random.random() < self._witness.failing
-        answers = [(future, self._land(txn, fails)) for txn, future in pending]
-        self._loop.call_later(self._latency_s(), self._tell, answers, context=inside(self.process))
-        if self._pending:
-            self._loop.call_later(self._latency_s(), self._write, context=inside(self.writer))
-        else:
-            self._is_writing = False
+        self._is_applying = True
+        self._tidy()
+        answers, told = list[Told](), list[asyncio.Future[None]]()
+        for item, answer in pending:
+            if isinstance(item, Txn):
+                answers.append((answer, self._land(item, fails)))
+            else:
+                self._set_levels(item)
+                told.append(answer)
+        granted = [] if fails else self._granted_now()
+        self._is_applying = False
+        self._loop.call_later(
+            self._latency_s(), self._tell, answers, told, granted, context=inside(self.process)
+        )
+        self._is_writing = False
+        if self._pending or (fails and self._may_grant()):
+            self._write_soon()
 
     def _land(self, txn: Txn, fails: bool) -> Committed | StoreError:
         witness = self._witness
@@ -106,32 +145,41 @@ class SimStore(MemoryStore):
         witness.landed(self, txn, committed)
         return committed
 
-    def _tell(self, answers: list[tuple[asyncio.Future[Committed], Committed | StoreError]]) -> None:
-        for future, answer in answers:
-            if future.done():
-                continue
-            if isinstance(answer, StoreError):
-                future.set_exception(answer)
-                future.exception()
-            else:
-                future.set_result(answer)
-
-    async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
-        """What was granted takes a moment to arrive."""
-        messages = await super().claim(demand, wait_ms)
-        if messages:
-            try:
-                await asyncio.sleep(self._latency_s())
-            except asyncio.CancelledError:
-                self._give_back([message.lease for message in messages])
-                raise
-        return messages
-
-    def _grant(self, demand: Mapping[Lane, int]) -> list[Message]:
-        messages = super()._grant(demand)
+    def _granted_now(self) -> list[Message]:
+        if self._session is None:
+            return []
+        with self._tables.atomic():
+            messages = sessions.grant(self._tables, self._session, self._levels)
         if messages:
             self._witness.granted(self, messages)
         return messages
+
+    def _grant(self) -> None:
+        """Something has changed: the group that is being applied grants at its end, or one more does."""
+        if not self._is_applying and self._may_grant():
+            self._write_soon()
+
+    def _may_grant(self) -> bool:
+        return any(self._tables.counted(lane, "ready") for lane in self._levels)
+
+    # -- on the loop
+
+    def _tell(self, answers: list[Told], told: list[asyncio.Future[None]], granted: list[Message]) -> None:
+        """What became of one group, and what it granted unless peers have buried the session since."""
+        for answer, outcome in answers:
+            if answer.done():
+                continue
+            if isinstance(outcome, StoreError):
+                answer.set_exception(outcome)
+                if isinstance(answer, asyncio.Future):
+                    answer.exception()
+            else:
+                answer.set_result(outcome)
+        for level in told:
+            if not level.done():
+                level.set_result(None)
+        if granted and granted[0].lease.session == self._session:
+            self._deliver(granted)
 
     def rung(self) -> None:
         """A peer's commit is a message to this process: it looks when it gets there."""
@@ -146,7 +194,6 @@ class SimStore(MemoryStore):
 
     async def close_session(self) -> None:
         """What was submitted before lands before."""
-        self._drop_claim()
         while self._is_writing:
             await asyncio.sleep(0.001)
         await super().close_session()

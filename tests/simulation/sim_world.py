@@ -107,6 +107,8 @@ class World:
             await self.pause(8_000)
             for process in self.live():
                 self.loop.spawn(process.main, self.send(process, self.random.randint(1, 8)))
+                if self.random.random() < 0.15:
+                    self.loop.spawn(process.main, self.burst(process, self.random.randint(20, 120)))
             self.random.choice(self._blows())()
         await self.pause(5_000)
         await self._calm_down()
@@ -224,9 +226,19 @@ class World:
             for actor in process.actors:
                 actor.frozen = False
 
+    def busiest(self) -> Process | None:
+        """The process that has most leases."""
+
+        def leases(process: Process) -> int:
+            return sum(1 for _ in self.tables.leased.under(process.store.session))
+
+        return max(self.processes, key=leases, default=None)
+
     def restart(self) -> None:
+        self._restart(self.one())
+
+    def _restart(self, process: Process | None) -> None:
         """A rolling deploy: one drains, another starts beside it, maybe with other steps."""
-        process = self.one()
         if process is None or not process.is_up or process.is_leaving:
             return
         self.ledger.tell(f"{process.name} drains")
@@ -291,6 +303,22 @@ class World:
                 self.ledger.accept(topic, key, await process.engine.enqueue(topic, data, **options))
             except IIIError as error:
                 self.ledger.tell(f"{process.name} refuses {topic} {key}: {type(error).__name__}")
+
+    async def burst(self, process: Process, count: int) -> None:
+        """Many at once; while they are there, the process that runs them may be told to leave."""
+        if self.random.random() < 0.5:
+            self.later(100, lambda: self._restart(self.busiest()))
+        keys = range(self._keys + 1, self._keys + count + 1)
+        self._keys += count
+
+        async def send(key: int) -> None:
+            self.ledger.sending("swift", key)
+            try:
+                self.ledger.accept("swift", key, await process.engine.enqueue("swift", {"key": key}))
+            except IIIError as error:
+                self.ledger.tell(f"{process.name} refuses swift {key}: {type(error).__name__}")
+
+        await asyncio.gather(*map(send, keys))
 
     async def _post(self, process: Process, key: object) -> None:
         """By HTTP; now and then twice under one idempotency key, to another process too."""

@@ -10,6 +10,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sim_world import simulate
 from iii.errors import LeaseLost
 from iii.handling.context import Context
 from iii.handling.draft import Draft
-from iii.model import Ack, Committed, Enqueue, Mark, Txn
+from iii.model import Ack, Committed, Enqueue, Mark, Return, Txn
 from iii.sources.cron import CronSource
 from iii.store.memory import moves, sessions
 from iii.store.memory.tables import MemoryTables
@@ -89,18 +90,17 @@ def accepted_is_said_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def effects_and_settlement_are_two_commits(patch: pytest.MonkeyPatch) -> None:
-    submit = SimStore.submit
+    post = SimStore.post
 
-    def apart(self: SimStore, txn: Txn) -> Any:
+    def apart(self: SimStore, txn: Txn, answer: Any) -> None:
         settling = [op for op in txn.ops if isinstance(op, Ack)]
         if settling and len(txn.ops) > 1 and not any(isinstance(op, Enqueue) and op.id for op in txn.ops):
-            submit(self, replace(txn, ops=[op for op in txn.ops if op not in settling])).add_done_callback(
-                lambda done: done.exception()
-            )
+            effects = asyncio.get_running_loop().create_future()
+            post(self, replace(txn, ops=[op for op in txn.ops if op not in settling]), effects)
             txn = replace(txn, ops=settling)
-        return submit(self, txn)
+        post(self, txn, answer)
 
-    patch.setattr(SimStore, "submit", apart)
+    patch.setattr(SimStore, "post", apart)
 
 
 @mutant
@@ -114,13 +114,34 @@ def a_group_runs_side_by_side(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
-def a_cap_holds_for_each_claim_alone(patch: pytest.MonkeyPatch) -> None:
+def a_cap_holds_for_each_grant_alone(patch: pytest.MonkeyPatch) -> None:
     def room(tables: MemoryTables, lane: Any, wanted: int) -> int:
         row = tables.lane.get(lane)
         most = row.policy.max_in_flight if row else None
         return 0 if row is None or row.paused else wanted if most is None else min(wanted, most)
 
     patch.setattr(sessions, "_room", room)
+
+
+@mutant
+def each_group_grants_a_level_anew(patch: pytest.MonkeyPatch) -> None:
+    grant = sessions.grant
+
+    def generous(tables: MemoryTables, session: int, levels: Any) -> Any:
+        held = Counter(row.lane for _, row in tables.leased.under(session))
+        return grant(tables, session, {lane: level + held[lane] for lane, level in levels.items()})
+
+    patch.setattr(sessions, "grant", generous)
+
+
+@mutant
+def what_a_drain_returns_is_gone(patch: pytest.MonkeyPatch) -> None:
+    settle = Transaction._settle
+
+    def careless(self: Transaction, op: Any) -> None:
+        settle(self, Ack(op.lease) if isinstance(op, Return) else op)
+
+    patch.setattr(Transaction, "_settle", careless)
 
 
 @mutant

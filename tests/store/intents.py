@@ -64,7 +64,7 @@ kept = st.builds(
 )
 settlements = st.builds(
     Settle,
-    st.sampled_from(["ack", "ack", "fail", "retry", "release", "hold", "die"]),
+    st.sampled_from(["ack", "ack", "fail", "retry", "release", "return", "hold", "die"]),
     st.integers(0, 9),
     DELAYS,
 )
@@ -101,5 +101,5 @@ policies = st.lists(
     max_size=5,
     unique_by=lambda policy: (policy.topic, policy.step),
 )
-demands = st.dictionaries(st.sampled_from(LANES), st.integers(0, 3), min_size=1)
+demands = levels = st.dictionaries(st.sampled_from(LANES), st.integers(0, 3), min_size=1)
 workers = st.integers(0, WORKERS - 1)

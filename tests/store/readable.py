@@ -30,7 +30,9 @@ async def readable(store: Store) -> dict[str, Any]:
         "namespaces": store.namespaces(),
         "stats": store.stats(),
         "waiting": {topic: sorted(store.waiting(topic, limit=1000), key=by_age) for topic in TOPICS},
-        "claim order": {lane: store.waiting(lane.topic, step=lane.step, states=["ready"]) for lane in lanes},
+        "order of grants": {
+            lane: store.waiting(lane.topic, step=lane.step, states=["ready"]) for lane in lanes
+        },
         "known": [store.known(*lane, key) for lane in lanes for key in ("one", "two")],
         "marks": store.marks(""),
         "history": [store.records("run"), store.records("audit")],

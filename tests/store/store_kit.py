@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from worker import take_now
+
 from iii.clock import FakeClock
 from iii.errors import Refusal
 from iii.model import (
@@ -134,6 +136,11 @@ async def enqueue(store: Store, payload: bytes = b"x", topic: str = "jobs", **op
     return (await commit(store, Enqueue(topic, payload, **options)))[0]
 
 
+async def fill(store: Store, count: int, topic: str = "jobs") -> list[int]:
+    """The ids of so many new messages."""
+    return [each[0] for each in await commit(store, *(Enqueue(topic, b"%d" % n) for n in range(count)))]
+
+
 async def work(kit: StoreKit, *lanes: Lane, limits: Limits | None = None, **policy: Any) -> Store:
     """A store with a session that serves the lanes (JOBS), all with the same policy."""
     store = await kit.make(limits)
@@ -141,14 +148,14 @@ async def work(kit: StoreKit, *lanes: Lane, limits: Limits | None = None, **poli
     return store
 
 
-async def claim(store: Store, count: int = 1, lane: Lane = JOBS) -> list[Message]:
-    """What there is now, up to `count`."""
-    return await store.claim({lane: count}, 0)
+async def take(store: Store, count: int = 1, lane: Lane = JOBS) -> list[Message]:
+    """What may be granted now, up to `count`."""
+    return await take_now(store, {lane: count})
 
 
-async def claim_one(store: Store, lane: Lane = JOBS) -> Message:
-    messages = await store.claim({lane: 1}, 0)
-    assert len(messages) == 1, f"nothing to claim in {lane}: {store.stats()}"
+async def take_one(store: Store, lane: Lane = JOBS) -> Message:
+    messages = await take_now(store, {lane: 1})
+    assert len(messages) == 1, f"nothing to take in {lane}: {store.stats()}"
     return messages[0]
 
 

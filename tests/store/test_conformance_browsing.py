@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from store_kit import JOBS, MAIL, StoreKit, claim, claim_one, commit, dead, enqueue, stats, work
+from store_kit import JOBS, MAIL, StoreKit, commit, dead, enqueue, stats, take, take_one, work
 
 from iii.model import ARCHIVE, MessageState, Page, Retry, Waiting
 from iii.store.contract import Store
@@ -35,7 +35,7 @@ async def store(kit: StoreKit) -> Store:
     """Five ready in three priorities, three delayed, two groups of three, one leased; the same for Mail."""
     store = await work(kit, JOBS, MAIL)
     await enqueue(store, b"first", priority=255)
-    await claim_one(store)
+    await take_one(store)
     for priority in (128, 10, 200, 128, 10):
         await enqueue(store, b"ready %d" % priority, priority=priority)
     for delay_ms in (9_000, 3_000, 6_000):
@@ -67,7 +67,7 @@ async def test_a_page_reads_no_more_rows_than_it_may(store: Store) -> None:
 async def test_a_cursor_goes_on_where_its_message_has_left(store: Store) -> None:
     [(first, _), (second, _)] = store.browse("jobs", "Work", "ready", limit=2).messages
     expected = [each.id for each in browse_all(store, "ready")][2:]
-    await claim(store, 2)
+    await take(store, 2)
     for cursor in (first, second):
         rest = store.browse("jobs", "Work", "ready", after=cursor).messages
         assert [message.id for _, message in rest] == expected
@@ -93,7 +93,7 @@ async def test_a_message_is_found_by_its_id_wherever_it_lies(store: Store) -> No
 async def test_a_dead_letter_is_found_by_its_id(kit: StoreKit) -> None:
     store = await work(kit)
     [id] = await enqueue(store, b"x" * 5_000)
-    await commit(store, *dead(await claim_one(store)))
+    await commit(store, *dead(await take_one(store)))
     letter = find_all(store, id)
     assert letter is not None and (letter.step, letter.payload) == (ARCHIVE, b"x" * 5_000)
 
@@ -102,7 +102,7 @@ async def test_the_head_of_a_group_is_the_one_the_others_wait_behind(kit: StoreK
     store = await work(kit)
     [[first], [second]] = [await enqueue(store, group="g") for _ in range(2)]
     assert store.head("jobs", "Work", "g") == first
-    message = await claim_one(store)
+    message = await take_one(store)
     assert store.head("jobs", "Work", "g") == first, "while it runs too"
     await commit(store, Retry(message.lease, 60_000, "broke"))
     assert store.head("jobs", "Work", "g") == first, "and until its retry"

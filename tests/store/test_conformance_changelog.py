@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from store_kit import StoreKit, claim_one, commit, enqueue, work
+from store_kit import StoreKit, commit, enqueue, take_one, work
 
 from iii.errors import ChangesHeld
 from iii.model import TAIL, Ack, Delete, Lane, Mark, Merge, Put, Txn
@@ -41,7 +41,7 @@ async def settle_writing(store: Store, times: int) -> None:
     """Messages whose handlers overwrite the key."""
     for n in range(times):
         effect = Put("ns", "k", b"%d" % n + b"v" * VALUE)
-        await commit(store, Ack((await claim_one(store)).lease), effect)
+        await commit(store, Ack((await take_one(store)).lease), effect)
 
 
 async def fill(store: Store) -> ChangesHeld:
@@ -103,8 +103,8 @@ async def test_22_what_deletes_or_settles_lands_while_the_log_is_held(kit: Store
     for _ in range(2):
         await enqueue(store)
     await fill(store)
-    await commit(other, Ack((await claim_one(other)).lease))
-    await commit(other, Ack((await claim_one(other)).lease), Put("ns", "effect", b"1"))
+    await commit(other, Ack((await take_one(other)).lease))
+    await commit(other, Ack((await take_one(other)).lease), Put("ns", "effect", b"1"))
     await commit(store, Put("$own", "k", b"v" * VALUE))
     await commit(store, Delete("ns", "k"))
     assert store.get("ns", "k") is None and store.get("ns", "effect") is not None
@@ -123,7 +123,7 @@ async def test_22_beyond_twice_as_much_effects_wait_too_but_not_those_of_state_t
     with pytest.raises(ChangesHeld):
         await settle_writing(other, 200)
     assert 8 * MOST - 4 * VALUE <= await held_bytes(store) <= 8 * MOST + 4 * VALUE
-    (message,) = await store.claim({WATCH: 1}, 0)
+    message = await take_one(store, WATCH)
     await commit(store, Ack(message.lease), Put("ns", "seen", b"1"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_kit import JOBS, StoreKit, claim, claim_one, commit, counts, enqueue, stats, until, work
+from store_kit import JOBS, StoreKit, commit, counts, enqueue, stats, take, take_one, until, work
 
 from iii.errors import BadMerge, Conflict, LeaseLost, StoreClosed, TooLarge
 from iii.model import (
@@ -26,6 +26,7 @@ from iii.model import (
     Record,
     Release,
     Retry,
+    Return,
     Txn,
     Unique,
 )
@@ -64,7 +65,7 @@ async def test_01_a_refused_txn_wrote_nothing(kit: StoreKit, reason: str) -> Non
     store = await work(kit)
     await commit(store, Put("ns", "old", b"1"), Put("ns", "there", b"1"), Enqueue("jobs", b"a"))
     await enqueue(store, b"b", unique=Unique("once", 1000))
-    [message] = await claim(store)
+    [message] = await take(store)
     before = await everything(store)
     op, refusal = REFUSED[reason]
     others: tuple[Op, ...] = (
@@ -86,7 +87,7 @@ async def test_01_a_refused_txn_wrote_nothing(kit: StoreKit, reason: str) -> Non
 async def test_01_all_of_a_txn_lands_at_once(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store, b"first")
-    message = await claim_one(store)
+    message = await take_one(store)
     committed = await store.commit(
         Txn(
             [
@@ -159,33 +160,34 @@ async def test_03_every_reader_sees_a_commit_once_it_returned(kit: StoreKit) -> 
 async def test_03_a_commit_outlives_every_process(kit: StoreKit) -> None:
     stores = [await work(kit), await kit.make()]
     await commit(stores[1], Put("ns", "k", b"1"), Enqueue("jobs", b"x"), Mark("m", 7, expected=None))
-    [lost] = await claim(stores[0])
+    [lost] = await take(stores[0])
     for store in stores:
         await kit.kill(store)
     store = await work(kit)
     assert (entry := store.get("ns", "k")) is not None and entry.value == b"1"
     assert store.mark("m") == 7
-    assert (await claim_one(store)).lease.id == lost.lease.id
+    assert (await take_one(store)).lease.id == lost.lease.id
 
 
-async def test_03_a_parked_reader_of_changes_wakes_with_the_commit_of_another(kit: StoreKit) -> None:
+async def test_03_a_waiting_reader_of_changes_wakes_with_the_commit_of_another(kit: StoreKit) -> None:
     one, two = await kit.make(), await kit.make()
-    parked = asyncio.create_task(two.changes(0, 10, None))
+    reader = asyncio.create_task(two.changes(0, 10, None))
     await asyncio.sleep(0)
     await commit(one, Put("ns", "k", b"1"))
-    assert [change.key for change in await asyncio.wait_for(parked, 20)] == ["k"]
+    assert [change.key for change in await asyncio.wait_for(reader, 20)] == ["k"]
 
 
 async def test_05_a_lost_lease_refuses_the_whole_txn(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store)
-    message = await claim_one(store)
+    message = await take_one(store)
     await commit(store, Retry(message.lease, 0, "again"))
-    again = await claim_one(store)
+    again = await take_one(store)
     settlements = (
         Ack(message.lease),
         Retry(message.lease, 0, ""),
         Release(message.lease),
+        Return(message.lease),
         Hold(message.lease),
     )
     for op in settlements:
@@ -200,11 +202,13 @@ async def test_05_a_lost_lease_refuses_the_whole_txn(kit: StoreKit) -> None:
 async def test_05_a_lease_is_settled_once_even_within_one_txn(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store)
-    message = await claim_one(store)
+    message = await take_one(store)
     with pytest.raises(LeaseLost):
         await commit(store, Ack(message.lease), Hold(message.lease))
     with pytest.raises(LeaseLost):
         await commit(store, Retry(message.lease, 0, ""), Ack(message.lease))
+    with pytest.raises(LeaseLost):
+        await commit(store, Return(message.lease), Ack(message.lease))
     await commit(store, Hold(message.lease), Ack(message.lease))
 
 
@@ -328,18 +332,15 @@ async def test_history_is_newest_first_and_bounded(kit: StoreKit) -> None:
 
 async def test_a_closed_store_refuses_and_answers_who_waits(kit: StoreKit) -> None:
     store = await work(kit)
-    waiting = [
-        asyncio.create_task(store.claim({JOBS: 1}, None)),
-        asyncio.create_task(store.changes(0, 1, None)),
-    ]
-    await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(store.changes(0, 1, None))
+    await asyncio.sleep(0)
     await kit.close(store)
-    assert await asyncio.wait_for(asyncio.gather(*waiting), 20) == [[], []]
+    assert await asyncio.wait_for(waiting, 20) == []
     await store.close()
     with pytest.raises(StoreClosed):
         await store.commit(Txn((Put("ns", "k", b"1"),)))
     with pytest.raises(StoreClosed):
-        await store.claim({JOBS: 1}, 0)
+        store.credit({JOBS: 1})
     with pytest.raises(StoreClosed):
         await store.open_session([LanePolicy(*JOBS)])
 

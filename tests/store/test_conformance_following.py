@@ -67,7 +67,7 @@ async def test_a_store_knows_its_session_and_a_buried_one_gets_another(kit: Stor
     await asyncio.wait_for(wait, 20)
     await enqueue(one)
     with contextlib.suppress(StoreError):  # the enqueue found it already: none until the next is open
-        await one.claim({}, 0)
+        await one.credit({})
     await until(lambda: {row.id for row in two.sessions()} == {one.session, two.session}, "a new session")
     assert one.session not in (0, first)
     await one.close_session()

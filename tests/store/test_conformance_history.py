@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Literal
 
 import pytest
-from store_kit import StoreKit, claim, commit, enqueue, until, work
+from store_kit import StoreKit, commit, enqueue, take, until, work
 
 from iii.errors import Conflict
 from iii.model import Mark, Record, Retry
@@ -42,12 +42,12 @@ async def test_a_delayed_or_retried_message_says_when_it_could_run(kit: StoreKit
     store = await work(kit)
     await enqueue(store, b"now")
     await enqueue(store, b"later", delay_ms=5_000)
-    (now,) = await claim(store, 5)
+    (now,) = await take(store, 5)
     await commit(store, Retry(now.lease, 7_000, "no"))
     due = kit.clock.wall_ms() + 5_000, kit.clock.wall_ms() + 7_000
     kit.clock.advance(8_000)
     assert now.due_ms == 0
-    assert {each.payload: each.due_ms for each in await claim(store, 5)} == {b"later": due[0], b"now": due[1]}
+    assert {each.payload: each.due_ms for each in await take(store, 5)} == {b"later": due[0], b"now": due[1]}
 
 
 def run_row(step: str, outcome: str, n: int, size: int = 0) -> Record:

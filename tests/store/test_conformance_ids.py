@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from store_kit import JOBS, StoreKit, claim_one, commit, crash_with, dead, enqueue, work
+from store_kit import StoreKit, commit, crash_with, dead, enqueue, take, take_one, work
 
 from iii.model import ARCHIVE, Release, Retry
 from iii.store import bulk
@@ -23,17 +23,17 @@ async def test_a_message_is_called_the_same_over_tries_releases_crashes_and_its_
     id = store.message_id(number)
     assert SHAPE.fullmatch(id) and id.endswith(f"-{number}")
     for settle in (Retry, Release):
-        message = await claim_one(store)
+        message = await take_one(store)
         assert store.message_id(message.lease.id) == id
         await commit(store, Retry(message.lease, 0, "no") if settle is Retry else Release(message.lease))
-    store = await crash_with(kit, store, [await claim_one(store)])
-    message = await claim_one(store)
+    store = await crash_with(kit, store, [await take_one(store)])
+    message = await take_one(store)
     assert (message.crashes, store.message_id(message.lease.id)) == (1, id)
     await commit(store, *dead(message))
     (letter,) = store.waiting("jobs.failed", step=ARCHIVE)
     assert store.message_id(letter.id) == id
     assert await bulk.redrive(store, bulk.select(store, "jobs", dead=True)) == 1
-    assert store.message_id((await claim_one(store)).lease.id) == id
+    assert store.message_id((await take_one(store)).lease.id) == id
 
 
 async def test_a_message_is_called_the_same_after_every_restart(kit: StoreKit) -> None:
@@ -46,7 +46,7 @@ async def test_a_message_is_called_the_same_after_every_restart(kit: StoreKit) -
     assert [store.message_id(each.id) for each in store.waiting("jobs")] == ids
     await kit.kill_all()
     store = await work(kit)
-    assert [store.message_id(message.lease.id) for message in await store.claim({JOBS: 9}, 0)] == ids
+    assert [store.message_id(message.lease.id) for message in await take(store, 9)] == ids
 
 
 async def test_every_process_calls_it_the_same_whoever_came_first(kit: StoreKit) -> None:

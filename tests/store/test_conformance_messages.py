@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -12,8 +11,6 @@ from store_kit import (
     JOBS,
     MAIL,
     StoreKit,
-    claim,
-    claim_one,
     commit,
     counts,
     dead,
@@ -21,8 +18,11 @@ from store_kit import (
     ids,
     leases,
     stats,
+    take,
+    take_one,
     work,
 )
+from worker import inbox
 
 from iii.errors import Conflict, LeaseLost, QueueFull
 from iii.model import (
@@ -49,12 +49,12 @@ async def test_11_the_store_gives_up_on_no_message(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store)
     for attempt in range(1, 31):
-        message = await claim_one(store)
+        message = await take_one(store)
         assert (message.attempt, message.error) == (attempt, f"error {attempt - 1}" if attempt > 1 else None)
         await commit(store, Retry(message.lease, 0, f"error {attempt}"))
-    message = await claim_one(store)
+    message = await take_one(store)
     await commit(store, Release(message.lease))
-    assert (await claim_one(store)).attempt == 31, "a release counts no attempt"
+    assert (await take_one(store)).attempt == 31, "a release counts no attempt"
     assert stats(store).failed == 30 and stats(store).done == 0
 
 
@@ -63,7 +63,7 @@ async def test_12_a_dead_letter_lies_in_the_archive_with_its_story(kit: StoreKit
     await enqueue(store, b"body", headers={"a": "b"}, priority=200)
     enqueued_ms = kit.clock.wall_ms()
     kit.clock.advance(60_000)
-    message = await claim_one(store)
+    message = await take_one(store)
     assert await commit(store, *dead(message, priority=200, headers={"a": "b"})) == [[1]]
     [letter] = store.waiting("jobs.failed")
     assert (letter.id, letter.step, letter.state, letter.payload) == (1, ARCHIVE, "ready", b"body")
@@ -83,14 +83,14 @@ async def test_12_a_dead_letter_lies_in_the_archive_with_its_story(kit: StoreKit
 async def test_12_redriving_a_dead_letter_keeps_its_id_and_starts_afresh(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store, b"body")
-    await commit(store, Retry((await claim_one(store)).lease, 0, "first"))
-    await commit(store, *dead(await claim_one(store)))
+    await commit(store, Retry((await take_one(store)).lease, 0, "first"))
+    await commit(store, *dead(await take_one(store)))
     [letter] = store.waiting("jobs.failed")
     again = Enqueue("jobs", letter.payload, step="Work", id=letter.id)
     discard = Discard("jobs.failed", ARCHIVE, "ready", letter.priority, letter.id)
     assert await commit(store, discard, again) == [[1]]
     assert stats(store).dead == 0 and store.waiting("jobs.failed") == []
-    message = await claim_one(store)
+    message = await take_one(store)
     assert (message.lease.id, message.attempt, message.error, message.dead) == (1, 1, None, None)
     with pytest.raises(Conflict):
         await commit(store, discard, again)
@@ -101,8 +101,8 @@ async def test_12_a_subscriber_of_the_dead_letter_topic_gets_a_copy_that_tells_i
 ) -> None:
     store = await work(kit, JOBS, FAILED)
     await enqueue(store, b"body")
-    assert await commit(store, *dead(await claim_one(store))) == [[1, 2]]
-    copy = await claim_one(store, FAILED)
+    assert await commit(store, *dead(await take_one(store))) == [[1, 2]]
+    copy = await take_one(store, FAILED)
     assert (copy.lease.id, copy.payload, copy.attempt, copy.error) == (2, b"body", 1, None)
     assert copy.dead == DeadLetter("jobs", "Work", "it broke", 1, 5, kit.clock.wall_ms())
     assert stats(store).dead == 1, "the archive holds it once"
@@ -113,8 +113,8 @@ async def test_12_a_subscriber_of_the_dead_letter_topic_gets_a_copy_that_tells_i
 async def test_12_a_copy_that_dies_goes_to_the_same_archive_and_to_nobody_again(kit: StoreKit) -> None:
     store = await work(kit, JOBS, FAILED)
     await enqueue(store, b"body")
-    await commit(store, *dead(await claim_one(store)))
-    assert await commit(store, *dead(await claim_one(store, FAILED))) == [[2]]
+    await commit(store, *dead(await take_one(store)))
+    assert await commit(store, *dead(await take_one(store, FAILED))) == [[2]]
     assert [letter.id for letter in store.waiting("jobs.failed")] == [1, 2]
     assert (stats(store).dead, stats(store, FAILED).dead, counts(store, FAILED)) == (1, 1, (0, 0, 0, 0))
 
@@ -124,7 +124,7 @@ async def test_12_a_dead_letter_is_never_refused_for_want_of_room(kit: StoreKit)
     await store.open_session([LanePolicy(*JOBS), LanePolicy(*FAILED, max_depth=1)])
     for _ in range(3):
         await enqueue(store)
-    for message in await claim(store, 3):
+    for message in await take(store, 3):
         await commit(store, *dead(message))
     assert counts(store, FAILED) == counts(store, ARCHIVED) == (3, 0, 0, 0)
 
@@ -137,7 +137,7 @@ async def test_13_a_lane_holds_at_most_max_depth_waiting_messages(kit: StoreKit)
     with pytest.raises(QueueFull, match="3"):
         await commit(store, Put("ns", "k", b"1"), Enqueue("jobs", b"x"))
     assert store.get("ns", "k") is None and counts(store) == (1, 1, 1, 0)
-    [head] = await claim(store)
+    [head] = await take(store)
     await enqueue(store, b"a lease does not count")
     await commit(store, Retry(head.lease, 0, "a retry is never refused"))
     assert counts(store) == (2, 1, 1, 0)
@@ -152,19 +152,19 @@ async def test_13_max_depth_is_checked_op_by_op(kit: StoreKit) -> None:
         await commit(store, Enqueue("jobs", b""), Enqueue("jobs", b""))
     await enqueue(store, b"1")
     await commit(store, Discard("jobs", "Work", "ready", 128, 1), Enqueue("jobs", b"2"))
-    assert [message.payload for message in await claim(store)] == [b"2"]
+    assert [message.payload for message in await take(store)] == [b"2"]
 
 
 async def test_13_max_in_flight_caps_live_leases_over_all_sessions(kit: StoreKit) -> None:
     one, two = await work(kit, max_in_flight=3), await work(kit, max_in_flight=3)
     for _ in range(6):
         await enqueue(one)
-    first = await claim(one, 2)
-    assert ids(first) == [1, 2] and ids(await claim(two, 9)) == [3] and await claim(one) == []
-    parked = asyncio.create_task(two.claim({JOBS: 5}, None))
-    await asyncio.sleep(0.01)
+    first = await take(one, 2)
+    assert ids(first) == [1, 2] and ids(await take(two, 9)) == [3] and await take(one) == []
+    await two.credit({JOBS: 5})
+    assert not inbox(two)
     await commit(one, *(Ack(lease) for lease in leases(first)))
-    assert ids(await asyncio.wait_for(parked, 20)) == [4, 5]
+    assert ids(await inbox(two).all(2)) == [4, 5]
     assert stats(one).leased == 3
 
 
@@ -174,7 +174,7 @@ async def test_14_an_equal_unique_key_is_not_enqueued_again_while_it_is_known(ki
     assert await enqueue(store, b"first", unique=unique) == [1]
     assert await commit(store, *(Enqueue("jobs", b"again", unique=unique) for _ in range(2))) == [[1], [1]]
     assert await enqueue(store, unique=Unique("other", 100)) == [2]
-    await commit(store, Ack((await claim_one(store)).lease))
+    await commit(store, Ack((await take_one(store)).lease))
     assert await enqueue(store, unique=unique) == [1], "known although it is done"
     kit.clock.advance(99)
     assert await enqueue(store, unique=unique) == [1], "asking does not prolong it"
@@ -226,13 +226,13 @@ async def test_15_a_paused_lane_grants_nothing_and_keeps_its_messages(kit: Store
     await commit(one, Enqueue("jobs", b"1"), Pause("jobs", "Work", True))
     await enqueue(one, delay_ms=5)
     kit.clock.advance(5)
-    assert await claim(one, 9) == await claim(two, 9) == []
-    parked = asyncio.create_task(two.claim({JOBS: 9}, None))
-    await asyncio.sleep(0.01)
+    assert await take(one, 9) == await take(two, 9) == []
+    await two.credit({JOBS: 9})
     await enqueue(one)
-    assert counts(one) == (3, 0, 0, 0) and stats(two).paused and not parked.done()
+    await two.credit({})
+    assert counts(one) == (3, 0, 0, 0) and stats(two).paused and not inbox(two)
     await commit(one, Pause("jobs", "Work", False))
-    assert ids(await asyncio.wait_for(parked, 20)) == [1, 2, 3]
+    assert ids(await inbox(two).all(3)) == [1, 2, 3]
 
 
 async def test_15_a_pause_outlives_every_process(kit: StoreKit) -> None:
@@ -241,14 +241,14 @@ async def test_15_a_pause_outlives_every_process(kit: StoreKit) -> None:
     await enqueue(store)
     await kit.kill(store)
     store = await work(kit)
-    assert await claim(store) == [] and stats(store).paused
+    assert await take(store) == [] and stats(store).paused
 
 
 @pytest.mark.parametrize("state", ["ready", "later", "behind", "leased"])
 async def test_a_discard_must_name_where_the_message_rests(kit: StoreKit, state: str) -> None:
     store = await work(kit)
     await enqueue(store, b"leased", group="g")
-    await claim_one(store)
+    await take_one(store)
     await enqueue(store, b"behind", group="g")
     await enqueue(store, b"later", delay_ms=50, priority=7)
     await enqueue(store, b"ready", priority=9)
@@ -289,7 +289,7 @@ async def test_an_id_is_kept_only_by_the_txn_that_took_its_message_out(kit: Stor
     await enqueue(store, delay_ms=5)
     await enqueue(store, group="g")
     await enqueue(store, group="g")
-    await claim_one(store)
+    await take_one(store)
     await enqueue(store)
     for id in (1, 2, 3, 4, 5, 99):
         for step in ("Work", "Mail"):
@@ -323,7 +323,7 @@ async def test_waiting_shows_each_message_as_it_rests(kit: StoreKit) -> None:
     assert len(store.waiting("jobs")) == 4 and len(store.waiting("jobs", limit=2)) == 2
     assert [one.payload for one in store.waiting("jobs", states=["later"])] == [b"late"]
     assert store.waiting("none") == [] == store.waiting("jobs", step="None")
-    [message] = await store.claim({JOBS: 1}, 0)
+    message = await take_one(store)
     await commit(store, Retry(message.lease, 0, "broke"))
     [retried] = [one for one in store.waiting("jobs") if one.id == message.lease.id]
     assert (retried.attempts, retried.error, retried.crashes) == (1, "broke", 0)
@@ -335,7 +335,7 @@ async def test_payloads_of_any_size_arrive_as_they_were_sent(kit: StoreKit) -> N
     for body in bodies:
         await enqueue(store, body, group="g" if len(body) > 2000 else None)
     received = []
-    while messages := await claim(store, 9):
+    while messages := await take(store, 9):
         received += [message.payload for message in messages]
         await commit(store, *(Ack(lease) for lease in leases(messages)))
     assert received == bodies
@@ -344,7 +344,7 @@ async def test_payloads_of_any_size_arrive_as_they_were_sent(kit: StoreKit) -> N
 async def test_a_lease_of_another_session_or_message_is_lost(kit: StoreKit) -> None:
     store: Store = await work(kit)
     await enqueue(store)
-    lease = (await claim_one(store)).lease
+    lease = (await take_one(store)).lease
     wrong = [
         lease._replace(token=lease.token + 1),
         lease._replace(id=9),
@@ -360,7 +360,7 @@ async def test_settling_many_in_one_txn_counts_each(kit: StoreKit) -> None:
     store = await work(kit)
     for _ in range(6):
         await enqueue(store)
-    held = leases(await claim(store, 6))
+    held = leases(await take(store, 6))
     settlements: list[Op] = [
         Ack(held[0]),
         Ack(held[1], failed=True),

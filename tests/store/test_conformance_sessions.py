@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
@@ -11,8 +10,6 @@ from store_kit import (
     MAIL,
     NOBODY,
     StoreKit,
-    claim,
-    claim_one,
     commit,
     counts,
     crash_with,
@@ -20,9 +17,12 @@ from store_kit import (
     ids,
     kill,
     stats,
+    take,
+    take_one,
     until,
     work,
 )
+from worker import inbox
 
 from iii.errors import LeaseLost, StoreError
 from iii.model import (
@@ -49,11 +49,11 @@ async def test_10_a_dead_sessions_leases_return_to_ready_in_a_survivor(kit: Stor
     one, two = await work(kit), await work(kit)
     for _ in range(3):
         await enqueue(one)
-    lost = await claim(one, 3)
-    parked = asyncio.create_task(two.claim({JOBS: 9}, None))
-    await asyncio.sleep(0.01)
+    lost = await take(one, 3)
+    inbox(two)
+    await two.credit({JOBS: 9})
     await kit.kill(one)
-    again = await asyncio.wait_for(parked, 20)
+    again = await inbox(two).all(3)
     assert ids(again) == ids(lost) == [1, 2, 3]
     assert [(message.attempt, message.crashes) for message in again] == [(1, 0)] * 3
     with pytest.raises(LeaseLost):
@@ -64,10 +64,10 @@ async def test_10_the_next_session_recovers_the_dead_ones_it_finds(kit: StoreKit
     for _ in range(2):
         store = await work(kit)
         await enqueue(store)
-        await claim(store)
+        await take(store)
         await kit.kill(store)
     store = await work(kit)
-    assert ids(await claim(store, 9)) == [1, 2]
+    assert ids(await take(store, 9)) == [1, 2]
     assert len(store.sessions()) == 1
 
 
@@ -77,7 +77,7 @@ async def test_10_all_started_ones_become_suspects_where_none_was_and_the_others
     store = await work(kit)
     for _ in range(4):
         await enqueue(store)
-    messages = await claim(store, 4)
+    messages = await take(store, 4)
     store = await crash_with(kit, store, messages[:2])
     assert {one.id: one.crashes for one in store.waiting("jobs")} == {1: 1, 2: 1, 3: 0, 4: 0}
     assert [one.attempts for one in store.waiting("jobs")] == [0] * 4, "a crash is no failed attempt"
@@ -87,12 +87,12 @@ async def test_10_a_suspect_among_the_started_takes_the_blame_alone(kit: StoreKi
     store = await work(kit)
     for _ in range(3):
         await enqueue(store)
-    store = await crash_with(kit, store, await claim(store, 1))
-    messages = await claim(store, 2)
+    store = await crash_with(kit, store, await take(store, 1))
+    messages = await take(store, 2)
     assert [message.crashes for message in messages] == [1, 0]
     store = await crash_with(kit, store, messages)
     assert {one.id: one.crashes for one in store.waiting("jobs")} == {1: 2, 2: 0, 3: 0}
-    messages = await claim(store, 2)
+    messages = await take(store, 2)
     assert [message.crashes for message in messages] == [2, 0]
     store = await crash_with(kit, store, messages[1:])
     assert {one.id: one.crashes for one in store.waiting("jobs")} == {1: 2, 2: 1, 3: 0}
@@ -102,14 +102,14 @@ async def test_10_any_settlement_clears_suspicion(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store)
     await enqueue(store)
-    store = await crash_with(kit, store, await claim(store, 2))
-    first = await claim_one(store)
+    store = await crash_with(kit, store, await take(store, 2))
+    first = await take_one(store)
     await commit(store, Retry(first.lease, 0, "merely failed"))
-    message = await claim_one(store)
+    message = await take_one(store)
     assert (message.lease.id, message.crashes, message.attempt) == (1, 0, 2)
-    second = await claim_one(store)
+    second = await take_one(store)
     await commit(store, Release(second.lease))
-    assert (await claim_one(store)).crashes == 0
+    assert (await take_one(store)).crashes == 0
 
 
 async def test_10_a_session_that_closes_releases_its_leases_as_they_were(kit: StoreKit) -> None:
@@ -117,8 +117,8 @@ async def test_10_a_session_that_closes_releases_its_leases_as_they_were(kit: St
     await enqueue(store)
     await enqueue(store, group="g")
     await enqueue(store, group="g")
-    store = await crash_with(kit, store, await claim(store, 1))
-    held = await claim(store, 2)
+    store = await crash_with(kit, store, await take(store, 1))
+    held = await take(store, 2)
     store.start(held[0].lease)
     await store.close_session()
     await store.close_session()
@@ -127,18 +127,18 @@ async def test_10_a_session_that_closes_releases_its_leases_as_they_were(kit: St
     with pytest.raises(LeaseLost):
         await commit(store, Hold(held[0].lease))
     with pytest.raises(StoreError):
-        await claim(store)
+        await take(store)
     await store.open_session([LanePolicy(*JOBS)])
-    assert ids(await claim(store, 9)) == [1, 2]
+    assert ids(await take(store, 9)) == [1, 2]
 
 
 async def test_10_a_settled_start_is_no_blame(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store)
-    message = await claim_one(store)
+    message = await take_one(store)
     store.start(message.lease)
     await commit(store, Release(message.lease))
-    again = await claim_one(store)
+    again = await take_one(store)
     assert again.lease.id == message.lease.id
     store = await crash_with(kit, store, [])
     assert [one.crashes for one in store.waiting("jobs")] == [0]
@@ -148,18 +148,18 @@ async def test_10_a_dead_sessions_groups_go_on(kit: StoreKit) -> None:
     one, two = await work(kit), await work(kit)
     for n in range(2):
         await enqueue(one, b"%d" % n, group="g")
-    assert (await claim_one(one)).payload == b"0"
+    assert (await take_one(one)).payload == b"0"
     await kill(kit, one, two)
-    message = await claim_one(two)
-    assert message.payload == b"0" and await claim(two) == []
+    message = await take_one(two)
+    assert message.payload == b"0" and await take(two) == []
     await commit(two, Ack(message.lease))
-    assert (await claim_one(two)).payload == b"1"
+    assert (await take_one(two)).payload == b"1"
 
 
 async def test_16_each_subscriber_gets_its_own_copy_with_its_own_id(kit: StoreKit) -> None:
     one, two = await work(kit, JOBS), await work(kit, MAIL, OTHER)
     assert await enqueue(one, b"x", headers={"h": "1"}) == [1, 2]
-    [mail], [work_] = await claim(two, 9, MAIL), await claim(one, 9, JOBS)
+    [mail], [work_] = await take(two, 9, MAIL), await take(one, 9, JOBS)
     assert (mail.lease.id, work_.lease.id) == (1, 2), "ids in order of the steps"
     assert mail.payload == work_.payload and mail.headers == work_.headers == {"h": "1"}
     await commit(two, Retry(mail.lease, 0, "only mine"))
@@ -209,13 +209,13 @@ async def test_16_the_first_subscriber_adopts_what_waited_whole(kit: StoreKit) -
     store = await work(kit, JOBS, MAIL)
     assert counts(store, NOBODY) == (0, 0, 0, 0) == counts(store, JOBS)
     assert counts(store, MAIL) == (2, 1, 1, 0), "the first step in order gets all of it"
-    head, big = await claim(store, 9, MAIL)
+    head, big = await take(store, 9, MAIL)
     assert (head.payload, big.payload, big.priority) == (b"g1", large, 9)
     await commit(store, Ack(head.lease))
-    assert (await claim_one(store, MAIL)).payload == b"g2"
+    assert (await take_one(store, MAIL)).payload == b"g2"
     kit.clock.advance(10)
     await until(lambda: counts(store, MAIL)[0] == 1, "the delayed one is due")
-    assert (await claim_one(store, MAIL)).payload == b"late"
+    assert (await take_one(store, MAIL)).payload == b"late"
     assert await enqueue(store, step="Mail", unique=Unique("once", 1000)) == [3], "its unique keys came along"
 
 
@@ -235,7 +235,7 @@ async def test_16_an_adopted_group_waits_behind_the_head_it_meets(kit: StoreKit)
     await enqueue(tool, b"4", group="g")
     store = await work(kit)
     for payload in (b"1", b"2", b"3", b"4"):
-        [message] = await claim(store, 9)
+        [message] = await take(store, 9)
         assert message.payload == payload
         await commit(store, Ack(message.lease))
 
@@ -258,18 +258,17 @@ async def test_17_a_session_runs_at_most_one_suspect_beside_normal_work(kit: Sto
     store = await work(kit)
     for _ in range(4):
         await enqueue(store)
-    store = await crash_with(kit, store, await claim(store, 3))
-    first = await claim(store, 9)
+    store = await crash_with(kit, store, await take(store, 3))
+    first = await take(store, 9)
     assert [(message.lease.id, message.crashes) for message in first] == [(1, 1), (4, 0)]
-    assert await claim(store, 9) == []
+    assert await take(store, 9) == []
     await commit(store, Ack(first[1].lease))
-    assert await claim(store, 9) == []
+    assert await take(store, 9) == []
     peer = await work(kit)
-    assert ids(await claim(peer, 9)) == [2], "a suspect each"
-    parked = asyncio.create_task(store.claim({JOBS: 9}, None))
-    await asyncio.sleep(0.01)
+    assert ids(await take(peer, 9)) == [2], "a suspect each"
+    await store.credit({JOBS: 9})
     await commit(store, Ack(first[0].lease))
-    assert ids(await asyncio.wait_for(parked, 20)) == [3]
+    assert ids(await inbox(store).all(1)) == [3]
 
 
 async def test_19_counts_are_exact_and_lanes_are_listed_in_order(kit: StoreKit) -> None:
@@ -291,7 +290,7 @@ async def test_19_counts_are_exact_and_lanes_are_listed_in_order(kit: StoreKit) 
         and store.unsettled([OTHER]) == 1
         and store.unsettled([Lane("nobody", "")]) == 0
     )
-    await claim(store)
+    await take(store)
     assert stats(store).oldest_ms == wall_ms + 5 and store.unsettled() == 3
 
 
@@ -346,7 +345,7 @@ async def test_20_dead_letters_go_after_thirty_days(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store)
     letter = Enqueue("dlq", b"", step=ARCHIVE, id=1, dead=DeadLetter("jobs", "Work", "e", 1, 0))
-    await commit(store, Ack((await claim_one(store)).lease, failed=True), letter)
+    await commit(store, Ack((await take_one(store)).lease, failed=True), letter)
     kit.clock.advance(DEAD_RETENTION_MS - 1)
     await enqueue(store, topic="tick")
     assert counts(store, Lane("dlq", ARCHIVE)) == (1, 0, 0, 0) and stats(store).dead == 1
@@ -367,7 +366,7 @@ async def test_20_adopted_messages_no_longer_expire(kit: StoreKit) -> None:
 async def test_04_what_was_settled_just_before_a_session_closes_is_not_given_back(kit: StoreKit) -> None:
     store, tool = await work(kit), await kit.make()
     await commit(store, *(Enqueue("jobs", b"%d" % n) for n in range(3)))
-    messages = await claim(store, 3)
+    messages = await take(store, 3)
     settled = store.submit(Txn([Ack(message.lease) for message in messages[:2]]))
     await store.close_session()
     await settled

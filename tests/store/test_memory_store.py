@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from store_kit import JOBS, MemoryKit, enqueue, until, work
+from store_kit import JOBS, MemoryKit, enqueue, take_one, until, work
+from worker import next_message
 
 from iii.errors import StoreError
 from iii.model import MOVES, Lane, LanePolicy, Unique
@@ -22,9 +23,7 @@ async def test_on_the_system_clock_a_timer_wakes_who_waits_for_a_due_message() -
     await store.open()
     await store.open_session([LanePolicy(*JOBS)])
     await enqueue(store, b"late", delay_ms=20)
-    [message] = await asyncio.wait_for(store.claim({JOBS: 1}, None), 20)
-    assert message.payload == b"late"
-    assert await asyncio.wait_for(store.claim({JOBS: 1}, 10), 20) == []
+    assert (await next_message(store, JOBS)).payload == b"late"
     assert await asyncio.wait_for(store.changes(0, 1, 10), 20) == []
     await store.close()
 
@@ -47,7 +46,7 @@ async def test_a_crash_without_survivors_leaves_the_leases_to_the_next_session(t
     kit = MemoryKit(tmp_path)
     store, tool = await work(kit), await kit.make()
     await enqueue(store)
-    await store.claim({JOBS: 1}, 0)
+    await take_one(store)
     await kit.kill(store)
     await enqueue(tool)
     assert [one.state for one in tool.waiting("jobs")] == ["ready", "leased"] and len(tool.sessions()) == 1

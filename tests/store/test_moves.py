@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from store_kit import JOBS, MemoryKit, claim, claim_one, commit, enqueue, leases, work
+from store_kit import JOBS, MemoryKit, commit, enqueue, leases, take, take_one, work
 
 from iii import model
-from iii.model import MOVES, Ack, Discard, MessageState, Release, Retry
+from iii.model import MOVES, Ack, Discard, MessageState, Release, Retry, Return
 from iii.store.contract import RETENTION_MS, Store
 from iii.store.memory import moves
 
@@ -73,30 +73,31 @@ async def test_the_memory_store_makes_every_move_of_the_table_and_no_other(
 
     one = await work(kit)  # adopts them all
     kit.clock.advance(50)
-    messages = await claim(one, 100)
+    messages = await take(one, 100)
     await commit(one, *(Ack(lease) for lease in leases(messages)))
-    await commit(one, *(Ack(lease) for lease in leases(await claim(one, 100))))
+    await commit(one, *(Ack(lease) for lease in leases(await take(one, 100))))
     await enqueue(one, group="g")
     await enqueue(one, group="g", delay_ms=50)
-    await commit(one, Ack((await claim_one(one)).lease))
+    await commit(one, Ack((await take_one(one)).lease))
     kit.clock.advance(50)
     for settle in (Retry, Release):
         for delay_ms in (0, 10):
-            lease = (await claim_one(one)).lease
+            lease = (await take_one(one)).lease
             more = ("error",) if settle is Retry else ()
             await commit(one, settle(lease, delay_ms, *more))
             kit.clock.advance(10)
+    await commit(one, Return((await take_one(one)).lease))
     await enqueue(one, group="g")
     await enqueue(one, delay_ms=10)
     await _discard(one, "behind", "later", "ready")
 
     await enqueue(one)
-    await claim_one(one)
+    await take_one(one)
     await kit.close(one)
     two, three = await work(kit), await work(kit)
-    await claim_one(two)
+    await take_one(two)
     await kit.kill(two)
-    await commit(three, Ack((await claim_one(three)).lease))
+    await commit(three, Ack((await take_one(three)).lease))
     assert tool.unsettled([JOBS]) == 0 and tool.verify() == []
     await kit.close_all()
     assert made == MOVES

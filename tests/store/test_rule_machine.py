@@ -1,8 +1,10 @@
 """Any sequence of operations leads a store and the model to the same answers, refusals and tables.
 
 Hypothesis drives a store under test and the memory store side by side, on clocks turned together: three
-workers that open, claim, settle, close and are killed, and a tool without a session. After each step all
-that can be read is compared, and both verify their tables. Over memory it checks the machine itself.
+workers that open, take, settle, close and are killed, and a tool without a session. One worker at a time
+keeps levels above 0: who of two gets a message is a race between processes, what one gets is not. After each
+step what was delivered and all that can be read is compared, and both verify their tables. Over memory it
+checks the machine itself.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from intents import LANES, Rest, Settle, demands, intents, policies, workers
+from intents import LANES, Rest, Settle, demands, intents, levels, policies, settlements, workers
 from readable import readable, seen
 from store_kit import MemoryKit, StoreKit, until
 from store_kits import KITS
+from worker import Inbox, inbox, take_now
 
 from iii.errors import Refusal
 from iii.model import (
@@ -45,6 +48,7 @@ from iii.model import (
     Op,
     Release,
     Retry,
+    Return,
     Txn,
 )
 from iii.store.contract import Store
@@ -72,7 +76,6 @@ class World:
         self.kit = kit
         self.workers: dict[int, Store] = {}
         self.tool: Store
-        self.parked: asyncio.Task[list[Message]] | None = None
 
     async def open(self) -> None:
         self.tool = await self.kit.make()
@@ -93,7 +96,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.real = World(type(self).kit(self.folder / "store"))
         self.held: list[Held] = []
         self.sessions: dict[int, int] = {}  # of the workers that are open
-        self.parked_by: int | None = None
+        self.credited: int | None = None  # the worker with levels
+        self.levels: dict[Lane, int] = {}  # of its lanes, those above 0
         self.run(self.model.open())
         self.run(self.real.open())
 
@@ -113,9 +117,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(worker=workers, wanted=st.lists(intents, min_size=1, max_size=4))
     def commit(self, worker: int, wanted: list[Any]) -> None:
-        txns = [Txn([op for each in wanted for op in self.ops(each, side)], {"h": "t"}) for side in (0, 1)]
+        txns = [
+            Txn([op for each in wanted for op in self.ops(each, side, worker)], {"h": "t"}) for side in (0, 1)
+        ]
         self.same(lambda world: world.store(worker).commit(txns[world is self.real]))
-        self.answer_parked()
+        self.hold_delivered()
 
     @rule(worker=workers, lanes=policies)
     def open_session(self, worker: int, lanes: list[LanePolicy]) -> None:
@@ -123,51 +129,67 @@ class StoreMachine(RuleBasedStateMachine):
             return
 
         async def act(world: World) -> int:
-            world.workers[worker] = await world.kit.make()
-            return await world.workers[worker].open_session(lanes)
+            store = world.workers[worker] = await world.kit.make()
+            inbox(store)
+            return await store.open_session(lanes)
 
         self.sessions[self.same(act)] = worker
-        self.answer_parked()
+        self.hold_delivered()
 
     @precondition(lambda self: self.model.workers)
     @rule(worker=workers, demand=demands)
-    def claim(self, worker: int, demand: dict[Lane, int]) -> None:
-        if worker not in self.model.workers or worker == self.parked_by:
-            return
-        self.hold(*self.both(lambda world: world.workers[worker].claim(demand, 0)))
+    def take(self, worker: int, demand: dict[Lane, int]) -> None:
+        worker = self.open_one(worker)
+        self.hold(*self.both(lambda world: take_now(world.workers[worker], demand)))
+        if worker == self.credited:
+            self.note_levels(dict.fromkeys(demand, 0))
 
-    @precondition(lambda self: self.model.workers and self.parked_by is None)
-    @rule(worker=workers, demand=demands)
-    def park(self, worker: int, demand: dict[Lane, int]) -> None:
-        if worker not in self.model.workers:
-            return
-        self.parked_by = worker
-        for world in (self.model, self.real):
-            world.parked = self.loop.create_task(world.workers[worker].claim(demand, None))
-            self.run(asyncio.sleep(0))
-        self.answer_parked()
+    @precondition(lambda self: self.model.workers)
+    @rule(worker=workers, levels=levels)
+    def credit(self, worker: int, levels: dict[Lane, int]) -> None:
+        """Levels that stay, until others are set, the worker ends, or another one has levels."""
+        worker = self.open_one(worker)
+        if worker != self.credited:
+            self.set_levels(dict.fromkeys(self.levels, 0))
+        self.credited = worker
+        self.set_levels(levels)
 
     @rule(worker=workers, lane=st.sampled_from(LANES), begun=st.lists(st.booleans(), min_size=1, max_size=4))
     def work(self, worker: int, lane: Lane, begun: list[bool]) -> None:
         """A worker is handed messages and begins some of them: there is something to lose when it dies."""
-        if worker == self.parked_by:
-            return
         self.open_session(worker, [LanePolicy(*lane)])
         enqueue = Txn([Enqueue(lane.topic, b"work", step=lane.step) for _ in begun])
         self.same(lambda world: world.tool.commit(enqueue))
-        self.answer_parked()
+        self.hold_delivered()
         held = len(self.held)
-        self.claim(worker, {lane: len(begun)})
+        self.take(worker, {lane: len(begun)})
         for number, begins in zip(range(held, len(self.held)), begun, strict=False):
             if begins:
                 self.start(number)
 
+    @rule(
+        worker=workers,
+        lane=st.sampled_from(LANES),
+        level=st.integers(1, 3),
+        endings=st.lists(settlements, min_size=1, max_size=5),
+    )
+    def serve(self, worker: int, lane: Lane, level: int, endings: list[Settle]) -> None:
+        """A worker has a level and is brought one message after the other, as they end."""
+        self.open_session(worker, [LanePolicy(*lane)])
+        self.credit(worker, {lane: level})
+        enqueue = Txn([Enqueue(lane.topic, b"serve", step=lane.step) for _ in endings])
+        self.same(lambda world: world.tool.commit(enqueue))
+        self.hold_delivered()
+        for ending in endings:
+            self.commit(worker, [ending])
+
     @precondition(lambda self: self.held)
     @rule(number=st.integers(0, 9))
     def start(self, number: int) -> None:
+        """A handler begins while its lease is live."""
         held = self.held[number % len(self.held)]
         worker = self.sessions.get(held.message.lease.session)
-        if worker is not None:
+        if worker is not None and self.is_live(held):
             self.model.workers[worker].start(held.leases[0])
             self.real.workers[worker].start(held.leases[1])
 
@@ -201,7 +223,11 @@ class StoreMachine(RuleBasedStateMachine):
         """Killed before its commit landed, or right after: what the store says of it the model does too."""
         if worker not in self.model.workers:
             return
-        for_model, txn = (Txn([op for each in wanted for op in self.ops(each, side)]) for side in (0, 1))
+        resting = {} if worker == self.credited else self.levels  # else what it commits and loses would race
+        self.set_levels(dict.fromkeys(resting, 0))
+        for_model, txn = (
+            Txn([op for each in wanted for op in self.ops(each, side, worker)]) for side in (0, 1)
+        )
         real = self.real.workers.pop(worker)
         if hears:
             self.run(_outcome(real.commit(txn)))
@@ -213,13 +239,15 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.run(self.model.kit.kill(model))
         self.forget(worker)
+        self.set_levels(resting)
 
     @precondition(lambda self: len(self.model.workers) > 1)
     @rule(worker=workers)
     def bury(self, worker: int) -> None:
         """A worker that stood still is taken for dead; with its next commit it goes on as a new session."""
-        if worker not in self.model.workers:
-            return
+        worker = self.open_one(worker)
+        resting = {} if worker == self.credited else self.levels  # else what it loses and adopts would race
+        self.set_levels(dict.fromkeys(resting, 0))
         peer = min(self.model.workers.keys() - {worker})
         tick = self.model.tool.mark("tick")
 
@@ -234,7 +262,8 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.sessions = {session: at for session, at in self.sessions.items() if at != worker}
         self.sessions[self.same(act)] = worker
-        self.answer_parked()
+        self.hold_delivered()
+        self.set_levels(resting)
 
     @rule()
     def stop_the_machine(self) -> None:
@@ -246,8 +275,7 @@ class StoreMachine(RuleBasedStateMachine):
             await world.open()
 
         self.same(act)
-        for worker in set(self.sessions.values()):
-            self.end_parked(worker)
+        self.credited, self.levels = None, {}
         self.sessions.clear()
 
     @rule(ms=st.sampled_from([1, 10, 50, 100, 200, 1000, 8 * 24 * 3600 * 1000, 31 * 24 * 3600 * 1000]))
@@ -257,9 +285,14 @@ class StoreMachine(RuleBasedStateMachine):
             world.kit.clock.advance(ms)
         tick = self.model.tool.mark("tick")
         self.same(lambda world: world.tool.commit(Txn((Mark("tick", (tick or 0) + 1, tick),))))
-        self.answer_parked()
+        self.hold_delivered()
 
     # -- what the rules are made of
+
+    def open_one(self, worker: int) -> int:
+        """This worker where it is open, else another that is; there is one."""
+        opened = sorted(self.model.workers)
+        return worker if worker in opened else opened[worker % len(opened)]
 
     def forget(self, worker: int) -> None:
         """The worker is gone; whoever is left takes back what it held."""
@@ -267,22 +300,33 @@ class StoreMachine(RuleBasedStateMachine):
             if world.workers:
                 self.run(_recovered(world))
         self.sessions = {session: at for session, at in self.sessions.items() if at != worker}
-        self.end_parked(worker)
-        self.answer_parked()
+        if worker == self.credited:
+            self.credited, self.levels = None, {}
+        self.hold_delivered()
 
-    def ops(self, wanted: Any, side: int) -> list[Op]:
+    def is_live(self, held: Held) -> bool:
+        """Whether the model knows this very lease: the last one on its message, and leased it is."""
+        session, id, _ = held.message.lease
+        last = [one for one in self.held if one.message.lease.id == id][-1]
+        found, _ = self.model.tool.find(id)
+        return last is held and found is not None and found.session == session
+
+    def ops(self, wanted: Any, side: int, worker: int) -> list[Op]:
         """The ops an intent stands for in the model (0) or the store under test (1)."""
         if isinstance(wanted, Settle):
-            return self.settlement(wanted, side)
+            return self.settlement(wanted, side, worker)
         if isinstance(wanted, Rest):
             return self.rearranged(wanted)
         return [wanted]
 
-    def settlement(self, wanted: Settle, side: int) -> list[Op]:
+    def settlement(self, wanted: Settle, side: int, worker: int) -> list[Op]:
+        """A process settles what its own session leases; what a session that is gone has leased is lost."""
         if not self.held:
             return []
         message, leases = self.held[-1 - wanted.held % len(self.held)]
         lease = leases[side]
+        if self.sessions.get(lease.session, worker) != worker:
+            return []
         match wanted.kind:
             case "ack" | "fail":
                 return [Ack(lease, failed=wanted.kind == "fail")]
@@ -290,6 +334,8 @@ class StoreMachine(RuleBasedStateMachine):
                 return [Retry(lease, wanted.delay_ms, "error")]
             case "release":
                 return [Release(lease, wanted.delay_ms)]
+            case "return":
+                return [Return(lease)]
             case "hold":
                 return [Hold(lease)]
         dead = DeadLetter(message.topic, message.step, "died", message.attempt, 1, message.enqueued_ms)
@@ -310,35 +356,44 @@ class StoreMachine(RuleBasedStateMachine):
         return [discard, Enqueue(one.dead.topic, one.payload, step=one.dead.step, id=one.id)]
 
     def hold(self, expected: list[Message], found: list[Message]) -> None:
+        """Two lanes have no order among each other."""
+        expected, found = sorted(expected, key=_lane), sorted(found, key=_lane)
         assert list(map(seen, found)) == list(map(seen, expected))
         for model, real in zip(expected, found, strict=True):
             self.held.append(Held(model, (model.lease, real.lease)))
 
-    def answer_parked(self) -> None:
-        """Where the model answered the parked claim, the store under test does the same in a moment."""
-        expected, found = self.model.parked, self.real.parked
-        if expected is None or found is None:
+    def set_levels(self, levels: dict[Lane, int]) -> None:
+        """Of the worker that has some. What they let come is there when both stores have said so."""
+        worker = self.credited
+        if worker is None:
             return
-        self.run(asyncio.sleep(0))
-        if expected.done():
-            self.run(until(found.done, "the parked claim is answered"))
-            self.hold(expected.result(), found.result())
-            self.model.parked = self.real.parked = self.parked_by = None
+        self.same(lambda world: _credited(world.workers[worker], levels))
+        self.note_levels(levels)
+        model, real = self.inboxes(worker)
+        self.hold(model.take(), real.take())
 
-    def end_parked(self, worker: int) -> None:
-        if self.parked_by == worker:
-            for world in (self.model, self.real):
-                assert world.parked is not None
-                world.parked.cancel()
-                self.run(_ended(world.parked))
-                world.parked = None
-            self.parked_by = None
+    def note_levels(self, levels: dict[Lane, int]) -> None:
+        self.levels = {lane: level for lane, level in {**self.levels, **levels}.items() if level}
+
+    def hold_delivered(self) -> None:
+        """What the model delivered, the store under test delivers in a moment, and no more."""
+        worker = self.credited
+        if worker is None:
+            return
+        model, real = self.inboxes(worker)
+        self.run(_credited(self.model.workers[worker], {}))
+        expected = model.take()
+        self.run(until(lambda: len(real) >= len(expected), "what is granted is delivered"))
+        self.run(_credited(self.real.workers[worker], {}))
+        self.hold(expected, real.take())
+
+    def inboxes(self, worker: int) -> tuple[Inbox, Inbox]:
+        return inbox(self.model.workers[worker]), inbox(self.real.workers[worker])
 
     @invariant()
     def both_show_the_same(self) -> None:
         assert self.run(readable(self.real.tool)) == self.run(readable(self.model.tool))
-        if self.real.parked is not None:
-            assert not self.real.parked.done()
+        assert not any(inbox(store) for world in (self.model, self.real) for store in world.workers.values())
 
     @invariant()
     def every_table_is_in_order(self) -> None:
@@ -347,9 +402,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for world in (self.model, self.real):
-            if world.parked is not None:
-                world.parked.cancel()
-                self.run(_ended(world.parked))
             self.run(world.kit.close_all())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
@@ -367,8 +419,12 @@ async def _recovered(world: World) -> None:
     await until(lambda: len(world.tool.sessions()) == len(world.workers), "the dead are recovered")
 
 
-async def _ended(task: asyncio.Task[Any]) -> None:
-    await asyncio.gather(task, return_exceptions=True)
+async def _credited(store: Store, levels: dict[Lane, int]) -> None:
+    await store.credit(levels)
+
+
+def _lane(message: Message) -> Lane:
+    return Lane(message.topic, message.step)
 
 
 @pytest.mark.parametrize("name", KITS)

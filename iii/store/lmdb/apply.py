@@ -25,6 +25,7 @@ from iii.model import (
     Record,
     Release,
     Retry,
+    Return,
     Txn,
 )
 from iii.store import kept
@@ -69,8 +70,9 @@ class Applier(Moves):
         self._nothing = Committed(0, [])  # the answer to most Acks: one for all that see the same version
         self._handlers: dict[type, Handler] = {
             Put: self.state.put, Merge: self.state.merge, Delete: self.state.delete, Enqueue: self._enqueue,
-            Ack: self._ack, Retry: self._retry, Release: self._release, Hold: self._hold,
-            Mark: self.state.mark, Record: self._record, Pause: self._pause, Discard: self._discard,
+            Ack: self._ack, Retry: self._retry, Release: self._release, Return: self._return,
+            Hold: self._hold, Mark: self.state.mark, Record: self._record, Pause: self._pause,
+            Discard: self._discard,
         }  # fmt: skip
 
     def begin(self, txn: Any, now_ms: int, wall_ms: int) -> None:
@@ -286,6 +288,10 @@ class Applier(Moves):
         again = _again(row)
         again.due_ms = self.wall_ms + op.delay_ms
         self.rest(lane, op.lease.id, priority, again, self.now_ms + op.delay_ms)
+
+    def _return(self, op: Return) -> None:
+        _, lane, priority, row = self.take_lease(op.lease)
+        self.rest(lane, op.lease.id, priority, row, 0)
 
     def _hold(self, op: Hold) -> None:
         self.find_lease(op.lease)

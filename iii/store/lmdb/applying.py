@@ -1,7 +1,7 @@
-"""One group inside its write transaction: what is due, its Txns and calls in their order, then the grants.
+"""One group inside its write transaction: what is due, its items in their order, then the grants.
 
-Owns the parked claim and whether the leases in memory are those of the file. `apply`, then `flush` where that
-wrote something; `forget` where the transaction came to nothing.
+Owns whether the leases in memory are those of the file. `apply`, then `flush` where that wrote something;
+`forget` where the transaction came to nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from iii.store.lmdb.changelog import ChangeLog
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.grant import Granting
-from iii.store.lmdb.group import Call, Claim, Group, Item, Meter
+from iii.store.lmdb.group import Call, Credit, Group, Item, Meter
 from iii.store.lmdb.keys import LEASE
-from iii.store.lmdb.parked import Parked
 from iii.store.lmdb.room import Room, ShortOfRoom
 from iii.store.lmdb.worker import is_dead
 
@@ -47,7 +46,6 @@ class Applying:
         meter: Meter,
         epochs: Epochs,
     ) -> None:
-        self.parked = Parked()
         self.log = ChangeLog(
             environment.tables, limits, lambda session: not is_dead(environment.path, session)
         )
@@ -59,18 +57,21 @@ class Applying:
         self._stale = True  # the leases in memory are to be read again
         self._sessions_told: object = None
 
-    def apply(self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group, due_ms: int) -> None:
+    def apply(
+        self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group, due_ms: int, *, grants: bool
+    ) -> None:
         """Everything but what `flush` writes. due_ms: when something was due next after the last group."""
         applier = self._applier
         applier.begin(txn, self._clock.delay_ms(), self._clock.wall_ms())
         self._see_others(txn, group, due_ms)
         present = applier.catalog.sessions
-        once = self._run(items, group)
+        self._run(items, group)
         if applier.catalog.sessions is not present:
             self.log.note_sessions(txn)
-        if once or self.parked.claim is not None:
+        if grants and applier.levels and applier.session in applier.catalog.sessions:
             granting_ns = time.perf_counter_ns()
-            self._grant(once, group)
+            self._delete_settled(group)  # one may be granted again at once, under the same key
+            group.granted = Granting(applier).grant()
             self._meter.grant_ns += time.perf_counter_ns() - granting_ns
         if applier.catalog.sessions is not self._sessions_told:
             self._sessions_told = applier.catalog.sessions
@@ -96,9 +97,19 @@ class Applying:
             self.log.grown(txn, applier.catalog.counters.version, changed, applier.wall_ms)
         applier.catalog.flush(txn)
 
-    def forget(self, parked: Parked) -> None:
-        """Nothing of the group is in the file; `parked` is as it was before."""
-        self.parked = parked
+    def set_levels(self, credit: Credit) -> bool:
+        """Whether one is raised: then there may be something to grant."""
+        levels, raised = self._applier.levels, False
+        for lane, level in credit.levels.items():
+            raised = raised or level > levels.get(lane, 0)
+            if level:
+                levels[lane] = level
+            else:
+                levels.pop(lane, None)
+        return raised
+
+    def forget(self) -> None:
+        """Nothing of the group is in the file."""
         self._applier.catalog.forget()
         self._applier.histories.forget()
         self._applier.kept.forget()
@@ -117,7 +128,7 @@ class Applying:
             self._epochs.load(txn)
         if applier.session and applier.session not in applier.catalog.sessions:
             group.session_lost = applier.session
-            applier.live.clear()
+            applier.forget_live()
         elif self._stale:
             sessions.load_live(applier)
         self._stale = False
@@ -126,10 +137,8 @@ class Applying:
         if (foreign or self.log.over) and self.log.look(txn, applier.wall_ms):
             applier.wrote = True
 
-    def _run(self, items: list[Item], group: Group) -> list[Claim]:
-        """The Txns and calls; the claims that do not wait."""
+    def _run(self, items: list[Item], group: Group) -> None:
         applier = self._applier
-        once: list[Claim] = []
         answers, run, room = group.answers, applier.run, self._room
         weighed = room.tight or self.log.over
         for item in items:
@@ -138,19 +147,13 @@ class Applying:
                     answers.append((item[1], refusal))
                 else:
                     answers.append((item[1], run(item[0])))
-            elif type(item) is Claim:
-                if self.parked.claim is not None:
-                    answers.append((self.parked.claim.future, []))
-                    self.parked.end()
-                if item.once:
-                    once.append(item)
-                else:
-                    self.parked.park(item)
+            elif type(item) is Credit:
+                self.set_levels(item)
+                answers.append((item.future, None))
             else:
                 assert type(item) is Call
                 self._delete_settled(group)  # it may read the rows of leases
                 answers.append((item.future, item.apply(applier)))
-        return once
 
     def _refusal(self, txn: Txn) -> StoreFull | None:
         """Why this Txn is refused, there being little room. ShortOfRoom where some can be made first."""
@@ -173,22 +176,6 @@ class Applying:
         except LeaseLost:
             return True  # refused for that
         return any(lane.topic.startswith(keeping.CHANGES) for lane in lanes)
-
-    def _grant(self, once: list[Claim], group: Group) -> None:
-        """Answer the parked claim if there is something for it, and those that do not wait in any case."""
-        applier, parked = self._applier, self.parked
-        if parked.claim is not None and parked.claim.dropped:
-            parked.end()
-        works = applier.session in applier.catalog.sessions
-        # A settled row may be granted again at once, under the same key: delete before putting.
-        self._delete_settled(group)
-        granting = Granting(applier)
-        for claim in once:
-            group.granted.append((claim, granting.grant(claim.demand) if works else []))
-        if parked.claim is not None and works and (messages := granting.grant(parked.left)):
-            group.granted.append((parked.claim, messages))
-            parked.granted(granting.token, messages, alone=len(applier.catalog.sessions) == 1)
-        granting.flush()
 
     def _delete_settled(self, group: Group) -> None:
         applier = self._applier

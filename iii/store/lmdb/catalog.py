@@ -28,22 +28,23 @@ if TYPE_CHECKING:
     from iii.store.lmdb.environment import Tables
 
 Fresh = tuple[int, int, Row]
-"""(rank, id, row): a ready message of this group that no table holds yet. In claim order; each id once."""
+"""(rank, id, row): a ready message of this group that no table holds yet. In their order; each id once."""
 
 
 class LaneEntry:
     """One lane: its row, its exact counts, and the ready messages that this group has not written yet."""
 
     __slots__ = (
-        "behind", "dead", "done", "expires", "failed", "fresh", "kept", "later", "leased", "max_depth",
-        "max_in_flight", "number", "paused", "ready", "retention_ms", "served", "step", "topic",
+        "behind", "dead", "done", "expires", "failed", "fresh", "in_flight", "kept", "later", "leased",
+        "max_depth", "max_in_flight", "number", "paused", "ready", "retention_ms", "served", "step", "topic",
     )  # fmt: skip
 
     def __init__(self, number: int, row: LaneRow) -> None:
         self.number = number
-        self.expires = row.step in ("", ARCHIVE)  # nobody claims from these lanes
+        self.expires = row.step in ("", ARCHIVE)  # nothing is granted from these lanes
         self.kept = is_kept(row.topic, row.step)
         self.fresh: list[Fresh] = []
+        self.in_flight = 0  # live leases of this store's session; `leased`: of all sessions
         self.set_counts((0, 0, 0, 0, 0, 0, 0))
         self.set_row(row)
 

@@ -1,18 +1,21 @@
-"""Which ready messages a parked claim gets: decided once per group, after its Txns, before its commit.
+"""Which ready messages this store's session gets: decided once per group, after its Txns, before its commit.
 
-`room` is pure. A lane's first ready rows are those of this group and of `ready`, in claim order; where the
-table holds none of them, the group's own rows are leased without ever touching it.
+For each lane with credit the level less what is in flight, anew in each group: nothing is remembered, so an
+aborted group changes nothing. A lane's first ready rows are those of this group and of `ready`, in one order;
+where the table holds none of them, the group's own rows are leased without ever touching it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import lmdb
 
-from iii.model import Lane, Lease, Message
+from iii.model import Lease, Message
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import Fresh, LaneEntry
-from iii.store.lmdb.keys import LEASE, LEASE_HEAD, READY, u32
+from iii.store.lmdb.keys import LANE_COUNTS, LEASE, LEASE_HEAD, READY, lane_counts_key, u32
 from iii.store.lmdb.rows import Row, decode_row
+
+__all__ = ["Granting", "may_grant"]
 
 Chosen = tuple[int, int, Row, bytes]
 """(rank, id, row, record) of a message about to be leased."""
@@ -20,13 +23,35 @@ Chosen = tuple[int, int, Row, bytes]
 _tuple = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
 
-def room(lane: LaneEntry, demand: int) -> int:
-    """How many messages of the lane may be leased now."""
-    if lane.paused or not lane.ready:
+def room(lane: LaneEntry, level: int, ready: int, leased: int) -> int:
+    """How many messages of the lane may be leased now, of which so many are ready and leased by anybody."""
+    if lane.paused:
         return 0
+    most = level - lane.in_flight
     if lane.max_in_flight is not None:
-        demand = min(demand, lane.max_in_flight - lane.leased)
-    return max(0, min(demand, lane.ready))
+        most = min(most, lane.max_in_flight - leased)
+    return max(0, min(most, ready))
+
+
+def may_grant(applier: Applier, txn: lmdb.Transaction[bytes]) -> bool:
+    """Whether a group would grant something, by the counts that a read transaction sees.
+
+    The catalog's lanes are those of the file.
+    """
+    tables, lanes = applier.tables, applier.catalog.lanes
+    if not applier.levels or not txn.stat(tables.ready)["entries"]:
+        return False
+    for name, level in applier.levels.items():
+        lane = lanes.get(name)
+        if lane is None or level <= lane.in_flight:
+            continue
+        raw = txn.get(lane_counts_key(lane.number), db=tables.counter)
+        if raw is None:
+            continue
+        ready, _, _, leased, *_ = LANE_COUNTS.unpack(raw)
+        if room(lane, level, ready, leased):
+            return True
+    return False
 
 
 class Granting:
@@ -34,31 +59,29 @@ class Granting:
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self.token, self._session = applier.catalog.counters.commit + 1, applier.session
-        self._suspect = any(held[3].crashes for held in applier.live.values())
-        self.rows: list[tuple[bytes, bytes]] = []
+        self._token, self._session = applier.catalog.counters.commit + 1, applier.session
+        self._suspect: bool | None = None  # not known
+        self._rows: list[tuple[bytes, bytes]] = []
         self._messages: list[Message] = []
 
-    def grant(self, demand: Mapping[Lane, int]) -> list[Message]:
-        self._messages = []
-        lanes = self._applier.catalog.lanes
-        for name, count in demand.items():
+    def grant(self) -> list[Message]:
+        applier = self._applier
+        lanes = applier.catalog.lanes
+        for name, level in applier.levels.items():
             lane = lanes.get(name)
-            wanted = room(lane, count) if lane is not None else 0
-            if lane is None or not wanted:
+            if lane is None or not lane.ready:
+                continue
+            wanted = room(lane, level, lane.ready, lane.leased)
+            if not wanted:
                 continue
             if len(lane.fresh) == lane.ready:
                 self._grant_fresh(lane, wanted)
             else:
                 self._grant_stored(lane, wanted)
-        return self._messages
-
-    def flush(self) -> None:
-        """Write the lease rows."""
-        if self.rows:
-            applier = self._applier
+        if self._rows:
             applier.wrote = True
-            applier.txn.cursor(applier.tables.lease).putmulti(self.rows)
+            applier.txn.cursor(applier.tables.lease).putmulti(self._rows)
+        return self._messages
 
     def _grant_fresh(self, lane: LaneEntry, wanted: int) -> None:
         """Every ready row of the lane is this group's own."""
@@ -101,20 +124,17 @@ class Granting:
 
     def _may_suspect(self) -> bool:
         """Whether a suspect may be leased now; the next one has to wait for it."""
+        if self._suspect is None:
+            self._suspect = any(held[3].crashes for held in self._applier.live.values())
         if self._suspect:
             return False
         self._suspect = True
         return True
 
     def _lease(self, lane: LaneEntry, chosen: list[Chosen]) -> None:
-        applier, token, session, topic, step = (
-            self._applier,
-            self.token,
-            self._session,
-            lane.topic,
-            lane.step,
-        )
-        live, rows, messages, key = applier.live, self.rows, self._messages, LEASE.pack
+        applier, token, session = self._applier, self._token, self._session
+        topic, step = lane.topic, lane.step
+        live, rows, messages, key = applier.live, self._rows, self._messages, LEASE.pack
         head, head_rank = b"", -1
         for rank, id, row, record in chosen:
             payload = row.payload
@@ -137,3 +157,4 @@ class Granting:
             applier.touch(lane)
             lane.ready -= len(chosen)
             lane.leased += len(chosen)
+            lane.in_flight += len(chosen)

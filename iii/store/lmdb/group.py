@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -20,37 +20,17 @@ OP_BYTES = 256
 """What an op counts against the pending bytes, beside what it holds."""
 
 
-class Claim:
-    """A worker's demand. `once`: answered by the next group whatever that grants; `dropped`: nobody waits.
+class Credit:
+    """Levels of this store's session: see Store.credit. Answered with None, whatever becomes of its group."""
 
-    `standing`: lanes for which it stands on after its answer, until it is replaced; `seen`: the newest commit
-    whose grants were known when it was made.
-    """
+    __slots__ = ("future", "levels")
 
-    __slots__ = ("demand", "dropped", "future", "once", "seen", "standing")
-
-    def __init__(
-        self,
-        demand: Mapping[Lane, int],
-        future: Future[list[Message]],
-        *,
-        once: bool = False,
-        standing: Collection[Lane] = (),
-        seen: int = 0,
-    ) -> None:
-        self.demand, self.future, self.once = demand, future, once
-        self.standing, self.seen = standing, seen
-        self.dropped = False
-
-    def drop(self) -> None:
-        """Answer it with nothing."""
-        self.dropped = True
-        if not self.future.done():
-            self.future.set_result([])
+    def __init__(self, levels: dict[Lane, int], future: Future[None]) -> None:
+        self.levels, self.future = levels, future
 
 
 class Call:
-    """Something the store does inside a group: opening a session, recovering one, giving leases back."""
+    """Something the store does inside a group: opening a session, recovering one."""
 
     __slots__ = ("apply", "future")
 
@@ -58,14 +38,14 @@ class Call:
         self.apply, self.future = apply, future
 
 
-Item: TypeAlias = "tuple[Txn, Answer] | Claim | Call"
+Item: TypeAlias = "tuple[Txn, Answer] | Credit | Call"
 
 
 class Group(Struct):
     """What one group led to, told to the loop at once."""
 
     answers: list[tuple[Answer | Future[Any], Any]]
-    granted: list[tuple[Claim, list[Message]]] = []
+    granted: list[Message] = []
     ended: list[int] = []  # leases that were settled
     changed: bool = False
     concerns_others: bool = False  # other processes that wait are to look
@@ -78,7 +58,7 @@ class Meter(Struct):
     """Where the writer's time went since it started: counts, and nanoseconds by stage."""
 
     groups: int = 0  # commits that wrote something
-    items: int = 0  # Txns, claims and calls in them
+    items: int = 0  # Txns, credits and calls in them
     lock_ns: int = 0  # waiting for the write transaction, which other processes may hold
     apply_ns: int = 0  # checking and applying, granting included
     grant_ns: int = 0
@@ -88,8 +68,8 @@ class Meter(Struct):
 class Owner(Protocol):
     """The store, as its writer sees it."""
 
-    def deliver(self, group: Group) -> None:
-        """Runs on the loop."""
+    def answer(self, group: Group) -> None:
+        """Runs on the loop, once per group: answer who waits, then deliver what was granted."""
 
     def damaged(self, error: StoreDamaged) -> None:
         """The file is found to be damaged: nothing is committed any more."""

@@ -62,13 +62,16 @@ class Membership:
         self._burying: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.works = False  # there is a session, or one is to follow that peers buried
         self.worker: Worker | None = None
 
     async def enter(self, policies: Sequence[LanePolicy]) -> int:
         if self.worker is not None:
             raise StoreError(f"this store has session {self.worker.session} already: close_session() first")
         self._policies = list(policies)
-        return await self._enter()
+        session = await self._enter()
+        self.works = True
+        return session
 
     async def _enter(self) -> int:
         host = self._host
@@ -104,6 +107,7 @@ class Membership:
 
     async def leave(self) -> None:
         """Give back the leases and go. Idempotent."""
+        self.works = False
         worker, self.worker = self.worker, None
         if worker is None:
             return
@@ -114,6 +118,7 @@ class Membership:
 
     def drop(self, *, remove: bool = False) -> None:
         """Go as a killed process does: the leases stay, and the files too unless `remove`."""
+        self.works = False
         worker, self.worker = self.worker, None
         if worker is not None:
             worker.close(remove=remove)

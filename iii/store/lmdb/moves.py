@@ -12,7 +12,7 @@ from typing import Any
 import lmdb
 
 from iii.errors import LeaseLost
-from iii.model import ARCHIVE, Lease
+from iii.model import ARCHIVE, Lane, Lease
 from iii.store.contract import Limits
 from iii.store.kept import unique_key
 from iii.store.lmdb.catalog import Catalog, LaneEntry
@@ -56,6 +56,7 @@ class Moves:
         self.now_ms = self.wall_ms = 0
         self.session = 0
         self.live: dict[int, Held] = {}  # this session's leases
+        self.levels: dict[Lane, int] = {}  # how many of a lane it may have; those above 0
         self.settled: list[int] = []  # ids of those whose rows are to be deleted before the commit
         self.undo: list[tuple[Any, ...]] | None = None
         self.wrote = False
@@ -132,6 +133,12 @@ class Moves:
             row.payload = self.txn.get(BODY.pack(lane.number, id), db=self.tables.body)
         return row
 
+    def forget_live(self) -> None:
+        """The session's leases are not known any more."""
+        self.live.clear()
+        for lane in self.catalog.by_number.values():
+            lane.in_flight = 0
+
     # -- into a table
 
     def place(self, lane: LaneEntry, id: int, priority: int, row: Row, due_ms: int) -> None:
@@ -202,6 +209,7 @@ class Moves:
             self.delete(self.tables.lease, LEASE.pack(session, id))
             return held
         del self.live[id]
+        lane.in_flight -= 1
         self.settled.append(id)
         if self.undo is not None:
             self.undo.append((self._restore_live, id, held))
@@ -209,6 +217,7 @@ class Moves:
 
     def _restore_live(self, id: int, held: Held) -> None:
         self.live[id] = held
+        held[1].in_flight += 1
         self.settled.pop()
 
     def _find_foreign(self, session: int, id: int) -> Held | None:

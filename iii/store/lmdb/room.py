@@ -16,7 +16,7 @@ from typing import Final
 
 import lmdb
 
-from iii.model import Ack, Delete, Discard, Hold, Mark, Pause, Release, Retry, Txn
+from iii.model import Ack, Delete, Discard, Hold, Mark, Pause, Release, Retry, Return, Txn
 from iii.store.contract import Limits
 from iii.store.limits import check
 from iii.store.lmdb.environment import TIGHT_BYTES, Environment
@@ -34,8 +34,8 @@ ROOM_PER_BYTE = 3
 
 SETTLEMENT, WITH_EFFECTS, NEW_WORK = range(3)
 
-_NEUTRAL = frozenset({Ack, Retry, Release, Hold, Discard, Delete, Pause, Mark})
-_ENDING = frozenset({Ack, Retry, Release, Discard})
+_NEUTRAL = frozenset({Ack, Retry, Release, Return, Hold, Discard, Delete, Pause, Mark})
+_ENDING = frozenset({Ack, Retry, Release, Return, Discard})
 _CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """EIO is what LMDB says where the disk took only the first part of a write, as a full one does."""
 

@@ -19,7 +19,7 @@ class Row(Struct, array_like=True, gc=False):
     headers: dict[str, str]
     group: str | None
     enqueued_ms: int  # wall clock
-    expires_ms: int = 0  # delay clock; 0 = never, as in every lane that somebody may claim from
+    expires_ms: int = 0  # delay clock; 0 = never, as in every lane of a step
     attempts: int = 0  # failed ones
     crashes: int = 0
     error: str | None = None

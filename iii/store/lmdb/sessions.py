@@ -5,11 +5,9 @@ Must not know how a death is noticed (liveness.py does); `started` says which ha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection
 
-from iii.errors import LeaseLost
-from iii.model import LanePolicy, Lease
+from iii.model import LanePolicy
 from iii.store.kept import is_kept
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.catalog import LaneEntry
@@ -36,7 +34,7 @@ def open_session(applier: Applier, session: int, entry: SessionEntry) -> None:
     catalog = applier.catalog
     catalog.sessions = {**catalog.sessions, session: entry}
     applier.session = session
-    applier.live.clear()
+    applier.forget_live()
     applier.put(applier.tables.session, u32.pack(session), encode(entry))
     for policy in entry.policies:
         _set_policy(applier, policy)
@@ -83,17 +81,10 @@ def next_session(applier: Applier) -> int:
 def end_session(applier: Applier, session: int) -> None:
     """Give back this store's own leases without counting anything, and leave."""
     give_back(applier, session, {})
-    applier.live.clear()
+    applier.forget_live()
+    applier.levels.clear()
     applier.session = 0
     forget_session(applier, session)
-
-
-def give_back_leases(applier: Applier, leases: Iterable[Lease]) -> None:
-    """Leases nobody saw: the messages rest again as they were, whatever they were suspected of."""
-    for lease in leases:
-        with suppress(LeaseLost):
-            _, lane, priority, row = applier.take_lease(lease)
-            applier.rest(lane, lease.id, priority, row, 0)
 
 
 def recover(applier: Applier, session: int, started: Collection[int]) -> int:
@@ -143,12 +134,13 @@ def _leases(applier: Applier, session: int) -> dict[int, Held]:
 
 def load_live(applier: Applier) -> None:
     """This session's leases as its rows say, after an abort made memory untrue."""
-    applier.live.clear()
+    applier.forget_live()
     if applier.session and applier.session in applier.catalog.sessions:
         for id, (token, lane, priority, row) in _leases(applier, applier.session).items():
             if row.payload is None:
                 row = applier.row(lane, id, encode(row))
             applier.live[id] = (token, lane, priority, row)
+            lane.in_flight += 1
 
 
 # -------------------------------------------------------------------------------------------- adoption
@@ -240,5 +232,5 @@ def _keys(applier: Applier, table: object, lane: LaneEntry) -> list[bytes]:
 
 
 __all__ = [
-    "adopt", "end_session", "give_back_leases", "load_live", "next_session", "open_session", "recover",
+    "adopt", "end_session", "load_live", "next_session", "open_session", "recover",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """LmdbStore: the Store protocol over one LMDB file, for any number of processes on one machine.
 
-    loop     submit, claim, changes: hand items to the writer and wait; reads go straight to the file
+    loop     submit, credit, changes: hand items to the writer and wait; reads go straight to the file
     writer   commits groups (writer.py) and hands back what came of them, once per group
 
 Must not know how rows lie (keys.py) or what ops mean (apply.py).
@@ -25,17 +25,16 @@ from iii.model import (
     Txn,
 )
 from iii.store.contract import Answer, Limits
-from iii.store.limits import check, check_demand, check_policies
-from iii.store.lmdb import backup, environment, sessions
+from iii.store.limits import check, check_levels, check_policies
+from iii.store.lmdb import backup, environment
 from iii.store.lmdb.apply import Applier
-from iii.store.lmdb.claims import Claims
 from iii.store.lmdb.damage import explaining
 from iii.store.lmdb.disk import no_access
 from iii.store.lmdb.doorbell import Ringer
 from iii.store.lmdb.environment import CHECKED_BYTES_MAX, MAP_BYTES, Environment, Fsync
 from iii.store.lmdb.epochs import Epochs
 from iii.store.lmdb.following import Following
-from iii.store.lmdb.group import OP_BYTES, Call, Group, Meter, Probe
+from iii.store.lmdb.group import OP_BYTES, Call, Credit, Group, Meter, Probe
 from iii.store.lmdb.hearts import Hearts
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.liveness import Heartbeat, refuse_foreign
@@ -87,6 +86,7 @@ class LmdbStore(Following):
         self._checked_bytes_max = checked_bytes_max
         self._create, self._expected_ms = create, 0
         self._closed: str | StoreDamaged | None = _NOT_OPEN
+        self._deliver: Callable[[list[Message]], object] = list
         self._damage_listeners: list[Callable[[StoreDamaged], object]] = []
         self._environment: Environment | None = None
         self._rescue: Heartbeat | None = None
@@ -129,7 +129,6 @@ class LmdbStore(Following):
         self._opened, self._tables = opened, opened.tables
         self._ringer = Ringer(self.path)
         self._membership = Membership(self, self._holder, self._ringer)
-        self._claims = Claims(self.clock, lambda claim: self._writer.submit(claim, 0), self._give_back)
         self._readers = Waiters(self.clock)
         self._epochs = Epochs(opened, self._holder)
         self._writer = Writer(
@@ -191,7 +190,6 @@ class LmdbStore(Following):
         self._closed = _NOT_OPEN
         self._writer.kill()
         self._membership.drop()
-        self._claims.end()
         await self._end()
 
     def poison(self) -> None:
@@ -216,7 +214,6 @@ class LmdbStore(Following):
             self._loop.call_soon_threadsafe(self._tell_of_damage, error)
 
     def _tell_of_damage(self, error: StoreDamaged) -> None:
-        self._claims.fail(error)
         self._readers.look()
         self._make_room()
         for call in self._damage_listeners:
@@ -271,7 +268,7 @@ class LmdbStore(Following):
 
     # -- what the writer tells
 
-    def deliver(self, group: Group) -> None:
+    def answer(self, group: Group) -> None:
         for future, answer in group.answers:
             if not future.done():
                 if type(answer) is Committed or not isinstance(answer, Exception):
@@ -281,8 +278,8 @@ class LmdbStore(Following):
         worker = self._membership.worker
         if worker is not None:
             worker.own.settled(group.ended)
-        for claim, messages in group.granted:
-            self._claims.answer(claim, messages)
+        if group.granted and group.granted[0].lease.session == self.session:
+            self._deliver(group.granted)
         if group.changed or group.sessions is not None:
             self._readers.look()
         if self._room:
@@ -290,7 +287,6 @@ class LmdbStore(Following):
         if group.sessions is not None:
             self._membership.on_record(group.sessions)
         if group.session_lost:
-            self._claims.buried()
             self._membership.buried(group.session_lost)
 
     def _make_room(self) -> None:
@@ -303,12 +299,6 @@ class LmdbStore(Following):
         own = self._writer.applier.session
         self._ringer.ring(session for session in session_ids if session != own)
 
-    def _give_back(self, leases: list[Lease]) -> None:
-        """Nobody saw these messages: they return as they were."""
-        if self._closed is None:
-            future = self._loop.create_future()
-            self._writer.submit(Call(lambda applier: sessions.give_back_leases(applier, leases), future), 0)
-
     # -- sessions
 
     async def open_session(self, policies: Sequence[LanePolicy]) -> int:
@@ -317,8 +307,6 @@ class LmdbStore(Following):
         return await self._membership.enter(policies)
 
     async def close_session(self) -> None:
-        if self._environment is not None:
-            self._claims.end()
         if self._closed is None:
             await self._membership.leave()
         elif isinstance(self._closed, StoreDamaged):
@@ -353,30 +341,21 @@ class LmdbStore(Following):
     def _jumped(self) -> None:
         """The clock was turned by hand, in whatever thread."""
         self._writer.stir()
-        self._loop.call_soon_threadsafe(self._check_deadlines)
-
-    def _check_deadlines(self) -> None:
-        self._readers.check_deadlines()
-        self._claims.check_deadline()
+        self._loop.call_soon_threadsafe(self._readers.check_deadlines)
 
     # -- working
 
-    async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
-        self._require_session()
-        check_demand(demand)
-        return await self._claims.wait(demand, wait_ms)
-
-    def ask(
-        self, demand: Mapping[Lane, int], standing: Collection[Lane] = ()
-    ) -> asyncio.Future[list[Message]]:
-        self._require_session()
-        check_demand(demand)
-        return self._claims.ask(demand, standing)
-
-    def _require_session(self) -> None:
+    def credit(self, levels: Mapping[Lane, int]) -> asyncio.Future[None]:
         self._require_open()
-        if self._membership.worker is None:
-            raise StoreError("only a session claims: open_session() first")
+        if not self._membership.works:
+            raise StoreError("only a session is granted messages: open_session() first")
+        check_levels(levels)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._writer.submit(Credit(dict(levels), future), 0)
+        return future
+
+    def on_deliver(self, call: Callable[[list[Message]], object]) -> None:
+        self._deliver = call
 
     def start(self, lease: Lease) -> None:
         worker = self._membership.worker

@@ -10,8 +10,8 @@
     mark      a name and a number
     lane      a number; a (topic, step) has one row; served = some session subscribes (while there are any)
     messages  (ready, later, behind, lease) in exactly one table, of a lane that exists, with an id that was
-              given; a payload over BODY_BYTES_MIN in `body`, any other in the record; in a lane that nobody
-              claims from it expires
+              given; a payload over BODY_BYTES_MIN in `body`, any other in the record; in a lane without
+              a step it expires
     behind    in a group, under the group's hash
     lease     of a session that exists, granted by a commit that has happened; one suspect a session
     group     exactly the groups with a message in ready, later or lease: its only one; none behind without

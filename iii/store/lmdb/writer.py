@@ -1,9 +1,9 @@
-"""The writer: one thread per store commits everything pending as one group and answers the parked claim.
+"""The writer: a thread per store commits everything pending as one group and grants what has credit.
 
     take what is pending -> begin -> sweep what is due -> each Txn checks and applies -> grant -> commit
     -> tell the loop
 
-The thread blocks without polling: a submitted item, a claim, the doorbell, a turned clock or the next due row
+The thread blocks without polling: a submitted item, the doorbell, a turned clock or the next due row
 wake it. Where there is no room the group is aborted, and the change log gives what nobody needs of it; where
 that is not enough, settlements go first, the rest one by one, and the losers get StoreFull.
 """
@@ -15,7 +15,6 @@ import threading
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
-from copy import copy
 
 import lmdb
 
@@ -32,10 +31,10 @@ from iii.store.lmdb.damage import explained
 from iii.store.lmdb.disk import refused
 from iii.store.lmdb.environment import Environment
 from iii.store.lmdb.epochs import Epochs
-from iii.store.lmdb.group import Group, Item, Meter, Owner, Probe, answer_of
+from iii.store.lmdb.grant import may_grant
+from iii.store.lmdb.group import Credit, Group, Item, Meter, Owner, Probe, answer_of
 from iii.store.lmdb.holder import Holder
 from iii.store.lmdb.keys import NEVER_MS
-from iii.store.lmdb.parked import Parked
 from iii.store.lmdb.precedence import Precedence
 from iii.store.lmdb.room import NEW_WORK, Room, ShortOfRoom, is_no_room, rank
 
@@ -154,13 +153,30 @@ class Writer:
         if not items and self._stopping:  # what is due waits for the next process
             self._sync(force=True)
             return True
-        if items or self._is_due() or (stirred and self._may_have_work()):
+        if all(type(item) is Credit for item in items):
+            self._look_for_work(items, stirred)
+        else:
             self._commit_group(items)
         return False
 
+    def _look_for_work(self, credits: list[Item], stirred: bool) -> None:
+        """Levels that are set need no transaction where there is nothing to grant; a raised one looks."""
+        for credit in credits:
+            if type(credit) is Credit and self._applying.set_levels(credit):
+                stirred = True
+        works = False
+        try:
+            works = self._is_due() or (stirred and self._may_have_work())
+        finally:
+            if not works and credits:
+                self._tell(Group([(answer_of(credit), None) for credit in credits]))
+        if works:
+            self._commit_group(credits)
+
     def _refuse(self, items: Sequence[Item], reason: StoreError) -> None:
+        """A level is set although its group failed."""
         if items:
-            self._tell(Group([(answer_of(item), reason) for item in items]))
+            self._tell(Group([(answer_of(item), None if type(item) is Credit else reason) for item in items]))
 
     def _sleep(self) -> None:
         """Until there is something to do."""
@@ -194,12 +210,11 @@ class Writer:
         try:
             with opened.writing, opened.env.begin() as txn:
                 self._next_ms = sweep.next_ms(txn, opened.tables)
-                is_asked = self._applying.parked.claim is not None
-                waits = is_asked and txn.stat(opened.tables.ready)["entries"] > 0
-                outdated = self.applier.catalog.is_outdated(txn)  # who has come is watched from now on
+                if self.applier.catalog.is_outdated(txn):  # who has come is watched from now on
+                    return True
+                return self._is_due() or may_grant(self.applier, txn)
         except lmdb.MapResizedError:
             return True
-        return waits or outdated or self._is_due()
 
     def _sync(self, *, force: bool) -> None:
         since = self._unsynced_since
@@ -254,13 +269,12 @@ class Writer:
         finally:
             self._holder.leave()
 
-    def _attempt(self, items: list[Item]) -> Group:
+    def _attempt(self, items: list[Item], *, grants: bool = True) -> Group:
         """All of the items in one transaction."""
         probe, number = self._probe, self._commits + 1
         if probe is not None:
             probe("before", number)
         group = Group([])
-        parked = copy(self._applying.parked)
         self._holder.want()
         asked_ns = time.perf_counter_ns()
         try:
@@ -268,7 +282,7 @@ class Writer:
                 self._holder.enter()
                 locked_ns = time.perf_counter_ns()
                 with self._precedence:
-                    self._applying.apply(txn, items, group, self._next_ms)
+                    self._applying.apply(txn, items, group, self._next_ms, grants=grants)
                     if self.applier.wrote:
                         self._applying.flush(txn, group)
                     self._next_ms = sweep.next_ms(txn, self._environment.tables)
@@ -281,7 +295,7 @@ class Writer:
                 if probe is not None:
                     probe("applied", number)
         except BaseException:
-            self._applying.forget(parked)
+            self._applying.forget()
             raise
         finally:
             self._holder.leave()
@@ -304,7 +318,7 @@ class Writer:
 
     def _tell(self, group: Group) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._owner.deliver, group)
+            self._loop.call_soon_threadsafe(self._owner.answer, group)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
         if group.committed:
@@ -313,27 +327,24 @@ class Writer:
     # -- when it goes wrong
 
     def _commit_in_parts(self, items: list[Item]) -> None:
-        """The map or the disk is full: settlements go first and together, the rest singly, new work last."""
-        self._pause()
+        """The map or the disk is full: settlements go first and together, then what is granted, then the rest
+        singly, new work last. What these leave ready is looked at after a while."""
         ranked: tuple[list[Item], list[Item], list[Item]] = ([], [], [])
         for item in items:
             ranked[rank(item[0]) if type(item) is tuple else NEW_WORK].append(item)
         settling, with_effects, others = ranked
-        parked = self._applying.parked
-        self._applying.parked = Parked()  # a grant would ask for room of its own
         if settling:
             self._attempt_part(settling)
-        for item in with_effects:
+        self._attempt_part([], grants=True)  # which asks for room of its own
+        for item in (*with_effects, *others):
             self._attempt_part([item])
-        self._applying.parked = parked
-        for item in others:
-            self._attempt_part([item])
+        self._pause()
 
-    def _attempt_part(self, items: list[Item]) -> None:
+    def _attempt_part(self, items: list[Item], *, grants: bool = False) -> None:
         try:
             self._room.look()
             self._applying.log.spare = False  # it has given what it had
-            self._tell(self._attempt(items))
+            self._tell(self._attempt(items, grants=grants))
         except Exception as error:
             if is_no_room(error):
                 self._refuse(items, refused(self._environment.file, error))
@@ -341,7 +352,7 @@ class Writer:
                 self._fail(items, error)
 
     def _pause(self) -> None:
-        """What is due has failed, or needs room that is not there: not again before a while."""
+        """What is due or may be granted has failed, or needs room that is not there: not before a while."""
         self._next_ms = self._clock.delay_ms() + FAILURE_PAUSE_MS
 
     def _fail(self, items: list[Item], error: Exception) -> None:

@@ -69,11 +69,11 @@ def promote_due(tables: MemoryTables, now_ms: int) -> None:
 
 
 def lease(tables: MemoryTables, row: Row, session: int, token: int) -> None:
-    _move(tables, row, "ready", "claim", "leased", session=session, token=token)
+    _move(tables, row, "ready", "grant", "leased", session=session, token=token)
 
 
 def put_back(tables: MemoryTables, row: Row, event: str, delay_ms: int, now_ms: int, **changes: Any) -> None:
-    """Retry, Release or the end of its session: a leased message rests again, at the head of its group."""
+    """Retry, Release, Return or the end of its session: a leased message rests again, its group's head."""
     due_ms = now_ms + delay_ms
     changes.update(due_ms=due_ms, session=0, token=0)
     _forget_start(tables, row)
@@ -183,7 +183,7 @@ def next_ms(tables: MemoryTables) -> int | None:
 
 
 def expiry_ms(tables: MemoryTables, lane: Lane, now_ms: int) -> int | None:
-    """When a message that comes into the lane now goes by itself: never where somebody may claim it."""
+    """When a message that comes into the lane now goes by itself: never where it may be granted."""
     if lane.step == ARCHIVE:
         return now_ms + DEAD_RETENTION_MS
     if lane.step:

@@ -153,7 +153,7 @@ class MemoryReads(ABC):
         """The delay clock."""
 
     def _rows(self, state: MessageState) -> list[Row]:
-        """All messages of a state: ready and later as they are claimed, the others by age."""
+        """All messages of a state: ready and later as they are granted, the others by age."""
         rows: list[Row] = [row for _, row in getattr(self._tables, state).scan()]
         return rows if state in ("ready", "later") else sorted(rows, key=lambda row: (row.lane, row.id))
 

@@ -6,6 +6,7 @@ A session's process shows its peers whether it lives (`dead_sessions`) and which
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
@@ -56,12 +57,14 @@ def recover_dead(tables: MemoryTables, now: Now) -> None:
         _refresh_served(tables)
 
 
-def grant(tables: MemoryTables, session: int, demand: Mapping[Lane, int]) -> list[Message]:
-    """Lease what `demand` asks for and the rules allow, in claim order within each lane."""
-    suspect = any(row.crashes for _, row in tables.leased.under(session))
+def grant(tables: MemoryTables, session: int, levels: Mapping[Lane, int]) -> list[Message]:
+    """Lease what the levels leave room for and the rules allow, by priority and age within each lane."""
+    held = [row for _, row in tables.leased.under(session)]
+    suspect = any(row.crashes for row in held)
+    in_flight = Counter(row.lane for row in held)
     chosen: list[Row] = []
-    for lane, wanted in demand.items():
-        room = _room(tables, lane, wanted)
+    for lane, level in levels.items():
+        room = _room(tables, lane, level - in_flight[lane])
         for _, row in tables.ready.under(lane):
             if room <= 0:
                 break

@@ -1,7 +1,7 @@
 """MemoryStore: one process's door to MemoryTables, and who waits at it. Rules live in the modules beside.
 
     commit    tidy (due, expired) -> the Txn, whole or not at all -> ring
-    ring      every store that shares the tables answers its parked claim and its waiting readers
+    ring      every store that shares the tables grants up to its levels and answers its waiting readers
 
 Everything happens at once on the caller's loop; only time is waited for (a timer, or FakeClock's jumps).
 """
@@ -9,19 +9,19 @@ Everything happens at once on the caller's loop; only time is waited for (a time
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from iii.clock import Clock, FakeClock, SystemClock
-from iii.errors import LeaseLost, Refusal, StoreClosed, StoreDamaged, StoreError
+from iii.errors import Refusal, StoreClosed, StoreDamaged, StoreError
 from iii.model import Change, Committed, Lane, LanePolicy, Lease, Message, Txn
 from iii.store.contract import Answer, Health, Limits, StoreFigures
-from iii.store.limits import check, check_demand, check_policies
+from iii.store.limits import check, check_levels, check_policies
 from iii.store.memory import changelog, kept, moves, sessions
 from iii.store.memory.reads import MemoryReads
 from iii.store.memory.tables import MemoryTables, Now
-from iii.store.memory.transaction import Transaction, leased
+from iii.store.memory.transaction import Transaction
 from iii.store.memory.verify import verify
 
 __all__ = ["MemoryStore"]
@@ -30,7 +30,7 @@ EXPIRED_ROWS_MAX = 1_000  # per commit
 T = TypeVar("T")
 
 
-class Parked(Generic[T]):
+class Waiter(Generic[T]):
     """Somebody who waits until `look` finds something, or until the deadline (None = for ever)."""
 
     def __init__(self, look: Callable[[], list[T]], deadline_ms: int | None) -> None:
@@ -54,8 +54,11 @@ class MemoryStore(MemoryReads):
         self._is_open = False
         self._session: int | None = None
         self._policies: Sequence[LanePolicy] = ()
-        self._claim: Parked[Message] | None = None
-        self._readers: list[Parked[Any]] = []
+        self._levels: dict[Lane, int] = {}
+        self._granted: list[Message] = []  # and not delivered
+        self._credits: list[asyncio.Future[None]] = []  # answered by the next delivery
+        self._deliver: Callable[[list[Message]], object] = list
+        self._readers: list[Waiter[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._undo_jump: Callable[[], None] = lambda: None
 
@@ -67,7 +70,7 @@ class MemoryStore(MemoryReads):
     async def open(self) -> None:
         if self._is_open:
             raise StoreError("the store is open already")
-        self._is_open = True
+        self._is_open, self._loop = True, asyncio.get_running_loop()
         self._tables.doorbells.append(self.rung)
         self._undo_jump = self.clock.on_jump(self._tick)
         self._tick()
@@ -95,7 +98,7 @@ class MemoryStore(MemoryReads):
             self._atomically(sessions.recover_dead)
 
     def rung(self) -> None:
-        """Somebody committed: answer whoever waits here."""
+        """Somebody committed: look what there is for whoever waits here."""
         self._answer()
 
     # -- writing
@@ -123,6 +126,8 @@ class MemoryStore(MemoryReads):
     async def commit(self, txn: Txn) -> Committed:
         future = self.submit(txn)
         await asyncio.sleep(0)  # a commit is where others get their turn, as in a store that writes
+        if self._granted:
+            await asyncio.sleep(0)  # what it granted is delivered when it returns
         return future.result()
 
     def _commit(self, txn: Txn) -> Committed:
@@ -153,39 +158,34 @@ class MemoryStore(MemoryReads):
 
     async def close_session(self) -> None:
         session, self._session = self._session, None
-        self._drop_claim()
+        self._levels.clear()
         if session is not None and session in self._tables.session:
             self._atomically(lambda tables, now: sessions.leave_session(tables, session, now))
 
-    async def claim(self, demand: Mapping[Lane, int], wait_ms: int | None) -> list[Message]:
+    def credit(self, levels: Mapping[Lane, int]) -> Awaitable[None]:
         self._require_open()
         if self._session is None:
-            raise StoreError("only a session claims: open_session() first")
-        check_demand(demand)
-        self._drop_claim()
-        self._renew()
+            raise StoreError("only a session is granted messages: open_session() first")
+        check_levels(levels)
+        self._set_levels(levels)
         self._tidy()
-        wanted = dict(demand)
-        parked = Parked(lambda: self._grant(wanted), self._deadline_ms(wait_ms))
-        messages = parked.look()
-        if messages or wait_ms == 0:
-            return messages
-        self._claim = parked
-        self._arm()
-        try:
-            return await parked.future
-        except asyncio.CancelledError:
-            if parked.future.done() and not parked.future.cancelled():
-                self._give_back([message.lease for message in parked.future.result()])
-            raise
-        finally:
-            if self._claim is parked:
-                self._claim = None
+        self._renew()
+        self._grant()
+        delivered: asyncio.Future[None] = self._loop.create_future()
+        self._credits.append(delivered)
+        self._deliver_soon()
+        return delivered
 
-    def ask(
-        self, demand: Mapping[Lane, int], standing: Collection[Lane] = ()
-    ) -> asyncio.Future[list[Message]]:
-        return asyncio.ensure_future(self.claim(demand, None if demand else 0))
+    def _set_levels(self, levels: Mapping[Lane, int]) -> None:
+        """Of the lanes that share a session's one suspect, the one with the oldest level comes first."""
+        for lane, level in levels.items():
+            if level:
+                self._levels[lane] = level
+            else:
+                self._levels.pop(lane, None)
+
+    def on_deliver(self, call: Callable[[list[Message]], object]) -> None:
+        self._deliver = call
 
     @property
     def session(self) -> int:
@@ -205,56 +205,55 @@ class MemoryStore(MemoryReads):
     def blame(self, message_ids: Collection[int]) -> None:
         """A store that ends with its process leaves nobody to tell."""
 
-    def _grant(self, demand: Mapping[Lane, int]) -> list[Message]:
-        session = self._session
-        if session is None:
-            return []
+    def _grant(self) -> None:
+        if self._session is None or not self._levels:
+            return
         with self._tables.atomic():
-            return sessions.grant(self._tables, session, demand)
+            granted = sessions.grant(self._tables, self._session, self._levels)
+        if granted:
+            self._granted += granted
+            self._deliver_soon()
 
-    def _give_back(self, leases: Sequence[Lease]) -> None:
-        """Release what a cancelled claim was granted: nobody saw it, a suspicion stays."""
+    def _deliver_soon(self) -> None:
+        """Behind the answers of the commit that granted, which the loop has still to call."""
+        self._loop.call_soon(self._loop.call_soon, self._deliver_now)
 
-        def work(tables: MemoryTables, now: Now) -> None:
-            for lease in leases:
-                try:
-                    row = leased(tables, lease)
-                except LeaseLost:
-                    continue
-                moves.put_back(tables, row, "Release", 0, now.delay_ms)
+    def _deliver_now(self) -> None:
+        granted, self._granted = self._granted, []
+        self._answer_credits()
+        if mine := [message for message in granted if message.lease.session == self._session]:
+            self._deliver(mine)
 
-        if self._is_open:
-            self._atomically(work)
-
-    def _drop_claim(self) -> None:
-        if self._claim is not None:
-            self._claim.answer([])
-            self._claim = None
+    def _answer_credits(self) -> None:
+        credits, self._credits = self._credits, []
+        for credit in credits:
+            if not credit.done():
+                credit.set_result(None)
 
     # -- following
 
     async def changes(self, after: int, limit: int, wait_ms: int | None) -> list[Change]:
         self._require_open()
-        parked = Parked(lambda: self._changes(after, limit), self._deadline_ms(wait_ms))
-        found = parked.look()
+        waiter = Waiter(lambda: self._changes(after, limit), self._deadline_ms(wait_ms))
+        found = waiter.look()
         if found or wait_ms == 0:
             return found
-        return await self._wait(parked)
+        return await self._wait(waiter)
 
     async def gone(self, session: int) -> None:
         self._require_open()
-        parked = Parked(lambda: [] if session in self._tables.session else [session], None)
-        if not parked.look():
-            await self._wait(parked)
+        waiter = Waiter(lambda: [] if session in self._tables.session else [session], None)
+        if not waiter.look():
+            await self._wait(waiter)
 
-    async def _wait(self, parked: Parked[T]) -> list[T]:
-        self._readers.append(parked)
+    async def _wait(self, waiter: Waiter[T]) -> list[T]:
+        self._readers.append(waiter)
         self._arm()
         try:
-            return await parked.future
+            return await waiter.future
         finally:
-            if parked in self._readers:
-                self._readers.remove(parked)
+            if waiter in self._readers:
+                self._readers.remove(waiter)
 
     def _changes(self, after: int, limit: int) -> list[Change]:
         found: list[Change] = []
@@ -310,19 +309,16 @@ class MemoryStore(MemoryReads):
             return moves.expire(self._tables, now_ms, EXPIRED_ROWS_MAX) == EXPIRED_ROWS_MAX
 
     def _ring(self) -> None:
-        """This store's own claim comes first, as its commit would lease to it directly."""
+        """This store's own session comes first: its commit grants to it directly."""
         if self._is_open:
             self._answer()
         for doorbell in tuple(self._tables.doorbells):
             doorbell()
 
     def _answer(self) -> None:
-        """Answer whoever waits here, if there is something for them or their time is up."""
+        """Grant what the levels leave room for; answer the readers for whom there is something."""
         self._renew()
-        claim = self._claim
-        if claim is not None and not claim.future.done() and (messages := claim.look()):
-            self._claim = None
-            claim.answer(messages)
+        self._grant()
         for reader in tuple(self._readers):
             if not reader.future.done() and (found := reader.look()):
                 reader.answer(found)
@@ -334,9 +330,9 @@ class MemoryStore(MemoryReads):
             pass
         self._ring()
         now_ms = self.clock.delay_ms()
-        for parked in self._waiters():
-            if parked.deadline_ms is not None and parked.deadline_ms <= now_ms:
-                parked.answer([])
+        for waiter in self._waiters():
+            if waiter.deadline_ms is not None and waiter.deadline_ms <= now_ms:
+                waiter.answer([])
 
     def _arm(self) -> None:
         """Set the timer to the next time something happens by itself; a FakeClock tells instead."""
@@ -345,18 +341,15 @@ class MemoryStore(MemoryReads):
             self._timer = None
         if isinstance(self.clock, FakeClock) or not self._is_open:
             return
-        times = [parked.deadline_ms for parked in self._waiters() if parked.deadline_ms is not None]
+        times = [waiter.deadline_ms for waiter in self._waiters() if waiter.deadline_ms is not None]
         if (next_ms := moves.next_ms(self._tables)) is not None:
             times.append(next_ms)
         if times:
             wait_s = max(0, min(times) - self.clock.delay_ms() + 1) / 1000
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
 
-    def _waiters(self) -> list[Parked[Any]]:
-        waiters: list[Parked[Any]] = [*self._readers]
-        if self._claim is not None:
-            waiters.append(self._claim)
-        return [waiter for waiter in waiters if not waiter.future.done()]
+    def _waiters(self) -> list[Waiter[Any]]:
+        return [reader for reader in self._readers if not reader.future.done()]
 
     def _deadline_ms(self, wait_ms: int | None) -> int | None:
         return None if wait_ms is None else self.clock.delay_ms() + wait_ms
@@ -373,7 +366,8 @@ class MemoryStore(MemoryReads):
 
     def _detach(self) -> None:
         self._is_open, self._session = False, None
-        self._drop_claim()
+        self._levels.clear()
+        self._answer_credits()
         for reader in self._readers:
             reader.answer([])
         self._undo_jump()

@@ -3,7 +3,7 @@
 counter  name                        last id, version, session, commit; ids of history rows
 lane     Lane                        policy, paused, served
 count    Lane, name                  exact counts: ready later behind leased dead done failed
-ready    Lane, 255 - priority, id    Row      claim order
+ready    Lane, 255 - priority, id    Row      order of grants
 later    due, id                     Row
 behind   Lane, group, id             Row      waits behind its group's head
 leased   session, id                 Row      with its token
@@ -56,7 +56,7 @@ class Row(Struct, frozen=True):
     dead: DeadLetter | None
     enqueued_ms: int  # wall clock
     due_ms: int  # delay clock
-    expires_ms: int | None = None  # delay clock; lanes nobody claims from
+    expires_ms: int | None = None  # delay clock; lanes of which nothing is granted
     attempts: int = 0  # failed ones
     crashes: int = 0
     error: str | None = None

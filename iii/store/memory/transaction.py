@@ -32,6 +32,7 @@ from iii.model import (
     Record,
     Release,
     Retry,
+    Return,
     Txn,
 )
 from iii.store.contract import Limits
@@ -87,7 +88,7 @@ class Transaction:
                 self._merge(op)
             case Enqueue():
                 self._ids.append(self._enqueue(op))
-            case Ack() | Retry() | Release() | Hold():
+            case Ack() | Retry() | Release() | Return() | Hold():
                 self._settle(op)
             case Mark():
                 self._mark(op)
@@ -217,7 +218,7 @@ class Transaction:
         self._taken_out.remove(id)
         return id
 
-    def _settle(self, op: Ack | Retry | Release | Hold) -> None:
+    def _settle(self, op: Ack | Retry | Release | Return | Hold) -> None:
         tables, now_ms = self._tables, self._now.delay_ms
         row = leased(tables, op.lease)
         match op:
@@ -231,6 +232,8 @@ class Transaction:
                 self._put_back(op, row, **changes)
             case Release():
                 self._put_back(op, row)
+            case Return():
+                moves.put_back(tables, row, "Return", 0, now_ms)
             case Hold():
                 pass
 
