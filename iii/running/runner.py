@@ -113,7 +113,8 @@ class Runner:
             try:
                 begun = self._begin(attempt, start)
             except Exception:
-                return self._settler.abandon(attempt)
+                self._settler.abandon(attempt)
+                return None
             if type(begun) is CoroutineType:
                 return self._rest(attempt, begun, slot)
             outcome = begun
@@ -167,11 +168,10 @@ class Runner:
                 await ctx.landed()
         except asyncio.CancelledError:
             ctx.drop()
-            await self._settler.give_back(attempt.message)
-            attempt.end()
+            self._settler.give_back(attempt)
             raise
         except Exception:
-            await self._settler.abandon(attempt)
+            self._settler.abandon(attempt)
             return
         if thread is None:
             self._settler.settle(attempt, outcome)

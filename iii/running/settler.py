@@ -22,7 +22,7 @@ from iii.errors import (
     StoreDamaged,
     StoreFull,
 )
-from iii.model import NO_EFFECTS, Ack, Enqueue, Message, Op, Record, Release, Retry, Txn
+from iii.model import NO_EFFECTS, Ack, Committed, Enqueue, Op, Record, Release, Retry, Txn
 from iii.observe.redaction import Redaction
 from iii.running.attempt import Attempt
 from iii.running.recording import Recorder
@@ -141,7 +141,7 @@ class Settler:
         except (StoreClosed, StoreDamaged) as gone:
             log.debug("message %s not settled: %s", attempt.ctx.message_id, gone)
         except Exception:
-            await self.abandon(attempt)
+            self.abandon(attempt)
 
     async def _cleared(self, attempt: Attempt) -> None:
         """What is cleared beyond one Txn goes ahead, now that the handler has not failed."""
@@ -200,19 +200,24 @@ class Settler:
 
         await patiently(lambda: self._store.commit(txn), self._timers.sleep, passes, error)
 
-    async def abandon(self, attempt: Attempt) -> None:
+    def abandon(self, attempt: Attempt) -> None:
         """An error of ours, in an exception handler: the message is given back and tried again later."""
-        message = attempt.message
         log.exception("message %s could not be settled: given back", attempt.ctx.message_id)
-        await self.give_back(message, attempt.binding.rules.retry_delay_max_ms)
-        attempt.end()
+        self.give_back(attempt, attempt.binding.rules.retry_delay_max_ms)
 
-    async def give_back(self, message: Message, delay_ms: int = 0) -> None:
-        """Release the lease, if the store lets us: the attempt does not count."""
+    def give_back(self, attempt: Attempt, delay_ms: int = 0) -> None:
+        """Release the lease, if the store lets us: the attempt is over and does not count."""
+        message_id = attempt.ctx.message_id
+
+        def told(released: asyncio.Future[Committed]) -> None:
+            if not released.cancelled() and (error := released.exception()) is not None:
+                log.debug("message %s not given back: %s", message_id, error)
+
         try:
-            await asyncio.shield(self._store.submit(Txn((Release(message.lease, delay_ms),))))
-        except Exception as error:
-            log.debug("message %s not given back: %s", self._store.message_id(message.lease.id), error)
+            self._store.submit(Txn((Release(attempt.message.lease, delay_ms),))).add_done_callback(told)
+        except IIIError as error:
+            log.debug("message %s not given back: %s", message_id, error)
+        attempt.end()
 
     def _lost(self, attempt: Attempt) -> None:
         log.debug("lease of message %s lost: another attempt owns it", attempt.ctx.message_id)
