@@ -31,7 +31,7 @@ from crash_kit import HERE, EngineProcess, Project, free_ports, until, values
 from kill_loop import CONFIG, Client, settle
 from power_disk import Cut, Event
 
-sys.path.append(str(HERE.parent / "lmdb"))  # for those who run this file without pytest
+sys.path += [str(HERE.parent), str(HERE.parent / "lmdb")]  # for those who run this file without pytest
 from crash_scenario import Ledger, Life, live_on
 
 from iii.errors import StoreDamaged
