@@ -4,7 +4,8 @@
  2. Versions strictly increase, one per change; none becomes visible below one already seen.
  3. After `commit` returned, every reader (of every process) sees it, and it survives a power cut.
  4. At most one live lease per message, over all sessions.
- 5. Any op on a lost lease refuses the *whole* Txn with LeaseLost.
+ 5. Any op on a lost lease refuses the *whole* Txn with LeaseLost. A session settles its own leases alone:
+    another one's is lost to it.
  6. A lane's messages are granted in order of priority, then age (id).
  7. Nothing is granted before it is due.
  8. A group's messages run in commit order, one at a time, over all sessions and retries.
@@ -40,7 +41,8 @@
     oldest go first; with one goes its unique key, which may be used again.
 25. A session holds at most as many live leases of a lane as its credit says, counted when the settlements of
     the commit that grants are made: granted or delivered, started or not, ended or being settled. What is
-    ready below that is granted at once, to whoever has credit. A level counts until the next one is set.
+    ready below that is granted at once, to whoever has credit; the lane whose level was raised from 0 first
+    comes first. A level counts until the next one is set.
 """
 
 from __future__ import annotations
@@ -232,7 +234,8 @@ class Store(Protocol):
         A level is no demand: it is not used up, and counts until the next one, also in the session that
         follows where peers bury this one; closing the session ends it. At first it is 0. To await it is to
         know that from now on nothing is granted above it, and that what was granted before is delivered, as
-        is what there was to grant. Cancelling that changes nothing.
+        is what was ready below it. That never fails: a level holds whatever becomes of its group, and a store
+        that is damaged or closed meanwhile grants nothing. Cancelling it changes nothing.
         """
 
     def on_deliver(self, call: Callable[[list[Message]], object]) -> None:
@@ -241,7 +244,8 @@ class Store(Protocol):
         """
 
     def start(self, lease: Lease) -> None:
-        """The handler of `lease` begins now: from here on a death of this process counts as its crash."""
+        """The handler of `lease`, a live one, begins now: from here on a death of this process counts as its
+        crash."""
 
     def blame(self, message_ids: Collection[int]) -> None:
         """This process ends now, and of all that run here these are to blame for it: the others come back as

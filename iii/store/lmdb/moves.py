@@ -27,8 +27,6 @@ from iii.store.lmdb.keys import (
     EXPIRY_HEAD,
     GROUP,
     LATER,
-    LEASE,
-    LEASE_HEAD,
     READY,
     UNIQUE,
     UNIQUE_VALUE,
@@ -191,25 +189,21 @@ class Moves:
     # -- out of a table
 
     def find_lease(self, lease: Lease) -> Held:
-        """LeaseLost where it is not live (any more)."""
+        """LeaseLost where it is not a live one of this store's session."""
         session, id, token = lease
-        held = self.live.get(id) if session == self.session else self._find_foreign(session, id)
+        held = self.live.get(id) if session == self.session else None
         if held is None or held[0] != token:
             raise LeaseLost(f"message {id} is no longer leased to this attempt (session {session})")
         return held
 
     def take_lease(self, lease: Lease) -> Held:
-        """End a lease: the message is in no table then. LeaseLost where it is not live (any more)."""
+        """End a lease: the message is in no table then. LeaseLost as `find_lease`."""
         held = self.find_lease(lease)
-        session, id, _ = lease
-        lane = held[1]
+        id, lane = lease.id, held[1]
         self.touch(lane)
         lane.leased -= 1
-        if session != self.session:
-            self.delete(self.tables.lease, LEASE.pack(session, id))
-            return held
-        del self.live[id]
         lane.in_flight -= 1
+        del self.live[id]
         self.settled.append(id)
         if self.undo is not None:
             self.undo.append((self._restore_live, id, held))
@@ -219,17 +213,6 @@ class Moves:
         self.live[id] = held
         held[1].in_flight += 1
         self.settled.pop()
-
-    def _find_foreign(self, session: int, id: int) -> Held | None:
-        """The lease of another session of this store."""
-        if not 0 < session < 1 << 32 or not 0 < id < 1 << 64:
-            return None
-        value = self.txn.get(LEASE.pack(session, id), db=self.tables.lease)
-        if value is None:
-            return None
-        token, number, priority = LEASE_HEAD.unpack_from(value)
-        lane = self.catalog.by_number[number]
-        return (token, lane, priority, self.row(lane, id, value[LEASE_HEAD.size :]))
 
     def take_ready(self, lane: LaneEntry, rank: int, id: int) -> Row | None:
         """A ready message out of `ready`; None where it is not there."""

@@ -133,7 +133,9 @@ class MemoryStore(MemoryReads):
     def _commit(self, txn: Txn) -> Committed:
         if not txn.ops:
             return Committed(self.version(), [])
-        return self._atomically(lambda tables, now: Transaction(tables, self.limits, now).run(txn))
+        return self._atomically(
+            lambda tables, now: Transaction(tables, self.session, self.limits, now).run(txn)
+        )
 
     # -- working
 

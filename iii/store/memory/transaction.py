@@ -41,22 +41,14 @@ from iii.store.limits import too_many_topics
 from iii.store.memory import changelog, kept, moves
 from iii.store.memory.tables import Known, MemoryTables, Now, Row
 
-__all__ = ["Transaction", "leased"]
-
-
-def leased(tables: MemoryTables, lease: Lease) -> Row:
-    """The message of a live lease, else LeaseLost."""
-    row = tables.leased.get((lease.session, lease.id))
-    if row is None or row.token != lease.token:
-        raise LeaseLost(f"the lease on message {lease.id} is no longer this session's")
-    return row
+__all__ = ["Transaction"]
 
 
 class Transaction:
-    """One Txn against the tables."""
+    """One Txn against the tables. `session`: whose leases it may settle, 0 = nobody's."""
 
-    def __init__(self, tables: MemoryTables, limits: Limits, now: Now) -> None:
-        self._tables, self._limits, self._now = tables, limits, now
+    def __init__(self, tables: MemoryTables, session: int, limits: Limits, now: Now) -> None:
+        self._tables, self._session, self._limits, self._now = tables, session, limits, now
         self._written: dict[tuple[str, str], bytes | None] = {}
         self._ids: list[list[int]] = []
         self._taken_out: set[int] = set()
@@ -220,7 +212,7 @@ class Transaction:
 
     def _settle(self, op: Ack | Retry | Release | Return | Hold) -> None:
         tables, now_ms = self._tables, self._now.delay_ms
-        row = leased(tables, op.lease)
+        row = self._leased(op.lease)
         match op:
             case Ack():
                 tables.add(row.lane, "failed" if op.failed else "done", +1)
@@ -236,6 +228,13 @@ class Transaction:
                 moves.put_back(tables, row, "Return", 0, now_ms)
             case Hold():
                 pass
+
+    def _leased(self, lease: Lease) -> Row:
+        """The message of a live lease of the session, else LeaseLost."""
+        row = self._tables.leased.get((self._session, lease.id))
+        if row is None or (lease.session, lease.token) != (row.session, row.token):
+            raise LeaseLost(f"the lease on message {lease.id} is no longer this session's")
+        return row
 
     def _put_back(self, op: Retry | Release, row: Row, **changes: Any) -> None:
         changes.update(crashes=0, due_wall_ms=self._now.wall_ms + op.delay_ms)
