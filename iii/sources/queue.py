@@ -37,13 +37,13 @@ from iii.store.contract import Store
 __all__ = ["QueueSource"]
 
 GIVE_BACK_S = 5.0
-LAG_S = 0.02  # an instance whose handlers held the loop so long leaves work to idle ones, for HELD_BACK_MS
+TURN_S = 0.01  # handlers that do not wait run so long before the loop looks at its sockets again
+LAG_S = TURN_S  # an instance whose handlers held the loop so long leaves work to idle ones, for HELD_BACK_MS
 HELD_BACK_MS = 5
 QUICK_MS, QUICK_COMMITS, QUICK_TIMES = 50, 10, 5
 COMMITS_LOOK_MS = 1_000  # how often it is looked how long a commit takes
 WAITING_BYTES_MAX = 32 << 20  # of payloads that wait for a slot: beyond it no lane is quick
 RETURNS_MAX = 1_000  # in one Txn
-TURN_S = 0.01  # handlers that do not wait run so long before the loop looks at its sockets again
 
 log = logging.getLogger("iii.queue")
 
