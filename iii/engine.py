@@ -26,7 +26,7 @@ from iii.handling.context import Runtime
 from iii.handling.log_records import logging_of
 from iii.handling.outbox import NORMAL, Delay, Outbox, Priority, UniqueKey
 from iii.handling.outside import OutsideState
-from iii.model import Txn
+from iii.model import Suspects, Txn
 from iii.observe.metering import Metering
 from iii.observe.meters import Figures
 from iii.observe.redaction import Redaction
@@ -75,7 +75,8 @@ class Engine:
 
     `serve`: also listen on config.http, or on `sockets` that listen already (an instance's, from its
     supervisor). `console`: serve the console too, where config.console has it, or on such sockets.
-    `number`: which of its supervisor's instances it is. `store` and `clock` replace the config's (tests).
+    `number`: which of its supervisor's instances it is. `suspects`: see store.contract; with "only" it is a
+    quarantine, whose queues alone begin. `store` and `clock` replace the config's (tests).
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Engine:
         sockets: Sequence[socket] = (),
         console: bool | Sequence[socket] = False,
         number: int = 0,
+        suspects: Suspects = "one",
     ) -> None:
         check_steps(steps, config)
         self.config, self.steps = config, tuple(steps)
@@ -105,7 +107,7 @@ class Engine:
         self.asgi: AsgiApp = app(self.endpoint, self.lifespan)
         self._bindings = bind(self.steps, config)
         self._inputs = inputs(self.steps)
-        self._serves, self._sockets = serve, sockets
+        self._serves, self._sockets, self.suspects = serve, sockets, suspects
         self._console = console if config.console.enabled else False
         self._served: Console | None = None
         self._http: HttpServer | None = None
@@ -189,7 +191,7 @@ class Engine:
         if isinstance(self.failure, StoreDamaged):
             drain_ms = min(drain_ms, DAMAGED_DRAIN_MS)
         try:
-            await asyncio.gather(self.endpoint.finish(drain_ms, self._progress), self._queues.drain(drain_ms))
+            await asyncio.gather(self.endpoint.finish(drain_ms, self._progress), self.queues.drain(drain_ms))
         finally:
             await running.aclose()
 
@@ -198,9 +200,8 @@ class Engine:
         kept = idempotency_policies(self.steps, self.config.http.idempotency_ttl_ms)
         store, timers = self.store, Timers(self.store.clock)
         stack.callback(timers.close)
-        threads = Threads(self._bindings.values())
+        threads, self._watchdog = Threads(self._bindings.values()), Watchdog()
         stack.callback(threads.close)
-        self._watchdog = Watchdog()
         stack.callback(self._watchdog.stop)
         self._outbox = Outbox(self._inputs, unserved(self._bindings.values(), store).notice)
         limits, redaction = limits_of(self.config), Redaction(self.config.log.redact)
@@ -215,22 +216,22 @@ class Engine:
         runner = Runner(runtime, timers, invoker, recorder=recorder, redaction=redaction)
         self._changes = ChangeSource(store, timers, self.steps, self._progress.set, on_failure=self._fail)
         self._cron = CronSource(store, timers, self.steps, on_failure=self._fail, sampler=self._sampler)
-        self._queues = QueueSource(store, runner, timers, self._bindings, self._progress.set)
-        await store.open_session([*lanes, *kept])
+        self.queues = QueueSource(store, runner, timers, self._bindings, self._progress.set)
+        await store.open_session([*lanes, *kept], self.suspects)
         stack.push_async_callback(store.close_session)
-        self._take_console(stack)
-        stack.push_async_callback(self._changes.stop)
-        await self._changes.start()
-        stack.push_async_callback(self._cron.stop)
-        await self._cron.start()
+        if self.suspects != "only":
+            self._take_console(stack)
+            stack.push_async_callback(self._changes.stop)
+            await self._changes.start()
+            stack.push_async_callback(self._cron.stop)
+            await self._cron.start()
         self.endpoint.open(runner, store)
-        for route in self.endpoint.router.routes:
-            trigger = route.trigger
-            self.figures.routes[trigger.method, trigger.path, route.step.name] = route.meter
+        for each in self.endpoint.router.routes:
+            self.figures.routes[each.trigger.method, each.trigger.path, each.step.name] = each.meter
         self._watchdog.arm(self.config.health.stuck_after_ms, self._stuck)
         if self.last_resort is not None:
             self.last_resort.arm()
-        self._queues.start()
+        self.queues.start()
 
     def _measure(self, stack: AsyncExitStack) -> None:
         """Count from here on, together with the other instances on the data folder."""
@@ -332,7 +333,7 @@ class Engine:
         return min((each for each in times if each is not None), default=None)
 
     async def _is_idle(self, due_only: bool) -> bool:
-        if self._queues.running or self.endpoint.in_flight or not await self._changes.caught_up():
+        if self.queues.running or self.endpoint.in_flight or not await self._changes.caught_up():
             return False
         if not due_only:
             return self.store.unsettled() == 0

@@ -13,7 +13,7 @@ the table that holds it, and there is no other way to move than these:
     leased                Retry, Release  ready | later            (Retry counts an attempt, Release does not)
     leased                Return          ready                    (never started: rests as it was)
     leased                session left    ready                    (nothing is counted)
-    leased                session died    ready                    (crashes + 1 where the handler had started)
+    leased                session died    ready                    (crashes + 1 where the handler ran)
     ready, later, behind  Discard         -
     ready                 expired         -                        (dead letters; lanes nobody subscribes to)
     ready                 adopted         ready | behind           (into the lane of its first subscriber,
@@ -50,6 +50,13 @@ TAIL = "changes"
 PRIORITIES = {"low": 64, "normal": 128, "high": 192}
 
 MessageState: TypeAlias = Literal["ready", "later", "behind", "leased"]
+
+SUSPECT_CRASHES = 2
+"""A message with so many crashes is a suspect: it runs alone, in a quarantine."""
+
+Suspects: TypeAlias = Literal["none", "one", "only"]
+"""Which suspects a session is granted: none; one at a time beside other work; one at a time and nothing else,
+which makes it a quarantine."""
 
 MOVES: frozenset[tuple[str, str, str]] = frozenset(
     {
@@ -283,13 +290,14 @@ class Message(Struct, frozen=True):
     payload: bytes
     priority: int
     attempt: int  # this attempt, from 1
-    crashes: int  # > 0: a suspect, a worker died while it ran
+    crashes: int  # deaths of a session in which its handler ran, since its last settlement
     group: str | None
     headers: dict[str, str]
     enqueued_ms: int  # wall clock
     error: str | None  # of the last failed attempt
     dead: DeadLetter | None  # set where a dead letter's copy is delivered to a subscriber
     due_ms: int = 0  # wall clock, after a delay or a retry: when it could run; 0 = from its enqueue on
+    alone: int = 0  # such deaths of a quarantine, where nothing else ran
 
 
 class Waiting(Struct, frozen=True):
@@ -310,6 +318,7 @@ class Waiting(Struct, frozen=True):
     crashes: int
     dead: DeadLetter | None
     session: int = 0  # whose lease, state "leased" only
+    alone: int = 0
 
 
 class Page(Struct, frozen=True):
@@ -366,3 +375,4 @@ class SessionRow(Struct, frozen=True):
     pid: int
     opened_ms: int  # wall clock
     lanes: list[tuple[str, str]]
+    suspects: Suspects = "one"

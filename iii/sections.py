@@ -38,6 +38,7 @@ SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 KEEP_FAILED = 10_000
+CRASHES_MIN = 4
 TOKEN_CHARS_MIN, TOKEN_CHARS_MAX = 16, 512
 OPEN_CONSOLE = (
     "is missing, and {host} is reached from other machines: whoever reaches the console can change what runs "
@@ -138,7 +139,13 @@ class QueueRules(Struct, frozen=True):
     timeout_ms: int = 15 * 60 * SECOND
     max_depth: int | None = None
     retention_ms: int = 7 * DAY  # of a topic nobody subscribes to
-    max_crashes: int = 3
+    max_crashes: int = CRASHES_MIN
+
+    @property
+    def crashes_max(self) -> int:
+        """After so many deaths of its worker a message is a dead letter: two that made it a suspect, and two
+        alone, are the fewest that tell whose fault it was."""
+        return max(CRASHES_MIN, self.max_crashes)
 
 
 class ConsoleConfig(Struct, frozen=True):

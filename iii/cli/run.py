@@ -18,13 +18,14 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from iii.cli import foreign
 from iii.cli.group import config_option
 from iii.cli.output import Coloured, say
+from iii.cli.quarantine import own_quarantine, until_it_is_to_end
 from iii.cli.report import lines
 from iii.config import Config, load
 from iii.definitions.loader import load_steps
@@ -36,6 +37,7 @@ from iii.instances.children import end_children, kill_children
 from iii.instances.ports import console_sockets, http_sockets
 from iii.instances.seat import Line, Seat
 from iii.instances.signals import Signals, hear_all
+from iii.model import Suspects
 from iii.observe.floods import Floods
 from iii.observe.log_file import LogFile, log_file_of
 from iii.observe.logs import chosen, configure, log, retake, take_root
@@ -44,6 +46,10 @@ from iii.running.last_resort import LastResort
 from iii.step import Step
 from iii.stores import expect, made_ms_of, require_shared
 from iii.web.port import PortTaken
+
+if TYPE_CHECKING:
+    from iii.instances.instance import Command
+    from iii.instances.quarantine import OwnQuarantine
 
 __all__ = ["collect_rarely", "run"]
 
@@ -62,6 +68,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--no-http", is_flag=True, help="Serve no HTTP: queues, crons and state triggers only.")
 @click.option("--console-port", type=click.IntRange(0, 65535), help="The port of the console; 0: a free one.")
 @click.option("--no-console", is_flag=True, help="Serve no console.")
+@click.option("--quarantine", is_flag=True, hidden=True, help="Run suspects alone; end where there are none.")
 @click.option("--seat", hidden=True, help="What a supervisor tells its instance.")
 @config_option
 def run(
@@ -73,6 +80,7 @@ def run(
     no_http: bool,
     console_port: int | None,
     no_console: bool,
+    quarantine: bool,
     seat: str | None,
     config_file: Path | None,
 ) -> None:
@@ -95,23 +103,27 @@ def run(
             port=port,
             instances=instances,
             console_port=console_port,
-            console=False if no_console else None,
+            console=False if no_console or quarantine else None,
         )
 
     config = reload()
-    serves = config.http.enabled and not no_http
+    serves = config.http.enabled and not no_http and not quarantine
     _raise_file_limit()
     own()
+    given = {"-c": config_file, "--steps": steps, "--data": data, "--host": host, "--port": port}
+    options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
+    options += ("--no-http",) if no_http else ()
+    options += ("--no-console",) if no_console else ()
     if seat is not None:
-        _run_seated(config, serves, Seat.decoded(seat))
+        _run_seated(config, serves, Seat.decoded(seat), quarantine=quarantine)
+    elif quarantine:
+        _run_alone(config, False, "only", None)
     elif config.instances > 1:
-        given = {"-c": config_file, "--steps": steps, "--data": data, "--host": host, "--port": port}
-        options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
-        options += ("--no-http",) if no_http else ()
-        options += ("--no-console",) if no_console else ()
         sys.exit(_supervise(config, serves, reload, options, environment))
+    elif config.store.kind == "memory":
+        _run_alone(config, serves, "one", None)
     else:
-        _run_alone(config, serves)
+        _run_alone(config, serves, "none", _command(config, options, environment))
 
 
 def _warn() -> None:
@@ -120,7 +132,8 @@ def _warn() -> None:
         log.warning("%s", warning)
 
 
-def _run_alone(config: Config, serves: bool) -> None:
+def _run_alone(config: Config, serves: bool, suspects: Suspects, command: Command | None) -> None:
+    """`command`: how its quarantine is started, None = it has none."""
     floods = _configure_log(config, config.log.format, _own_log_file(config))
     _warn()
     steps = _steps(config, floods)
@@ -129,22 +142,26 @@ def _run_alone(config: Config, serves: bool) -> None:
         console = _own_console(config)
         for each in sockets if console is True else (*sockets, *console):
             kept.enter_context(each)
-        engine = Engine(config, steps, serve=serves, sockets=sockets, console=console)
-        _serve(engine, None, partial(retake, floods, config.log.level))
+        engine = Engine(config, steps, serve=serves, sockets=sockets, console=console, suspects=suspects)
+        _serve(engine, None, partial(retake, floods, config.log.level), command)
 
 
-def _serve(engine: Engine, line: Line | None, retake_log: Callable[[], bool]) -> None:
+def _serve(
+    engine: Engine, line: Line | None, retake_log: Callable[[], bool], command: Command | None = None
+) -> None:
     if engine.spans is not None:
         engine.spans.own_process()
     collect_rarely()
-    loop.run(_run_to_the_end(engine, line, retake_log))
+    loop.run(_run_to_the_end(engine, line, retake_log, command))
     _leave_running_threads()
 
 
-async def _run_to_the_end(engine: Engine, line: Line | None, retake_log: Callable[[], bool]) -> None:
+async def _run_to_the_end(
+    engine: Engine, line: Line | None, retake_log: Callable[[], bool], command: Command | None
+) -> None:
     """Python would wait for ever for a task that ignores its cancellation: end without it."""
     try:
-        await _run(engine, line, retake_log)
+        await _run(engine, line, retake_log, command)
     except IIIError as error:
         if await _tasks_left():
             if line is not None:
@@ -157,22 +174,31 @@ async def _run_to_the_end(engine: Engine, line: Line | None, retake_log: Callabl
         _end_now(0)
 
 
-async def _run(engine: Engine, line: Line | None, retake_log: Callable[[], bool]) -> None:
+async def _run(
+    engine: Engine, line: Line | None, retake_log: Callable[[], bool], command: Command | None
+) -> None:
     _look_after(retake_log)
     stop, tell = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
+    own = None if command is None else own_quarantine(engine, command)
     if line is None:
-        Signals(stop=partial(_stop, stop), end=partial(_end_at_once, engine), reload=_nothing_to_roll)
+        Signals(stop=partial(_stop, stop), end=partial(_end_at_once, engine, own), reload=_nothing_to_roll)
     else:  # when to end at once is the supervisor's to say: a service manager may signal all of them
         Signals(stop=stop.set, end=lambda number: None, reload=lambda: None)
         line.watch(engine.config, lambda: tell(stop.set))
     with LastResort(engine.config.health.stuck_after_ms) as engine.last_resort:
-        async with engine:
-            if line is not None:
-                at, made_ms = engine.config.store.path, made_ms_of(engine.store)
-                line.ready(list(lines(engine, line.of)), at, made_ms)
-            else:
-                _print(list(lines(engine)))
-            await loop.until(stop, engine.failed)
+        try:
+            async with engine:
+                if line is not None:
+                    at, made_ms = engine.config.store.path, made_ms_of(engine.store)
+                    line.ready(list(lines(engine, line.of)), at, made_ms)
+                else:
+                    _print(list(lines(engine)))
+                await until_it_is_to_end(engine, stop, line)
+                if own is not None:
+                    own.stop()
+        finally:
+            if own is not None:
+                await own.close()
     if engine.failed.is_set():
         raise engine.failure or IIIError("the engine failed while it ran; the log above says why")
     log.info("Stopped")
@@ -234,10 +260,12 @@ def _stop(asked: asyncio.Event) -> None:
     log.info("Stopping: running handlers may finish; send the signal again to end at once")
 
 
-def _end_at_once(engine: Engine, number: signal.Signals) -> None:
+def _end_at_once(engine: Engine, own: OwnQuarantine | None, number: signal.Signals) -> None:
     """Messages that run here are found and run again by the next engine, and none is to blame."""
     from iii.store.lmdb.liveness import mark_supervised
 
+    if own is not None:
+        own.kill()
     mark_supervised(engine.config.store.path, os.getpid())
     kill_children()
     os._exit(128 + number)
@@ -250,19 +278,23 @@ def _nothing_to_roll() -> None:
 # ---------------------------------------------------------------------------------- several instances
 
 
-def _run_seated(config: Config, serves: bool, seat: Seat) -> None:
+def _run_seated(config: Config, serves: bool, seat: Seat, *, quarantine: bool) -> None:
     """One of several, started by a supervisor: it hears why this one cannot run."""
+    suspects: Suspects = "only" if quarantine else "none" if seat.quarantines else "one"
     made_ms = seat.stores.get(str(config.store.path), 0)
     floods = _configure_log(config, seat.format, log_file_of(config), colour=seat.colour)
     line = Line(seat)
     line.guard()
-    if seat.number > 1:  # all say the same of the steps
+    if seat.number != 1:  # all say the same of the steps
         logging.getLogger("iii.steps").setLevel(logging.ERROR)
     try:
         steps = _steps(config, floods)
         engine = Engine(
-            config, steps, serve=serves, sockets=line.sockets, console=line.console, number=seat.number
-        )
+            config, steps, serve=serves, sockets=line.sockets, console=line.console, number=seat.number,
+            suspects=suspects,
+        )  # fmt: skip
+        if suspects == "none":
+            engine.store.on_suspects(line.suspects)
         if made_ms:
             expect(engine.store, made_ms)
         _serve(engine, line, partial(retake, floods, config.log.level))
@@ -278,7 +310,6 @@ def _supervise(
     options: Sequence[str],
     environment: dict[str, str],
 ) -> int:
-    from iii.instances.instance import Command
     from iii.instances.supervisor import Supervisor
 
     require_shared(config)
@@ -286,7 +317,25 @@ def _supervise(
     _warn()
     sockets = http_sockets(config) if serves else []
     console = console_sockets(config)
-    command = Command(
+    command = _command(config, options, environment, sockets, console)
+
+    async def supervise() -> int:
+        kept = [*sockets, *console]
+        return await Supervisor(config, command, sockets=kept, reload=reload, show=_print).run()
+
+    return asyncio.run(supervise())
+
+
+def _command(
+    config: Config,
+    options: Sequence[str],
+    environment: dict[str, str],
+    sockets: Sequence[socket] = (),
+    console: Sequence[socket] = (),
+) -> Command:
+    from iii.instances.instance import Command
+
+    return Command(
         options=tuple(options),
         environment=environment,
         of=config.instances,
@@ -295,12 +344,6 @@ def _supervise(
         colour=sys.stderr.isatty(),
         console=tuple(each.fileno() for each in console),
     )
-
-    async def supervise() -> int:
-        kept = [*sockets, *console]
-        return await Supervisor(config, command, sockets=kept, reload=reload, show=_print).run()
-
-    return asyncio.run(supervise())
 
 
 # ---------------------------------------------------------------------------------------- the process

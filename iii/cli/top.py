@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from iii.cli.group import config_option, json_option
+from iii.cli.instances import in_words
 from iii.cli.output import print_json, span
 from iii.cli.project import reading
 from iii.config import Config, load
@@ -136,7 +137,8 @@ def _queue_cells(row: dict[str, Any]) -> list[str]:
 
 
 def _instance_cells(row: dict[str, Any]) -> list[str]:
-    cells = [row["pid"], row["health"], span(row["uptime_ms"]), row["in_flight"], row["requests"]]
+    how = in_words(row["health"], row["quarantine"])
+    cells = [row["pid"], how, span(row["uptime_ms"]), row["in_flight"], row["requests"]]
     return [printable(str(cell)) for cell in (*cells, row["messages_per_s"])]
 
 

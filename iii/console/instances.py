@@ -18,8 +18,8 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class InstanceView(Struct, frozen=True):
-    """here: the one that answers. cpu: share of one core since it started. rss: bytes in memory. None: not
-    known, as of a process in another container."""
+    """here: the one that answers. quarantine: it runs suspects alone, nothing else. cpu: share of one core
+    since it started. rss: bytes in memory. None: not known, as of a process in another container."""
 
     pid: int
     session: int
@@ -31,6 +31,7 @@ class InstanceView(Struct, frozen=True):
     health: str
     lanes: int
     here: bool
+    quarantine: bool
     cpu: float | None
     rss: int | None
 
@@ -55,6 +56,7 @@ def _view(row: InstanceRow, now_ms: int, own: int) -> InstanceView:
         health=row.health,
         lanes=row.lanes,
         here=row.session == own,
+        quarantine=row.quarantine,
         cpu=None if cpu_s is None else round(cpu_s * 1000 / max(1, row.uptime_ms), 3),
         rss=rss,
     )
@@ -75,6 +77,7 @@ def _alone(means: Means, now_ms: int) -> InstanceView:
         health="draining" if means.stopping.is_set() else "ready",
         lanes=len(means.bindings),
         here=True,
+        quarantine=False,
         cpu=None,
         rss=rss,
     )

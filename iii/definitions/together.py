@@ -11,6 +11,8 @@ from iii.definitions.warning import SetupWarning, log_warning
 from iii.errors import ConfigError, StepError
 from iii.formats import filters
 from iii.formats.units import nearest
+from iii.section_readers import QUEUE_DEFAULTS
+from iii.sections import CRASHES_MIN, QueueConfig
 from iii.step import HttpTrigger, QueueTrigger, StateTrigger, Step
 
 __all__ = ["check_steps", "conflicts", "doubts"]
@@ -86,10 +88,25 @@ def doubts(steps: Sequence[Step], config: Config, *, is_whole: bool = True) -> I
             filter = trigger.filter if isinstance(trigger, StateTrigger) else None
             for where, message in filters.doubts(filter or {}):
                 yield SetupWarning(message, file=step.file, field=f"triggers[{index}].filter.{where}")
+            own = trigger.config if isinstance(trigger, QueueTrigger) else None
+            yield from _few_crashes(own, file=step.file, field=f"triggers[{index}].config")
+    file = str(config.file or "")
+    yield from _few_crashes(config.queue_defaults, file=file, field=f"queues.{QUEUE_DEFAULTS}")
+    for topic, queue in config.queues.items():
+        yield from _few_crashes(queue, file=file, field=f"queues.{topic}")
     if is_whole:
         topics = _topics(steps, config)
         yield from _misspelt_topics(steps, topics)
         yield from _unused_topics(topics, steps, config)
+
+
+def _few_crashes(queue: QueueConfig | None, *, file: str, field: str) -> Iterator[SetupWarning]:
+    if queue is not None and queue.max_crashes is not None and queue.max_crashes < CRASHES_MIN:
+        message = (
+            f"{queue.max_crashes} means {CRASHES_MIN}: a worker dies twice before its messages run alone, "
+            "and twice alone before one of them is to blame"
+        )
+        yield SetupWarning(message, file=file, field=f"{field}.max_crashes")
 
 
 def _unrun(step: Step) -> Iterator[SetupWarning]:

@@ -19,7 +19,10 @@ from iii.instances.output import Numbered
 from iii.instances.seat import Seat, Word
 from iii.store.lmdb.liveness import mark_supervised
 
-__all__ = ["Command", "Instance"]
+__all__ = ["QUARANTINE", "Command", "Instance"]
+
+QUARANTINE = 0
+"""The number of the one that runs suspects alone (quarantine.py)."""
 
 CHUNK_BYTES = 1 << 16
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
@@ -41,32 +44,44 @@ class Command(Struct, frozen=True):
 
     def inherited(self, number: int) -> tuple[int, ...]:
         """The sockets of instance `number`."""
+        if number == QUARANTINE:
+            return ()
         return (*self.sockets, *self.console) if number == 1 else self.sockets
 
     def argv(self, number: int, line: int) -> list[str]:
         console = self.console if number == 1 else ()
+        kind = ("--quarantine",) if number == QUARANTINE else ()
         seat = Seat(
             number,
             self.of,
-            self.sockets,
+            self.sockets if number != QUARANTINE else (),
             line,
             self.format,
             self.colour,
             console,
             supervisor=os.getpid(),
             stores=self.stores,
+            quarantines=True,
         )
         # `-m` puts the working folder first on the path, the console script does not: a queue.py there
         # must not hide the one of the standard library in the instances alone.
         safe = () if sys.path[:1] in ([""], [os.getcwd()]) else ("-P",)
-        return [sys.executable, *safe, "-m", "iii", "run", *self.options, "--seat", seat.encoded()]
+        return [sys.executable, *safe, "-m", "iii", "run", *self.options, *kind, "--seat", seat.encoded()]
 
 
 class Instance:
     """Started on construction (OSError: it cannot be). Made and used on the event loop."""
 
-    def __init__(self, command: Command, number: int, on_ready: Callable[[Instance], object]) -> None:
-        self.number, self._on_ready = number, on_ready
+    def __init__(
+        self,
+        command: Command,
+        number: int,
+        on_ready: Callable[[Instance], object],
+        on_suspects: Callable[[], object] = bool,
+    ) -> None:
+        self.number, self._on_ready, self._on_suspects = number, on_ready, on_suspects
+        self.name = f"instance {number}" if number != QUARANTINE else "the quarantine"
+        self.suspects = self.began = False  # what it said last of suspects; whether it was granted one
         self._loop = asyncio.get_running_loop()
         self._started, self._ended = asyncio.Event(), asyncio.Event()
         self.exit_code: int | None = None
@@ -181,7 +196,12 @@ class Instance:
             self._hear(msgspec.json.decode(word, type=Word))
 
     def _hear(self, word: Word) -> None:
-        if word.ready is None:
+        if word.suspects is not None:
+            self.suspects = word.suspects
+            self._on_suspects()
+        elif word.began:
+            self.began = True
+        elif word.ready is None:
             self.refused, self.for_good, self.gone = word.refused, word.for_good, word.gone
         elif self._ready_s is None:
             self.store, self.made_ms = word.store, word.made_ms

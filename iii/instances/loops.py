@@ -45,8 +45,8 @@ def _end_stuck(instances: Iterable[Instance], still: dict[int, int], beats_max: 
     for instance in instances:
         if instance.ready and still.get(instance.pid, 0) >= beats_max:
             log.error(
-                "instance %d (pid %d) stands still, its event loop has not turned for %.0f s: killed",
-                instance.number,
+                "%s (pid %d) stands still, its event loop has not turned for %.0f s: killed",
+                instance.name,
                 instance.pid,
                 still[instance.pid] * BEAT_S,
             )

@@ -1,4 +1,5 @@
-"""What an instance prints, passed on with its number: `[2] ` before a line, `"instance":2` in one of JSON."""
+"""What an instance prints, passed on with its number: `[2] ` before a line, `"instance":2` in one of JSON.
+Number 0 is the quarantine."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ class Numbered:
 
     def __init__(self, number: int, write: Callable[[bytes], object]) -> None:
         self._plain, self._json = b"[%d] " % number, b'{"instance":%d,' % number
+        if not number:
+            self._plain = b"[quarantine] "
         self._write, self._begun = write, b""
         self.last = ""
         """The last line that is not empty."""

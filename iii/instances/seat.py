@@ -3,6 +3,8 @@
     supervisor   --seat JSON, inherited sockets, one end of a line   ->   instance
                  {"ready": [the start report], "made_ms": …}         <-
                  {"refused": why, "for_good": bool}                  <-   it cannot start, or has failed
+                 {"suspects": bool}                                  <-   some are ready, or none any more
+                 {"began": true}                                     <-   a quarantine was granted one
                  the end of the line: the supervisor is no more      ->   drains, as on SIGTERM
 
 A supervisor that is killed leaves nobody behind: an instance that has not drained in time ends itself.
@@ -11,6 +13,7 @@ A supervisor that is killed leaves nobody behind: an instance that has not drain
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -29,6 +32,7 @@ _FOR_GOOD = (ConfigError, StepError, StoreDamaged, StoreIncompatible)
 
 __all__ = ["GRACE_S", "Line", "Seat", "Word"]
 
+LOOK_MS = 1_000
 GRACE_S = 10.0
 """What a drain may take beyond `shutdown_timeout`: giving back what still runs, the last commits."""
 
@@ -36,7 +40,8 @@ GRACE_S = 10.0
 class Seat(Struct, frozen=True):
     """`sockets`, `console`, `line`: file descriptors; only one of the instances has the console's. `format`,
     `colour`: the log's, to fit the supervisor's output. `supervisor`: its pid. `stores`: those that instances
-    have run on, by path, and when each was made: it has to be there."""
+    have run on, by path, and when each was made: it has to be there. `quarantines`: the supervisor starts a
+    quarantine when it hears of suspects; one of an earlier version does not."""
 
     number: int
     of: int
@@ -47,6 +52,7 @@ class Seat(Struct, frozen=True):
     console: tuple[int, ...] = ()
     supervisor: int = 0
     stores: dict[str, int] = {}
+    quarantines: bool = False
 
     def encoded(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -66,6 +72,8 @@ class Word(Struct, omit_defaults=True):
     refused: str = ""
     for_good: bool = False
     gone: bool = False
+    suspects: bool | None = None
+    began: bool = False
 
 
 class Line:
@@ -77,9 +85,19 @@ class Line:
         self.sockets = [socket.socket(fileno=fd) for fd in seat.sockets]
         self.console = [socket.socket(fileno=fd) for fd in seat.console]
         self._left: Callable[[], object] | None = None
+        self._supervisor, self._began = seat.supervisor, False
 
     def ready(self, report: Sequence[str], store: Path, made_ms: int) -> None:
         self._tell(Word(ready=list(report), store=str(store), made_ms=made_ms))
+
+    def suspects(self, ready: bool) -> None:
+        self._tell(Word(suspects=ready))
+
+    def began(self) -> None:
+        """Something runs, in a quarantine: whatever ends it now, it did not start for nothing."""
+        if not self._began:
+            self._began = True
+            self._tell(Word(began=True))
 
     def refuse(self, error: IIIError) -> None:
         for_good, gone = isinstance(error, _FOR_GOOD), isinstance(error, StoreGone)
@@ -95,8 +113,7 @@ class Line:
         self._left = left
 
     def _wait(self) -> None:
-        with suppress(ConnectionResetError):  # it was killed before it read what it was told
-            self._socket.recv(1)  # it never writes
+        self._until_alone()
         if self._left is None:  # nothing runs here yet
             os._exit(1)
         try:
@@ -106,6 +123,16 @@ class Line:
         threading.Event().wait(self._drain_s + GRACE_S)
         mark_supervised(self._data, os.getpid())
         os._exit(1)
+
+    def _until_alone(self) -> None:
+        """The line ends with the supervisor, but for one that runs steps: a fork may hold it open."""
+        ended = select.poll()
+        ended.register(self._socket, select.POLLIN)
+        while self._supervisor in (0, os.getppid()):
+            if ended.poll(LOOK_MS):
+                with suppress(ConnectionResetError):  # it was killed before it read what it was told
+                    self._socket.recv(1)  # it never writes
+                return
 
     def close(self) -> None:
         self._socket.close()

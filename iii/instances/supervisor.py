@@ -4,6 +4,7 @@
     place       one of N; holds an instance, and starts the next when that died (restarts.py says when)
     SIGHUP      for each place in turn: start another, and when it is ready let the old one drain. One that
                 does not start, or not in time, changes nothing: the old ones stay
+    quarantine  while instances say that suspects are ready, another one runs these alone (quarantine.py)
     stuck       an instance whose event loop stands still is killed (loops.py), and counts a crash
     SIGTERM     all drain; who has not in `shutdown_timeout` is killed, which blames none of its messages
 
@@ -26,8 +27,9 @@ from msgspec.structs import replace
 
 from iii.config import Config
 from iii.errors import IIIError
-from iii.instances.instance import Command, Instance
+from iii.instances.instance import QUARANTINE, Command, Instance
 from iii.instances.loops import watch_loops
+from iii.instances.quarantine import Quarantine
 from iii.instances.restarts import Restarts
 from iii.instances.seat import GRACE_S
 from iii.instances.signals import Signals
@@ -57,6 +59,9 @@ class Supervisor:
         self._sockets, self._reload, self._show = sockets, reload, show
         self._alive: set[Instance] = set()
         self._places = [_Place(self, number) for number in range(1, command.of + 1)]
+        self._quarantine = Quarantine(
+            lambda: self.spawn(QUARANTINE), lambda: (self.config.store.path, self.config.store.stale_after_ms)
+        )
         self._any_ran = self._shown = False
         self._slowest_start_s = 0.0
         self._stopping, self._hopeless = asyncio.Event(), asyncio.Event()
@@ -69,6 +74,7 @@ class Supervisor:
         Signals(stop=self._stop, end=self._end_at_once, reload=self._ask_to_roll)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         duties = [*(place.keep() for place in self._places), self._roll(), self._stopping.wait()]
+        duties.append(self._quarantine.keep())
         duties.append(watch_loops(lambda: self.config, lambda: tuple(self._alive)))
         try:
             await _first_of(*duties, self._hopeless.wait())
@@ -86,7 +92,7 @@ class Supervisor:
 
     def spawn(self, number: int) -> Instance:
         """OSError where the system has no room for another."""
-        instance = Instance(self.command, number, self._ready)
+        instance = Instance(self.command, number, self._ready, self._hear_of_suspects)
         self._alive.add(instance)
         return instance
 
@@ -97,7 +103,7 @@ class Supervisor:
         try:
             await asyncio.wait_for(instance.until_ended(), limit_s)
         except TimeoutError:
-            log.error("instance %d (pid %d) does not end: killed", instance.number, instance.pid)
+            log.error("%s (pid %d) does not end: killed", instance.name, instance.pid)
             instance.kill(self.config.store.path)
             await instance.until_ended()
 
@@ -116,9 +122,11 @@ class Supervisor:
 
     @property
     def is_any_ready(self) -> bool:
-        return any(instance.ready for instance in self._alive)
+        return any(instance.ready for instance in self._alive if instance.number != QUARANTINE)
 
     def _ready(self, instance: Instance) -> None:
+        if instance.number == QUARANTINE:
+            return
         self._any_ran = True
         self._none_ready.clear()
         self._slowest_start_s = max(self._slowest_start_s, instance.start_s)
@@ -151,8 +159,12 @@ class Supervisor:
             instance.reap()
             if instance.exit_code is not None:
                 self._alive.discard(instance)
+                self._hear_of_suspects()
         if not self.is_any_ready:
             self._none_ready.set()
+
+    def _hear_of_suspects(self) -> None:
+        self._quarantine.tell(any(instance.suspects for instance in self._alive))
 
     # -- duties
 
@@ -172,6 +184,7 @@ class Supervisor:
                     log.error("the other instances stay as they are")
                     break
             else:
+                self._quarantine.replace()
                 log.info("All instances are restarted")
 
     async def _end_all(self) -> bool:

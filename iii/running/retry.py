@@ -19,12 +19,13 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from iii.config import QueueRules
-from iii.model import ARCHIVE, Ack, DeadLetter, Enqueue, Message, Op, Release, Retry
+from iii.model import ARCHIVE, SUSPECT_CRASHES, Ack, DeadLetter, Enqueue, Message, Op, Release, Retry
 from iii.trace import HOPS, HOPS_MAX, hops_of
 
 __all__ = ["Cancelled", "Done", "Failed", "Outcome", "Snoozed", "archive_of", "doom", "settle"]
 
 ERROR_CHARS_MAX = 2_000
+ALONE_MAX, BESIDE_TIMES = 2, 2
 ARCHIVE_HEADER = "iii-archive"
 """Of a dead letter's copy that died: the archive it goes back to, after a redrive as well."""
 
@@ -77,8 +78,8 @@ def settle(
 
 def doom(message: Message, rules: QueueRules) -> Failed | None:
     """Why a message must not run at all; None = it may."""
-    if message.crashes >= rules.max_crashes:
-        return Failed(f"worker died: {message.crashes} times while this message ran", final=True)
+    if message.crashes >= SUSPECT_CRASHES and (died := _deadly(message, rules)):
+        return Failed(f"worker died: {died} while this message ran", final=True)
     counted = message.headers.get(HOPS, ":")
     if ":" not in counted[:3] and (hops := hops_of(message.headers)) > HOPS_MAX:  # from 100 on
         # a step that hears of dead letters is to hear of the loop, once, and not to go on with it
@@ -90,6 +91,15 @@ def doom(message: Message, rules: QueueRules) -> Failed | None:
                 final=True,
             )
     return None
+
+
+def _deadly(message: Message, rules: QueueRules) -> str:
+    """How often its worker died, where that is a dead letter: it ran alone twice, or where no session runs
+    it alone (an embedded engine's), it died twice as often as would do."""
+    crashes, most = message.crashes, rules.crashes_max
+    if message.alone >= ALONE_MAX and crashes >= most:
+        return f"{crashes} times, {message.alone} of them alone,"
+    return f"{crashes} times" if crashes >= BESIDE_TIMES * most else ""
 
 
 def delay_ms(attempt: int, rules: QueueRules, random: Callable[[], float]) -> int:

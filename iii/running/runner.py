@@ -118,6 +118,7 @@ class Runner:
             if type(begun) is CoroutineType:
                 return self._rest(attempt, begun, slot)
             outcome = begun
+            self._store.end(message.lease)
         self._settler.settle(attempt, outcome)
         return None
 
@@ -161,6 +162,8 @@ class Runner:
                 raise
             except BaseException as error:
                 outcome = self._failure(error, attempt)
+            finally:
+                self._store.end(attempt.message.lease)
             if ctx.calls and thread is None:
                 await ctx.arrived()
             if ctx.flight is not None:

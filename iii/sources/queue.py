@@ -101,6 +101,8 @@ class QueueSource:
         self._dispatcher: Dispatcher[Lane, Message] = Dispatcher()
         for lane, binding in bindings.items():
             self._dispatcher.add_lane(lane, binding.rules.concurrency)
+        self.delivered = 0  # messages, so far
+        self.on_delivery: Callable[[], object] | None = None
         self._here = 0  # messages delivered, and not settled, returned or lost
         self._waiting_bytes = 0  # payloads of those that wait for a slot
         self._ready: deque[tuple[_Lane, Message]] = deque()  # they have a slot and wait for a worker
@@ -215,6 +217,9 @@ class QueueSource:
 
     def _deliver(self, messages: list[Message]) -> None:
         """See Store.on_deliver."""
+        self.delivered += len(messages)
+        if self.on_delivery is not None:
+            self.on_delivery()
         push, lanes = self._dispatcher.push, self._lanes
         for message in messages:
             push(lanes[message.topic, message.step].lane, message, message.priority)

@@ -10,8 +10,8 @@
  7. Nothing is granted before it is due.
  8. A group's messages run in commit order, one at a time, over all sessions and retries.
  9. Mark is compare-and-set.
-10. A dead session's leases return to ready: those whose handler had started count a crash (one suspect
-    among them: it alone), the others come back unmarked.
+10. A dead session's leases return to ready: each whose handler ran then counts a crash, in a quarantine as
+    `alone` too; the others come back unmarked. Any settlement sets both counts to 0, a Return neither.
 11. The store never gives up on a message; whoever settles does.
 12. A dead letter is Ack(failed=True) + Enqueue(step=ARCHIVE, dead=...) in one Txn. Besides the archive's row,
     each subscriber of its topic gets a copy that carries `dead`; a copy that dies is archived and delivered
@@ -24,7 +24,9 @@
     Without any, the message lies in (topic, ""), for `retention_ms`, until the first subscriber adopts the
     lane whole. At most `topics_max` topics without any are known: an Enqueue to one more is refused
     (QueueFull), but those in which nothing lies are forgotten for it.
-17. A session runs at most one suspect (crashes > 0) at a time.
+17. A suspect (crashes >= SUSPECT_CRASHES) is granted to a session that asked for such when it was opened,
+    which has one at a time: beside other work ("one"), or with no other lease at all ("only", a quarantine;
+    it subscribes to nothing). A session that asked for none gets what waits behind a suspect.
 18. One change per (Txn, key) that really changed a value; namespaces that begin with "$" leave no changes.
 19. Counts are exact: `stats` equals a recount.
 20. Expired rows (retention of lanes without a step, 30 days of dead letters, unique keys) go by themselves.
@@ -69,6 +71,7 @@ from iii.model import (
     MessageState,
     Page,
     SessionRow,
+    Suspects,
     Txn,
     Waiting,
 )
@@ -206,10 +209,11 @@ class Store(Protocol):
 
     # -- working
 
-    async def open_session(self, policies: Sequence[LanePolicy]) -> int:
+    async def open_session(self, policies: Sequence[LanePolicy], suspects: Suspects = "one") -> int:
         """Register as a worker that serves the policies' lanes (those with a step); returns the session id.
 
-        Recovers the dead sessions it finds. Only a process with a session is granted messages.
+        Recovers the dead sessions it finds. Only a process with a session is granted messages. `suspects`:
+        which it is granted (17); a quarantine sets no policy and adopts nothing.
         """
 
     async def close_session(self) -> None:
@@ -243,9 +247,16 @@ class Store(Protocol):
         answers. It must not raise. Messages of a session that peers have buried meanwhile do not come.
         """
 
+    def on_suspects(self, call: Callable[[bool], object]) -> None:
+        """`call` is called on the loop whenever it changes, False at first, whether a suspect is ready in a
+        lane that is served and not paused. Only a store with a session looks, once a second at least."""
+
     def start(self, lease: Lease) -> None:
         """The handler of `lease`, a live one, begins now: from here on a death of this process counts as its
         crash."""
+
+    def end(self, lease: Lease) -> None:
+        """That handler has ended: from here on no death does, whenever it is settled."""
 
     def blame(self, message_ids: Collection[int]) -> None:
         """This process ends now, and of all that run here these are to blame for it: the others come back as

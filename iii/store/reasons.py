@@ -5,7 +5,8 @@ leased    running: the instance that has it
 dead      that it died
 behind    group: the message that heads its group, and what holds that one
 later     retry, or delay: until when
-ready     paused, no_step, limit (max_in_flight), busy (every slot taken); else nothing: ready
+ready     paused, no_step, limit (max_in_flight), quarantine (a suspect), busy (every slot taken); else
+          nothing: ready
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from iii.formats.units import rough_text
-from iii.model import ARCHIVE, LaneStats, Waiting
+from iii.model import ARCHIVE, SUSPECT_CRASHES, LaneStats, SessionRow, Waiting
 from iii.store.contract import Store
 from iii.store.keeping import FORGOTTEN, step_of
 
@@ -26,7 +27,7 @@ FORGOTTEN_SHOWN_MS = 7 * 24 * 3600 * 1000
 WHY_FORGOTTEN = "no instance serves it, and the change log had no room for more (store.max_changes)"
 
 Code: TypeAlias = Literal[
-    "paused", "group", "retry", "delay", "limit", "no_step", "busy", "running", "dead", "ready"
+    "paused", "group", "retry", "delay", "limit", "no_step", "quarantine", "busy", "running", "dead", "ready"
 ]
 
 
@@ -112,20 +113,27 @@ def _ready(store: Store, message: Waiting, lane: LaneStats, caps: Caps | None) -
         return Reason("no_step", f"no step serves it: no running instance has {named}")
     if caps is not None and caps.max_in_flight is not None and lane.leased >= caps.max_in_flight:
         return Reason("limit", f"max_in_flight is {caps.max_in_flight}, and as many are running")
-    if message.crashes:
-        return Reason(
-            "busy",
-            f"{_times(message.crashes, 'worker')} died while running it: it runs alone among such messages",
-        )
-    served_by = [row for row in store.sessions() if (message.topic, message.step) in map(tuple, row.lanes)]
+    serving = [row for row in store.sessions() if (message.topic, message.step) in map(tuple, row.lanes)]
+    served_by = [row for row in serving if row.suspects != "only"]
     if not served_by:
         return Reason("no_step", "no step serves it: no instance runs at the moment")
+    if message.crashes >= SUSPECT_CRASHES:
+        return Reason("quarantine", _suspect(message, serving))
     slots = caps.slots * len(served_by) if caps is not None else None
     if slots is not None and lane.leased >= slots:
         return Reason("busy", f"every slot is busy: {lane.leased} of {slots} run, {lane.ready} are ready")
     if lane.ready > 1:
         return Reason("busy", f"it is one of {lane.ready} that are ready; slots take them as they come free")
     return _free()
+
+
+def _suspect(message: Waiting, serving: list[SessionRow]) -> str:
+    died = f"{_times(message.crashes, 'worker')} died while running it"
+    if any(row.suspects == "one" for row in serving):
+        return f"{died}: an instance runs one such message at a time"
+    pid = next((row.pid for row in serving if row.suspects == "only"), None)
+    where = f"pid {pid}" if pid is not None else "it starts in a moment"
+    return f"{died}: it waits for the quarantine ({where}), which runs such messages one at a time, alone"
 
 
 def _free() -> Reason:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import orjson
 
 from iii.store.contract import Store
 from iii.store.lmdb import LmdbStore
+from iii.store.lmdb.roster import roster
 
 DEADLINE_S = 60.0
 LOOK_S = 0.005
@@ -141,6 +142,9 @@ class Project:
     def clean_up(self) -> None:
         for engine in self.engines:
             engine.clean_up()
+        for row in roster(self.folder / "data"):  # a quarantine, which drains when its engine is no more
+            with suppress(ProcessLookupError):
+                os.kill(row.pid, signal.SIGKILL)
 
     def said(self) -> str:
         """What the last engines printed."""

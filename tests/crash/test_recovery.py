@@ -16,6 +16,7 @@ from crash_kit import EngineProcess, Project, until, values
 
 from iii.model import ARCHIVE, Enqueue, Txn, Waiting
 from iii.store.contract import Store
+from iii.store.lmdb.roster import roster
 
 CONFIG = """
 http: {port: 0}
@@ -80,51 +81,60 @@ async def test_a_message_whose_engine_was_killed_runs_again_and_the_crash_is_no_
         assert store.verify() == []
 
 
-async def test_a_message_that_kills_its_worker_three_times_dies_and_the_ones_beside_it_do_not(
+async def test_a_message_that_kills_its_worker_runs_four_times_and_the_ones_beside_it_do_not_die(
     project: Project,
 ) -> None:
-    """Three slots. a and b run beside the killer's first run, c and d beside its second and third."""
+    """Three slots. a and b run beside the killer's first two runs, and alone afterwards, as it does."""
     engine = project.start()
     await post(engine, "a", "b", "killer")
     await project.started(engine, "a", "b", "killer")
-    await post(engine, "c", "d")
     project.open_gate("killer.1")
     assert await engine.died() == -signal.SIGKILL
 
     engine = project.start()
-    await project.started(engine, "a", "c", "d")  # of the three suspects one at a time
+    await project.started(engine, "a", "b", "killer")  # all of them, at once and together
+    await post(engine, "c", "d")
     async with project.store() as store:
         assert crashes(store) == {"a": 1, "b": 1, "killer": 1, "c": 0, "d": 0}
-    project.open_gate("a")
-    await project.started(engine, "a", "c", "d", "b")
-    project.open_gate("b")
-    await project.started(engine, "a", "c", "d", "b", "killer")
     project.open_gate("killer.2")
     assert await engine.died() == -signal.SIGKILL
 
     engine = project.start()
-    await project.started(engine, "killer", "c", "d")
+    await project.started(engine, "c", "d")
+    await until(lambda: alone(project) == ["a"], "the first suspect runs alone", lambda: engine.text)
     async with project.store() as store:
-        assert crashes(store) == {"killer": 2, "c": 0, "d": 0}  # a suspect takes the blame alone
+        assert crashes(store) == {"a": 2, "b": 2, "killer": 2, "c": 0, "d": 0}
+    listed = {row.pid: row.quarantine for row in roster(project.folder / "data")}
+    assert listed.pop(engine.pid) is False and list(listed.values()) == [True]
+    project.open_gate("a")
+    await until(lambda: alone(project) == ["a", "b"], "the next one runs alone", lambda: engine.text)
+    project.open_gate("b")
     project.open_gate("killer.3")
-    assert await engine.died() == -signal.SIGKILL
-
-    engine = project.start()
+    project.open_gate("killer.4")
     project.open_gate("c")
     project.open_gate("d")
     async with project.store() as store:
-        await project.started(engine, "c", "d")  # the killer does not run again
         await settled(store, engine)
+        assert alone(project) == ["a", "b", "killer", "killer"]
         assert values(store, "effects") == {"a": 1, "b": 1, "c": 1, "d": 1}
         (letter,) = store.waiting("gated.failed")
         assert (letter.step, named(letter)) == (ARCHIVE, "killer")
         assert letter.dead is not None
-        assert letter.dead.error.startswith("worker died")
+        assert letter.dead.error == "worker died: 4 times, 2 of them alone, while this message ran"
         assert letter.dead.attempts == 1
         (lane,) = [lane for lane in store.stats() if lane.topic == "gated"]
         assert (lane.done, lane.failed, lane.dead) == (4, 1, 1)
         assert store.verify() == []
-    await until(lambda: "worker died" in engine.logged, "the dead letter in the log")
+    assert engine.runs, "its quarantine died in its place"
+    engine.ask_to_stop()
+    assert await engine.died() == 0, engine.text
+    assert roster(project.folder / "data") == [], "the quarantine ends with it"
+
+
+def alone(project: Project) -> list[str]:
+    """What ran in a quarantine, in order."""
+    engines = {engine.pid for engine in project.engines}
+    return [start.name for start in project.starts() if start.pid not in engines]
 
 
 async def test_a_message_that_was_leased_but_had_not_started_is_not_blamed(project: Project) -> None:
@@ -138,7 +148,7 @@ async def test_a_message_that_was_leased_but_had_not_started_is_not_blamed(proje
         assert [start.name for start in project.starts()] == ["killer"]
         left = {named(message): message.state for message in store.waiting("gated")}
         assert left == {"killer": "leased", "a": "leased", "b": "leased"}
-    assert [await project.start().died() for _ in range(2)] == [-signal.SIGKILL] * 2
+    assert await project.start().died() == -signal.SIGKILL
     engine = project.start()
     await project.started(engine, "a", "b")
     async with project.store() as store:

@@ -194,7 +194,7 @@ def test_the_file_wins_over_the_triggers_own_config_knob_by_knob(load: Load) -> 
     read = load("queues: {t: {max_retries: 9}}")
     rules = read.rules("t", QueueConfig(max_retries=1, concurrency=2))
     assert (rules.max_retries, rules.concurrency) == (9, 2)
-    assert (rules.timeout_ms, rules.max_crashes, rules.backoff) == (900_000, 3, "fixed")
+    assert (rules.timeout_ms, rules.max_crashes, rules.backoff) == (900_000, 4, "fixed")
 
 
 def test_dead_letters_go_to_a_topic_named_after_the_queue() -> None:

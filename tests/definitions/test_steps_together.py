@@ -115,6 +115,22 @@ def test_knobs_for_a_topic_that_no_step_takes_or_sends_to_get_a_word(
     assert caplog.messages == expected
 
 
+def test_fewer_crashes_than_it_takes_to_tell_whose_fault_they_were_get_a_word(folder: Path) -> None:
+    own = "{'type': 'queue', 'topic': 'a', 'config': {'max_crashes': 1}}"
+    write(folder, "a_step.py", step_with("A", own))
+    queues = {"a": QueueConfig(max_crashes=3), "a.failed": QueueConfig(max_crashes=4)}
+    usual = QueueConfig(max_crashes=2)
+    made = Config(
+        folder, folder, StoreConfig(folder), file=Path("/c.yaml"), queues=queues, queue_defaults=usual
+    )
+    fields = {each.field: each.message[:9] for each in doubts(load_steps(folder), made)}
+    assert fields == {
+        "triggers[0].config.max_crashes": "1 means 4",
+        "queues.defaults.max_crashes": "2 means 4",
+        "queues.a.max_crashes": "3 means 4",
+    }
+
+
 def test_a_filter_that_looks_into_no_value_gets_a_word(folder: Path) -> None:
     trigger = "{'type': 'state', 'filter': {'order.status': 'paid'}}"
     write(folder, "a_step.py", step_with("A", f"{QUEUE % 't'}, {trigger}"))

@@ -117,8 +117,6 @@ def test_a_dead_letters_copy_goes_back_to_its_archive_and_stays_there_after_a_re
 def test_what_must_not_run_at_all() -> None:
     fired = {"topic": "$state/Work", "step": "Work"}
     assert doom(message(**fired, crashes=2, headers={"iii-hops": "100:1"}), rules()) is None
-    worker_died = doom(message(crashes=3), rules())
-    assert worker_died is not None and worker_died.final and "worker died" in worker_died.error
     loop = doom(message(**fired, headers={"iii-hops": "101:1"}), rules())
     assert loop is not None and loop.final and "loop" in loop.error
     assert doom(message(**fired, headers={"iii-hops": "x101"}), rules()) is None
@@ -126,6 +124,29 @@ def test_what_must_not_run_at_all() -> None:
     inherited = message(headers={"iii-hops": "101:1"})
     assert doom(inherited, rules()) is None, "a step that hears of dead letters hears of it"
     assert doom(message(headers={"iii-hops": "102:1"}), rules()) is not None, "and cannot go on with it"
+
+
+@pytest.mark.parametrize(
+    ("max_crashes", "crashes", "alone", "dies"),
+    [
+        (1, 4, 2, True),  # two deaths among others, and two alone, whatever is written
+        (1, 3, 1, False),
+        (4, 4, 1, False),  # once alone may have been anybody's doing
+        (4, 4, 2, True),
+        (10, 9, 7, False),
+        (10, 10, 8, True),
+        (4, 7, 0, False),  # where nothing runs alone, twice as many
+        (4, 8, 0, True),
+        (10, 19, 1, False),
+        (10, 20, 0, True),
+    ],
+)
+def test_a_worker_that_died_is_a_dead_letter_when_it_died_alone_twice_or_twice_as_often(
+    max_crashes: int, crashes: int, alone: int, dies: bool
+) -> None:
+    doomed = doom(message(crashes=crashes, alone=alone), rules(max_crashes=max_crashes))
+    assert (doomed is not None) is dies
+    assert doomed is None or (doomed.final and doomed.error.startswith(f"worker died: {crashes} times"))
 
 
 # ----------------------------------------------------------------------------------------- from outside

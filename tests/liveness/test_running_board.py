@@ -93,6 +93,23 @@ def test_who_dies_may_say_which_of_its_messages_is_to_blame(spawn, tmp_path: Pat
         peer.close()
 
 
+def test_a_board_says_whether_it_is_a_quarantines_and_an_older_one_is_none(tmp_path: Path) -> None:
+    for session, quarantine in ((7, True), (8, False)):
+        own, peer = OwnSession(tmp_path, session, slots=3, quarantine=quarantine), Peer(tmp_path, session)
+        board = peer.board()
+        assert board is not None and board.quarantine is quarantine
+        own.start(1)
+        own.beat()
+        assert board.quarantine is quarantine and board.running() == [1]
+        peer.close()
+        path = session_file(tmp_path, session, "board")
+        path.write_bytes(path.read_bytes()[:-8])  # as an older version makes it
+        older = peer.board()
+        assert older is not None and not older.quarantine and older.running() == [1]
+        peer.close()
+        own.close()
+
+
 def test_a_board_tells_when_its_loop_turned_and_which_instance_it_is(tmp_path: Path) -> None:
     own, peer = OwnSession(tmp_path, 7, number=256), Peer(tmp_path, 7)
     board = peer.board()
@@ -134,7 +151,7 @@ def test_a_new_board_leaves_the_one_a_peer_has_mapped_alone(tmp_path: Path) -> N
 def test_a_board_has_its_blocks_before_it_is_mapped(tmp_path: Path) -> None:
     own = OwnSession(tmp_path, 7)
     status = session_file(tmp_path, 7, "board").stat()
-    assert status.st_size == (16 + 4096 + 2 * 41) * 8
+    assert status.st_size == (16 + 4096 + 2 * 41 + 1) * 8
     assert status.st_blocks * 512 >= status.st_size
     own.close()
 
@@ -151,7 +168,7 @@ def test_a_board_cut_short_or_of_another_format_is_no_board(tmp_path: Path, cont
 
 def test_a_board_that_claims_more_slots_than_it_has_is_no_board(tmp_path: Path, overwrite) -> None:
     own = OwnSession(tmp_path, 7, slots=4)
-    overwrite(session_file(tmp_path, 7, "board"), 10, 5)
+    overwrite(session_file(tmp_path, 7, "board"), 10, 6)
     assert Peer(tmp_path, 7).process is None
     own.close()
 

@@ -97,7 +97,7 @@ def test_an_older_version_that_does_not_say_is_left_alone(tmp_path: Path) -> Non
 class Child:
     """An instance, as the watch over it needs it."""
 
-    number = 2
+    name = "instance 2"
 
     def __init__(self, process: Any, *, ready: bool) -> None:
         self.pid, self.ready, self._process = process.pid, ready, process

@@ -30,10 +30,11 @@ from iii.store.lmdb.keys import (
     held_key,
     lane_counts_key,
     placed_prefix,
+    suspect_key,
     u32,
     u64,
 )
-from iii.store.lmdb.rows import ChangeRow, LaneRow, decode_row, encode
+from iii.store.lmdb.rows import ChangeRow, LaneRow, decode_row, decode_session, encode
 from iii.store.quotas import ACT, RUN
 
 JOBS = Lane("jobs", "Work")
@@ -127,7 +128,17 @@ def _two_suspects(txn: Any, tables: Any) -> None:
     key, value = _first(txn, tables.lease)
     session, id = LEASE.unpack(key)
     for other in (id, id + 100):
-        txn.put(LEASE.pack(session, other), _with_row(LEASE_HEAD.size, crashes=1)(value), db=tables.lease)
+        txn.put(LEASE.pack(session, other), _with_row(LEASE_HEAD.size, crashes=2)(value), db=tables.lease)
+
+
+def _of_a_session_that(suspects: str, crashes: int) -> Break:
+    def leased(txn: Any, tables: Any) -> None:
+        key, value = _first(txn, tables.lease)
+        txn.put(key, _with_row(LEASE_HEAD.size, crashes=crashes)(value), db=tables.lease)
+        entry = decode_session(txn.get(key[:4], db=tables.session))
+        txn.put(key[:4], encode(replace(entry, suspects=suspects)), db=tables.session)
+
+    return leased
 
 
 def _version_twice(txn: Any, tables: Any) -> None:
@@ -187,7 +198,18 @@ BREAKS: dict[str, tuple[Break, str]] = {
         _copy_first("lease", _same, lambda value: u64.pack(1 << 40) + value[8:]),
         "granted by a commit that has not happened",
     ),
-    "two suspects": (_two_suspects, "more than one suspect"),
+    "two suspects": (_two_suspects, "has 2 suspects, it is granted one"),
+    "a suspect beside other work": (_of_a_session_that("none", 2), "has 1 suspects, it is granted none"),
+    "a quarantine's innocent": (_of_a_session_that("only", 0), "0 of suspects"),
+    "a suspect listed nowhere": (_copy_first("ready", _same, _with_row(0, crashes=2)), "listed nowhere"),
+    "a suspect that is not ready": (
+        _put("counter", suspect_key(1, 127, 999), b""),
+        "suspect 999 is listed, and not ready",
+    ),
+    "more alone than in all": (
+        _copy_first("ready", _same, _with_row(0, alone=1)),
+        "1 crashes alone",
+    ),
     "a body lost": (_drop_first("body"), "has no body"),
     "a body left over": (_put("body", u32.pack(1) + u64.pack(999), b"x"), "belongs to no message"),
     "a body that needs none": (_copy_first("body", _same, lambda body: body[:9]), "has room for it"),

@@ -11,6 +11,7 @@ from mutant import around, instead, mutant
 COMMITS = "tests/store/test_conformance_commits.py::test_"
 MESSAGES = "tests/store/test_conformance_messages.py::test_"
 SESSIONS = "tests/store/test_conformance_sessions.py::test_"
+SUSPECTS = "tests/store/test_conformance_suspects.py::test_"
 POWER_CUT = "tests/crash/test_power_cut.py::test_what_was_acknowledged_survives_a_power_cut"
 
 
@@ -153,7 +154,7 @@ def a_settled_lease_is_given_back() -> None:
 
 @mutant(
     "no death counts against the messages that ran",
-    f"{SESSIONS}10_all_started_ones_become_suspects_where_none_was_and_the_others_stay_unmarked[lmdb]",
+    f"{SUSPECTS}10_each_whose_handler_ran_counts_a_crash_and_the_others_stay_unmarked[lmdb]",
 )
 def the_board_is_not_consulted() -> None:
     from iii.store.lmdb import sessions
@@ -162,38 +163,121 @@ def the_board_is_not_consulted() -> None:
 
 
 @mutant(
-    "a death counts against everything that ran, although one is known to kill",
-    f"{SESSIONS}10_a_suspect_among_the_started_takes_the_blame_alone[lmdb]",
+    "a suspect takes the blame alone, whatever else ran",
+    f"{SUSPECTS}10_a_suspect_that_ran_does_not_take_the_others_crash_upon_itself[lmdb]",
 )
-def all_that_ran_are_blamed() -> None:
+def one_is_blamed_for_all() -> None:
     from iii.store.lmdb import sessions
 
-    def all_of_them(original: Callable[..., int]) -> Callable[..., int]:
-        def recover(applier: Any, session: int, started: Any) -> int:
-            back = sessions.give_back
-            everybody = {id: 1 for id in sessions._leases(applier, session) if id in started}
-            sessions.give_back = lambda applier, session, _: back(applier, session, everybody)
-            try:
-                return original(applier, session, started)
-            finally:
-                sessions.give_back = back
+    def the_suspects(original: Callable[..., int]) -> Callable[..., int]:
+        def give_back(applier: Any, session: int, crashed: Any, **alone: bool) -> int:
+            leases = sessions._leases(applier, session)
+            suspects = {id for id in crashed if id in leases and leases[id][3].crashes}
+            return original(applier, session, suspects or crashed, **alone)
 
-        return recover
+        return give_back
 
-    around(sessions, "recover", all_of_them)
+    around(sessions, "give_back", the_suspects)
+
+
+@mutant(
+    "a death in the quarantine is one as any other",
+    f"{SUSPECTS}10_the_death_of_a_quarantine_counts_as_alone_too[lmdb]",
+)
+def nothing_dies_alone() -> None:
+    from iii.store.lmdb import sessions
+
+    def beside_others(original: Callable[..., int]) -> Callable[..., int]:
+        return lambda applier, session, crashed, **_: original(applier, session, crashed)
+
+    around(sessions, "give_back", beside_others)
 
 
 @mutant(
     "several suspects run in one session",
-    f"{SESSIONS}17_a_session_runs_at_most_one_suspect_beside_normal_work[lmdb]",
+    f"{SUSPECTS}17_a_quarantine_is_granted_suspects_alone_and_one_at_a_time[lmdb]",
+    f"{SUSPECTS}17_a_session_that_asks_for_one_runs_it_beside_other_work[lmdb]",
 )
 def suspects_run_together() -> None:
+    from iii.store.lmdb import suspects
+
+    instead(suspects, "may_have_one", lambda moves: moves.suspects != "none")
+
+
+@mutant(
+    "suspects run beside everything else",
+    f"{SUSPECTS}17_a_session_that_asks_for_none_gets_what_waits_behind_suspects[lmdb]",
+)
+def suspects_run_anywhere() -> None:
+    from iii.store.lmdb import suspects
+
+    instead(suspects, "may_have_one", lambda moves: True)
+
+
+@mutant(
+    "a quarantine takes what is no suspect",
+    f"{SUSPECTS}17_a_quarantine_is_granted_suspects_alone_and_one_at_a_time[lmdb]",
+    f"{SUSPECTS}17_a_message_with_one_crash_is_no_suspect[lmdb]",
+)
+def a_quarantine_takes_all() -> None:
     from iii.store.lmdb.grant import Granting
 
-    instead(Granting, "_may_suspect", lambda self: True)
+    def all_of_it(original: Callable[..., Any]) -> Callable[..., Any]:
+        def grant(self: Any) -> Any:
+            applier = self._applier
+            kind, applier.suspects = applier.suspects, "one"
+            try:
+                return original(self)
+            finally:
+                applier.suspects = kind
+
+        return grant
+
+    around(Granting, "grant", all_of_it)
 
 
-@mutant("what was settled stays on the running board", f"{SESSIONS}10_a_settled_start_is_no_blame[lmdb]")
+@mutant(
+    "a quarantine counts as a subscriber",
+    f"{SUSPECTS}16_a_quarantine_subscribes_to_nothing_sets_nothing_and_adopts_nothing[lmdb]",
+)
+def a_quarantine_subscribes() -> None:
+    from iii.store.lmdb.catalog import Catalog
+
+    instead(Catalog, "subscribing", lambda self: list(self.sessions.values()))
+
+
+@mutant(
+    "a suspect that is ready is listed nowhere",
+    f"{SUSPECTS}17_a_quarantine_is_granted_suspects_alone_and_one_at_a_time[lmdb]",
+)
+def suspects_are_not_listed() -> None:
+    from iii.store.lmdb import suspects
+
+    instead(suspects, "list_suspect", lambda moves, lane, rank, id: None)
+
+
+@mutant(
+    "nobody hears that a suspect is ready",
+    f"{SUSPECTS}a_session_hears_when_suspects_are_ready_and_when_none_is_left[lmdb]",
+)
+def suspects_are_not_told() -> None:
+    from iii.store.lmdb.store import LmdbStore
+
+    instead(LmdbStore, "on_suspects", lambda self, call: None)
+
+
+@mutant(
+    "a handler that has ended counts a crash until its commit lands",
+    f"{SUSPECTS}10_a_handler_that_has_ended_is_no_crash_whenever_it_is_settled[lmdb]",
+    "tests/engine/test_handler_ends.py::test_the_board_is_clear_when_the_handler_has_ended_before_its_commit",
+)
+def the_board_is_cleared_by_the_commit_alone() -> None:
+    from iii.store.lmdb.store import LmdbStore
+
+    instead(LmdbStore, "end", lambda self, lease: None)
+
+
+@mutant("what was settled stays on the running board", f"{SUSPECTS}10_a_settled_start_is_no_crash[lmdb]")
 def a_settled_start_is_blamed() -> None:
     from iii.store.lmdb.liveness import OwnSession
 

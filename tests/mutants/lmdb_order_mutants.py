@@ -11,7 +11,6 @@ from mutant import around, instead, mutant
 
 GRANTS = "tests/store/test_conformance_grants.py::test_"
 CREDITS = "tests/store/test_conformance_credits.py::test_25_"
-RETURNS = "tests/store/test_conformance_returns.py::test_"
 COMMITS = "tests/store/test_conformance_commits.py::test_"
 MESSAGES = "tests/store/test_conformance_messages.py::test_"
 EPOCHS = "tests/lmdb/test_epochs.py::test_"
@@ -148,7 +147,10 @@ def a_burial_ends_the_levels() -> None:
     around(sessions, "open_session", without)
 
 
-@mutant("what was never started returns cleared of suspicion", f"{RETURNS}a_return_clears_no_suspicion[lmdb]")
+@mutant(
+    "what was never started returns cleared of suspicion",
+    "tests/store/test_conformance_suspects.py::test_10_a_return_clears_neither_count[lmdb]",
+)
 def a_return_is_a_release() -> None:
     from iii.model import Release
     from iii.store.lmdb.apply import Applier

@@ -13,6 +13,7 @@ from sim_steps import SLOTS, TICK
 from iii.formats import codec
 from iii.formats.cron_expression import parse
 from iii.model import ARCHIVE, MessageState
+from iii.sections import CRASHES_MIN
 from iii.store.memory import MemoryTables
 from iii.store.memory.tables import Row
 from iii.store.memory.verify import verify
@@ -25,6 +26,7 @@ SUBSCRIBERS = {
     "once": ("Once",),
     "late": ("Late",),
     "swift": ("Swift",),
+    "poison": ("Poison",),
 }
 CLOCK_ERROR_MS = 3 * 3_600_000
 STATES: tuple[MessageState, ...] = ("ready", "later", "behind", "leased")
@@ -36,6 +38,7 @@ class Ended(Protocol):
     tables: MemoryTables
     ledger: Ledger
     flushed: set[object]
+    starts: Counter[object]
     most_inside: int
 
 
@@ -44,7 +47,7 @@ def findings(world: Ended) -> list[str]:
     end = _End(world)
     checks = (end.tables_are_in_order, end.nothing_is_lost, end.nothing_is_doubled, end.chains_are_whole,
               end.groups_are_in_order, end.attempts_are_counted, end.ticks_are_complete, end.changes_are_seen,
-              end.unique_keys_are_one)  # fmt: skip
+              end.unique_keys_are_one, end.poisons_alone_die_of_their_workers)  # fmt: skip
     found = [finding for check in checks for finding in check()]
     if world.most_inside > SLOTS:
         found.append(f"{world.most_inside} handlers of one step ran in one process, which has {SLOTS} slots")
@@ -54,6 +57,7 @@ def findings(world: Ended) -> list[str]:
 class _End:
     def __init__(self, world: Ended) -> None:
         self._tables, self._ledger, self._flushed = world.tables, world.ledger, world.flushed
+        self._starts = world.starts
         self._dead: Counter[tuple[str, Any]] = Counter()
         for state in STATES:
             for row in self._rows(state):
@@ -162,6 +166,16 @@ class _End:
         for key, ids in self._ledger.ids_of.items():
             if len(ids) != 1:
                 yield f"the unique key {key} was answered with the ids {sorted(ids)}"
+
+    def poisons_alone_die_of_their_workers(self) -> Iterator[str]:
+        for row in (row for state in STATES for row in self._rows(state)):
+            if row.dead is None or row.lane.step != ARCHIVE:
+                continue
+            died = row.dead.error.startswith("worker died")
+            if died != (row.dead.step == "Poison"):
+                yield f"{row.dead.step} {_key(row)} is a dead letter: {row.dead.error}"
+            if row.dead.step == "Poison" and self._starts[_key(row)] < CRASHES_MIN:
+                yield f"poison {_key(row)} ran {self._starts[_key(row)]} times: {row.dead.error}"
 
 
 def _key(row: Row) -> Any:

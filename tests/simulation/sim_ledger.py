@@ -13,7 +13,20 @@ from sim_steps import CAP
 from sim_store import SimStore
 
 from iii.errors import StoreError
-from iii.model import Ack, Change, Committed, Enqueue, Lane, Lease, Mark, Message, Op, Retry, Txn
+from iii.model import (
+    SUSPECT_CRASHES,
+    Ack,
+    Change,
+    Committed,
+    Enqueue,
+    Lane,
+    Lease,
+    Mark,
+    Message,
+    Op,
+    Retry,
+    Txn,
+)
 from iii.store.memory import MemoryTables
 
 TOLD_MAX = 60
@@ -83,8 +96,7 @@ class Ledger:
     def granted(self, store: SimStore, messages: list[Message]) -> None:
         for message in messages:
             self.tell(f"{store.process.name} granted {message.step} {message.lease.id}")
-            if message.crashes:
-                self.counts["suspects"] += 1
+            self.counts["suspects"] += message.crashes >= SUSPECT_CRASHES
         for lane in {Lane(message.topic, message.step) for message in messages}:
             self._within_credit(store, lane)
         leased = self._tables.counted(Lane("second", "Second"), "leased")

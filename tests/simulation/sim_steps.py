@@ -44,7 +44,12 @@ class Scene(Protocol):
     calm: bool
     inside: Counter[tuple[str, str]]  # (process, step) -> handlers that run
     most_inside: int
+    starts: Counter[object]  # of poisons, by key
     flushed: set[object]  # keys for which First flushed: its tries may land more often, or not
+
+    def die(self) -> None:
+        """End the process that this runs in."""
+        ...
 
 
 class Gone(BaseException):
@@ -171,6 +176,18 @@ def _grim(scene: Scene) -> Callable[..., Any]:
     return handler
 
 
+def _poison(scene: Scene) -> Callable[..., Any]:
+    """Whoever runs it dies, whatever happens around."""
+
+    async def handler(data: dict[str, Any], ctx: Context) -> None:
+        scene.starts[data["key"]] += 1
+        await asyncio.sleep(scene.loop.random.random() * 0.2)
+        scene.die()
+        await asyncio.Event().wait()
+
+    return handler
+
+
 def _tick(scene: Scene) -> Callable[..., Any]:
     async def handler(tick: CronTick, ctx: Context) -> None:
         await misbehave(scene)
@@ -205,6 +222,7 @@ def steps(scene: Scene, version: int) -> list[Step]:
         step("Second", _plain(scene, "Second"), queue("second", config=rules(max_in_flight=CAP))),
         step("Ordered", _ordered(scene), queue("ordered", config=rules(max_retries=2))),
         step("Grim", _grim(scene), queue("grim", config=rules(max_retries=1))),
+        step("Poison", _poison(scene), queue("poison", config=rules())),
         step("Mourner", _plain(scene, "Mourner"), queue("grim.failed", config=rules())),
         step("Tick", _tick(scene), cron(TICK, missed="all")),
         step("Watch", _watch(scene), state(namespace="orders")),

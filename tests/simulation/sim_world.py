@@ -18,17 +18,19 @@ from typing import Any, NamedTuple
 
 from sim_checks import STATES, findings
 from sim_ledger import Ledger
-from sim_loop import SimClock, SimLoop
+from sim_loop import SimClock, SimLoop, current
 from sim_steps import steps
 from sim_store import SimStore
 
 from iii.config import Config, HistoryConfig, StoreConfig
 from iii.engine import Engine
 from iii.errors import IIIError
+from iii.model import Suspects
 from iii.store.memory import MemoryTables
 from iii.web.request import Request
 
 PROCESSES = 3
+POISON = 0.03
 BEFALL_MAX = 14
 CALM_S = 75
 QUIET_S_MAX = 60 * 60
@@ -66,12 +68,14 @@ class Outcome(NamedTuple):
 class Process:
     """An engine with threads of its own, which end with it."""
 
-    def __init__(self, world: World, name: str, version: int) -> None:
+    def __init__(self, world: World, name: str, version: int, suspects: Suspects) -> None:
         loop = world.loop
         self.name, self.version = name, version
         self.main, self.writer = loop.actor(name), loop.actor(f"{name}-writer")
         self.store = SimStore(loop, world.clock, world.tables, self.main, self.writer, world.ledger)
-        self.engine = Engine(CONFIG, steps(world, version), store=self.store)
+        self.suspects = suspects
+        self.engine = Engine(CONFIG, steps(world, version), store=self.store, suspects=suspects)
+        self.store.on_suspects(lambda ready: world.hear_of_suspects(self, ready))
         self.is_up = self.is_leaving = False
 
     @property
@@ -93,11 +97,15 @@ class World:
         self.clock = SimClock(self.loop)
         self.tables = MemoryTables()
         self.ledger = Ledger(self.loop, self.tables)
-        self.calm = False
+        self.calm = self._ends = False
         self.inside: Counter[tuple[str, str]] = Counter()
         self.most_inside = 0
         self.flushed: set[object] = set()
+        self.starts: Counter[object] = Counter()  # of poisons, by key
         self.processes: list[Process] = []
+        self._suspects: set[str] = set()  # the processes that say some are ready
+        self._quarantines = 0
+        self._quarantine_was_hit = False  # by what is not a message's fault
         self._names = self._keys = 0
 
     async def story(self) -> None:
@@ -117,13 +125,16 @@ class World:
         await asyncio.sleep(self.random.random() * ms_max / 1000)
 
     def live(self) -> list[Process]:
-        return [p for p in self.processes if p.is_up and not p.is_frozen and not p.is_leaving]
+        """Those that take requests."""
+        up = [p for p in self.processes if p.is_up and not p.is_frozen and not p.is_leaving]
+        return [p for p in up if p.suspects != "only"]
 
     # -- processes
 
-    def begin(self, version: int) -> None:
+    def begin(self, version: int, suspects: Suspects = "none") -> None:
         self._names += 1
-        process = Process(self, f"p{self._names}v{version}", version)
+        kind = "q" if suspects == "only" else "p"
+        process = Process(self, f"{kind}{self._names}v{version}", version, suspects)
         self.processes.append(process)
         self.ledger.tell(f"{process.name} starts")
         self.loop.spawn(process.main, self._start(process))
@@ -140,7 +151,36 @@ class World:
     async def _begin_again(self, process: Process) -> None:
         self.kill(process)
         await asyncio.sleep(0.5)
-        self.begin(process.version)
+        if process.suspects != "only":
+            self.begin(process.version)
+
+    def hear_of_suspects(self, process: Process, ready: bool) -> None:
+        """As a supervisor: while suspects are ready there is a quarantine, or one in a moment."""
+        if ready:
+            self._suspects.add(process.name)
+        else:
+            self._suspects.discard(process.name)
+        self._see_to_quarantine()
+
+    def _see_to_quarantine(self) -> None:
+        if self._suspects and not self._quarantines:
+            self._quarantines += 1
+            self.later(500, self._begin_quarantine)
+
+    def _begin_quarantine(self) -> None:
+        self.begin(1, "only")
+        self.ledger.counts["quarantines"] += 1
+
+    def die(self) -> None:
+        """A handler ends the process it runs in, now."""
+        process = next(each for each in self.processes if each.main is current.get())
+        self.loop.spawn(self.loop.outside, self._die(process))
+
+    async def _die(self, process: Process) -> None:
+        if process in self.processes:
+            self.kill(process)
+            if process.suspects != "only" and not self._ends:
+                self.later(3_000, lambda: self.begin(self.random.randint(0, 1)))
 
     def kill(self, process: Process) -> None:
         self.ledger.tell(f"{process.name} is killed")
@@ -149,6 +189,10 @@ class World:
 
     def _end(self, process: Process) -> None:
         self.processes.remove(process)
+        self._suspects.discard(process.name)
+        if process.suspects == "only":
+            self._quarantines -= 1
+            self.later(100, self._see_to_quarantine)
         process.store.crash(unnoticed=True)
         for actor in process.actors:
             self.loop.kill(actor)
@@ -186,7 +230,15 @@ class World:
         self.loop.spawn(self.loop.outside, work())
 
     def one(self) -> Process | None:
-        return self.random.choice(self.processes) if self.processes else None
+        """Whom it hits: a quarantine once at most, since two such deaths would be its message's."""
+        process = self.random.choice(self.processes) if self.processes else None
+        return process if process is None or self._may_hit(process) else None
+
+    def _may_hit(self, process: Process) -> bool:
+        if process.suspects != "only":
+            return True
+        may, self._quarantine_was_hit = not self._quarantine_was_hit, True
+        return may
 
     def crash(self) -> None:
         process = self.one()
@@ -196,7 +248,8 @@ class World:
 
     def crash_all(self) -> None:
         for process in tuple(self.processes):
-            self.kill(process)
+            if self._may_hit(process):
+                self.kill(process)
         for _ in range(PROCESSES):
             self.later(6_000, lambda: self.begin(self.random.randint(0, 1)))
 
@@ -284,6 +337,8 @@ class World:
         for _ in range(count):
             await self.pause(400)
             topic = self.random.choice(["jobs", "jobs", "jobs", "ordered", "ordered", "grim", "once", "late"])
+            if self.random.random() < POISON:
+                topic = "poison"
             self._keys += 1
             key: object = self._keys
             options: dict[str, Any] = {"priority": self.random.choice(["low", "normal", "high"])}
@@ -348,11 +403,13 @@ class World:
         await asyncio.sleep(CALM_S)  # whatever was to befall them still does, and cron looks at the calendar
         end_us = self.loop.now_us + QUIET_S_MAX * 1_000_000
         while not self._is_over():
+            self._ends = False
             if self.loop.now_us > end_us:
                 self.ledger.findings.append(f"not quiet {QUIET_S_MAX} s after the last fault")
                 break
             self.begin(1)
             await self._quiet_or(end_us)
+            self._ends = True
             for process in tuple(self.processes):
                 if process.is_up:
                     await self._on(process, process.engine.stop(DRAIN_MS))

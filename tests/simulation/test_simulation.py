@@ -24,6 +24,7 @@ from iii.errors import LeaseLost
 from iii.handling.context import Context
 from iii.handling.draft import Draft
 from iii.model import Ack, Committed, Enqueue, Mark, Return, Txn
+from iii.running import retry
 from iii.sources.cron import CronSource
 from iii.store.memory import moves, sessions
 from iii.store.memory.tables import MemoryTables
@@ -115,7 +116,7 @@ def a_group_runs_side_by_side(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_cap_holds_for_each_grant_alone(patch: pytest.MonkeyPatch) -> None:
-    def room(tables: MemoryTables, lane: Any, wanted: int) -> int:
+    def room(tables: MemoryTables, lane: Any, wanted: int, chosen: int = 0) -> int:
         row = tables.lane.get(lane)
         most = row.policy.max_in_flight if row else None
         return 0 if row is None or row.paused else wanted if most is None else min(wanted, most)
@@ -193,6 +194,24 @@ def a_counter_misses_the_retries(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def a_unique_key_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Transaction, "_known", lambda self, op, lane: None)
+
+
+@mutant
+def a_suspect_is_a_dead_letter_unheard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retry, "_deadly", lambda message, rules: "twice")
+
+
+@mutant
+def nobody_hears_of_suspects(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SimStore, "on_suspects", lambda self, call: None)
+
+
+@mutant
+def a_suspect_is_granted_to_nobody_once_it_ran_alone(patch: pytest.MonkeyPatch) -> None:
+    is_suspect = sessions._is_suspect
+    first = sessions._first_suspect
+    patch.setattr(sessions, "_is_suspect", lambda row: is_suspect(row) or row.alone > 0)
+    patch.setattr(sessions, "_first_suspect", lambda *given: [row for row in first(*given) if not row.alone])
 
 
 @mutant

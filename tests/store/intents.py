@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from hypothesis import strategies as st
 
-from iii.model import Delete, Enqueue, Lane, LanePolicy, Mark, Merge, Pause, Put, Record, Unique
+from iii.model import Delete, Enqueue, Lane, LanePolicy, Mark, Merge, Pause, Put, Record, Suspects, Unique
 
 LANES = [Lane("t", "A"), Lane("t", "B"), Lane("u", "A"), Lane("t.failed", "F")]
 TOPICS = ["t", "u", "t.failed"]
@@ -28,6 +28,7 @@ class Rest(NamedTuple):
     number: int
 
 
+granted: st.SearchStrategy[Suspects] = st.sampled_from(get_args(Suspects))
 keys = st.tuples(st.sampled_from(["ns", "ns2", "$own"]), st.sampled_from(["a", "b", "é"]))
 versions = st.sampled_from([None, None, None, 0, 1, 2, 3])
 values = st.sampled_from([b"1", b"2", b'{"n":1}', b"[1]"])

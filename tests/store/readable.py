@@ -14,7 +14,8 @@ def seen(message: Message) -> tuple[Any, ...]:
     """All of a message but the token, which counts commits and grants in each store's own way."""
     return (
         message.lease[:2],
-        (message.topic, message.step, message.payload, message.priority, message.attempt, message.crashes),
+        (message.topic, message.step, message.payload, message.priority, message.attempt),
+        (message.crashes, message.alone),
         (message.group, message.headers, message.enqueued_ms, message.error, message.dead),
     )
 
@@ -37,6 +38,6 @@ async def readable(store: Store) -> dict[str, Any]:
         "marks": store.marks(""),
         "history": [store.records("run"), store.records("audit")],
         "changes": await store.changes(0, 1000, 0),
-        "sessions": [(row.id, sorted(map(tuple, row.lanes))) for row in store.sessions()],
+        "sessions": [(row.id, sorted(map(tuple, row.lanes)), row.suspects) for row in store.sessions()],
         "unsettled": store.unsettled(),
     }

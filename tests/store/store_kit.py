@@ -23,6 +23,7 @@ from iii.model import (
     Lease,
     Message,
     Op,
+    Suspects,
     Txn,
 )
 from iii.store.contract import Limits, Store
@@ -141,10 +142,12 @@ async def fill(store: Store, count: int, topic: str = "jobs") -> list[int]:
     return [each[0] for each in await commit(store, *(Enqueue(topic, b"%d" % n) for n in range(count)))]
 
 
-async def work(kit: StoreKit, *lanes: Lane, limits: Limits | None = None, **policy: Any) -> Store:
+async def work(
+    kit: StoreKit, *lanes: Lane, limits: Limits | None = None, suspects: Suspects = "one", **policy: Any
+) -> Store:
     """A store with a session that serves the lanes (JOBS), all with the same policy."""
     store = await kit.make(limits)
-    await store.open_session([LanePolicy(*lane, **policy) for lane in lanes or (JOBS,)])
+    await store.open_session([LanePolicy(*lane, **policy) for lane in lanes or (JOBS,)], suspects)
     return store
 
 
@@ -192,9 +195,11 @@ async def kill(kit: StoreKit, store: Store, survivor: Store) -> None:
     await until(lambda: len(survivor.sessions()) == sessions - 1, "the survivor recovers the session")
 
 
-async def crash_with(kit: StoreKit, store: Store, messages: list[Message]) -> Store:
+async def crash_with(
+    kit: StoreKit, store: Store, messages: list[Message], suspects: Suspects = "one"
+) -> Store:
     """The process dies while the handlers of `messages` run; the next one."""
     for message in messages:
         store.start(message.lease)
     await kit.kill(store)
-    return await work(kit)
+    return await work(kit, suspects=suspects)

@@ -22,7 +22,7 @@ from store_kit import (
 from worker import inbox
 
 from iii.errors import LeaseLost
-from iii.model import Ack, Enqueue, Message, Put, Release, Retry, Return
+from iii.model import Ack, Enqueue, Message, Put, Retry, Return
 
 
 def but_for_its_token(message: Message) -> Message:
@@ -45,31 +45,6 @@ async def test_a_returned_message_rests_exactly_as_it_was(kit: StoreKit) -> None
         assert (store.waiting("jobs"), stats(store)) == (before, was)
     assert (message.attempt, message.error, message.group) == (2, "broke", "g")
     assert but_for_its_token(await take_one(store)) == but_for_its_token(message)
-
-
-async def test_a_return_clears_no_suspicion(kit: StoreKit) -> None:
-    store = await work(kit)
-    await enqueue(store)
-    store = await crash_with(kit, store, await take(store))
-    suspect = await take_one(store)
-    await commit(store, Return(suspect.lease))
-    again = await take_one(store)
-    assert suspect.crashes == again.crashes == 1
-    await commit(store, Release(again.lease))
-    assert (await take_one(store)).crashes == 0
-
-
-async def test_a_returned_suspect_lets_the_session_run_another(kit: StoreKit) -> None:
-    store = await work(kit)
-    await commit(store, *(Enqueue("jobs", b"") for _ in range(2)))
-    store = await crash_with(kit, store, await take(store, 2))
-    [first] = await take(store, 9)
-    peer = await work(kit)
-    [second] = await take(peer, 9)
-    await commit(store, Return(first.lease))
-    assert await take(peer, 9) == [], "it runs one already"
-    await commit(peer, Return(second.lease))
-    assert ids(await take(peer, 9)) == ids([first])
 
 
 async def test_a_returned_head_keeps_its_place_before_its_group(kit: StoreKit) -> None:

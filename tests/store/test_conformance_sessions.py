@@ -35,7 +35,6 @@ from iii.model import (
     Lane,
     LanePolicy,
     Put,
-    Release,
     Retry,
     Txn,
     Unique,
@@ -71,47 +70,6 @@ async def test_10_the_next_session_recovers_the_dead_ones_it_finds(kit: StoreKit
     assert len(store.sessions()) == 1
 
 
-async def test_10_all_started_ones_become_suspects_where_none_was_and_the_others_stay_unmarked(
-    kit: StoreKit,
-) -> None:
-    store = await work(kit)
-    for _ in range(4):
-        await enqueue(store)
-    messages = await take(store, 4)
-    store = await crash_with(kit, store, messages[:2])
-    assert {one.id: one.crashes for one in store.waiting("jobs")} == {1: 1, 2: 1, 3: 0, 4: 0}
-    assert [one.attempts for one in store.waiting("jobs")] == [0] * 4, "a crash is no failed attempt"
-
-
-async def test_10_a_suspect_among_the_started_takes_the_blame_alone(kit: StoreKit) -> None:
-    store = await work(kit)
-    for _ in range(3):
-        await enqueue(store)
-    store = await crash_with(kit, store, await take(store, 1))
-    messages = await take(store, 2)
-    assert [message.crashes for message in messages] == [1, 0]
-    store = await crash_with(kit, store, messages)
-    assert {one.id: one.crashes for one in store.waiting("jobs")} == {1: 2, 2: 0, 3: 0}
-    messages = await take(store, 2)
-    assert [message.crashes for message in messages] == [2, 0]
-    store = await crash_with(kit, store, messages[1:])
-    assert {one.id: one.crashes for one in store.waiting("jobs")} == {1: 2, 2: 1, 3: 0}
-
-
-async def test_10_any_settlement_clears_suspicion(kit: StoreKit) -> None:
-    store = await work(kit)
-    await enqueue(store)
-    await enqueue(store)
-    store = await crash_with(kit, store, await take(store, 2))
-    first = await take_one(store)
-    await commit(store, Retry(first.lease, 0, "merely failed"))
-    message = await take_one(store)
-    assert (message.lease.id, message.crashes, message.attempt) == (1, 0, 2)
-    second = await take_one(store)
-    await commit(store, Release(second.lease))
-    assert (await take_one(store)).crashes == 0
-
-
 async def test_10_a_session_that_closes_releases_its_leases_as_they_were(kit: StoreKit) -> None:
     store = await work(kit)
     await enqueue(store)
@@ -130,18 +88,6 @@ async def test_10_a_session_that_closes_releases_its_leases_as_they_were(kit: St
         await take(store)
     await store.open_session([LanePolicy(*JOBS)])
     assert ids(await take(store, 9)) == [1, 2]
-
-
-async def test_10_a_settled_start_is_no_blame(kit: StoreKit) -> None:
-    store = await work(kit)
-    await enqueue(store)
-    message = await take_one(store)
-    store.start(message.lease)
-    await commit(store, Release(message.lease))
-    again = await take_one(store)
-    assert again.lease.id == message.lease.id
-    store = await crash_with(kit, store, [])
-    assert [one.crashes for one in store.waiting("jobs")] == [0]
 
 
 async def test_10_a_dead_sessions_groups_go_on(kit: StoreKit) -> None:
@@ -252,23 +198,6 @@ async def test_16_sessions_say_what_they_serve(kit: StoreKit) -> None:
         await store.open_session([])
     await store.close_session()
     assert await store.open_session([LanePolicy(*JOBS)]) != id, "a fresh id each time"
-
-
-async def test_17_a_session_runs_at_most_one_suspect_beside_normal_work(kit: StoreKit) -> None:
-    store = await work(kit)
-    for _ in range(4):
-        await enqueue(store)
-    store = await crash_with(kit, store, await take(store, 3))
-    first = await take(store, 9)
-    assert [(message.lease.id, message.crashes) for message in first] == [(1, 1), (4, 0)]
-    assert await take(store, 9) == []
-    await commit(store, Ack(first[1].lease))
-    assert await take(store, 9) == []
-    peer = await work(kit)
-    assert ids(await take(peer, 9)) == [2], "a suspect each"
-    await store.credit({JOBS: 9})
-    await commit(store, Ack(first[0].lease))
-    assert ids(await inbox(store).all(1)) == [3]
 
 
 async def test_19_counts_are_exact_and_lanes_are_listed_in_order(kit: StoreKit) -> None:

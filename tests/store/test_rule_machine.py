@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from intents import LANES, Rest, Settle, demands, intents, levels, policies, settlements, workers
+from intents import LANES, Rest, Settle, demands, granted, intents, levels, policies, settlements, workers
 from readable import readable, seen
 from store_kit import MemoryKit, StoreKit, until
 from store_kits import KITS
@@ -49,6 +49,7 @@ from iii.model import (
     Release,
     Retry,
     Return,
+    Suspects,
     Txn,
 )
 from iii.store.contract import Store
@@ -123,15 +124,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.same(lambda world: world.store(worker).commit(txns[world is self.real]))
         self.hold_delivered()
 
-    @rule(worker=workers, lanes=policies)
-    def open_session(self, worker: int, lanes: list[LanePolicy]) -> None:
+    @rule(worker=workers, lanes=policies, suspects=granted)
+    def open_session(self, worker: int, lanes: list[LanePolicy], suspects: Suspects = "one") -> None:
         if worker in self.model.workers:
             return
 
         async def act(world: World) -> int:
             store = world.workers[worker] = await world.kit.make()
             inbox(store)
-            return await store.open_session(lanes)
+            return await store.open_session(lanes, suspects)
 
         self.sessions[self.same(act)] = worker
         self.hold_delivered()
@@ -192,6 +193,37 @@ class StoreMachine(RuleBasedStateMachine):
         if worker is not None and self.is_live(held):
             self.model.workers[worker].start(held.leases[0])
             self.real.workers[worker].start(held.leases[1])
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 9))
+    def end(self, number: int) -> None:
+        """A handler ends; what settles it comes later, or never."""
+        held = self.held[number % len(self.held)]
+        worker = self.sessions.get(held.message.lease.session)
+        if worker is not None:
+            self.model.workers[worker].end(held.leases[0])
+            self.real.workers[worker].end(held.leases[1])
+
+    @rule(
+        lane=st.sampled_from(LANES),
+        deaths=st.lists(granted, min_size=1, max_size=4),
+        suspects=granted,
+    )
+    def die(self, lane: Lane, deaths: list[Suspects], suspects: Suspects) -> None:
+        """One after the other a worker takes what there is, runs it, and dies; what follows is granted what a
+        message with so many crashes may be."""
+        enqueue = Txn([Enqueue(lane.topic, b"die", step=lane.step)])
+        for death, kind in enumerate((*deaths, suspects)):
+            for worker in tuple(self.model.workers):
+                self.close(worker)
+            self.open_session(0, [LanePolicy(*lane)], kind)
+            self.same(lambda world: world.tool.commit(enqueue))
+            held = len(self.held)
+            self.take(0, {lane: 3})
+            for number in range(held, len(self.held)):
+                self.start(number)
+            if death < len(deaths):
+                self.kill(0)
 
     @precondition(lambda self: self.model.workers)
     @rule(worker=workers)

@@ -16,7 +16,7 @@ from iii.model import Txn
 from iii.store import keeping
 from iii.store.contract import Limits
 from iii.store.limits import check
-from iii.store.lmdb import sessions, sweep
+from iii.store.lmdb import sessions, suspects, sweep
 from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.changelog import ChangeLog
 from iii.store.lmdb.environment import Environment
@@ -56,6 +56,7 @@ class Applying:
         self._limits, self._room, self._meter = limits, room, meter
         self._stale = True  # the leases in memory are to be read again
         self._sessions_told: object = None
+        self.suspects = False  # as of the last group or look
 
     def apply(
         self, txn: lmdb.Transaction[bytes], items: list[Item], group: Group, due_ms: int, *, grants: bool
@@ -73,6 +74,7 @@ class Applying:
             self._delete_settled(group)  # one may be granted again at once, under the same key
             group.granted = Granting(applier).grant()
             self._meter.grant_ns += time.perf_counter_ns() - granting_ns
+        group.suspects = self.suspects = applier.session > 0 and suspects.wait(applier.catalog.suspected)
         if applier.catalog.sessions is not self._sessions_told:
             self._sessions_told = applier.catalog.sessions
             group.sessions = list(self._sessions_told)
@@ -107,6 +109,13 @@ class Applying:
             else:
                 levels.pop(lane, None)
         return raised
+
+    def look_for_suspects(self, txn: lmdb.Transaction[bytes]) -> bool:
+        """Whether what is known of the suspects has changed; the catalog's lanes are those of the file."""
+        listed, by_number = suspects.count_by_lane(txn, self._tables), self._applier.catalog.by_number
+        found = self._applier.session > 0 and suspects.wait(by_number[number] for number in listed)
+        before, self.suspects = self.suspects, found
+        return self.suspects is not before
 
     def forget(self) -> None:
         """Nothing of the group is in the file."""

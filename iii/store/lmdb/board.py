@@ -18,6 +18,7 @@
            supervisor's instances it is, 0 = of none. All 0: an older version, which does not say
     16..   the slots: id of a message whose handler has started, 0 = free
     then   the pace: (CLOCK_BOOTTIME in ms, messages settled by then) of each of the last beats
+    then   1: a quarantine; an earlier version has no such word, and passes over it
 
 Only the owner writes, `supervised` aside. A board of an earlier boot says nothing.
 """
@@ -54,9 +55,9 @@ class Board:
         self._shared = shared
 
     @classmethod
-    def create(cls, path: Path, slots: int) -> Board:
+    def create(cls, path: Path, slots: int, quarantine: bool = False) -> Board:
         """The file appears whole, under a new inode: whoever still maps an older one keeps that."""
-        fresh, count = path.with_suffix(".fresh"), _HEADER + slots + 2 * _PACE_BEATS
+        fresh, count = path.with_suffix(".fresh"), _HEADER + slots + 2 * _PACE_BEATS + 1
         fresh.unlink(missing_ok=True)
         fd = open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
@@ -68,6 +69,7 @@ class Board:
         finally:
             os.close(fd)
         _sign(shared.words, slots)
+        shared.words[_tail(shared.words)] = quarantine
         fresh.replace(path)
         return cls(shared)
 
@@ -131,6 +133,11 @@ class Board:
     @property
     def slots(self) -> int:
         return self._shared.words[_COUNT]
+
+    @property
+    def quarantine(self) -> bool:
+        words = self._shared.words
+        return len(words) > _tail(words) and words[_tail(words)] != 0
 
     @property
     def settled(self) -> int:
@@ -212,6 +219,11 @@ class Board:
 
     def close(self) -> None:
         self._shared.close()
+
+
+def _tail(words: memoryview[int]) -> int:
+    """Where the words behind the pace begin."""
+    return _HEADER + words[_COUNT] + 2 * _PACE_BEATS
 
 
 def _sign(words: memoryview[int], slots: int) -> None:

@@ -21,6 +21,7 @@ from iii.store.lmdb.keys import (
     u64,
 )
 from iii.store.lmdb.rows import LaneRow, Row, SessionEntry, decode_lane, decode_session, encode
+from iii.store.lmdb.suspects import count_by_lane
 
 if TYPE_CHECKING:
     import lmdb
@@ -36,7 +37,8 @@ class LaneEntry:
 
     __slots__ = (
         "behind", "dead", "done", "expires", "failed", "fresh", "in_flight", "kept", "later", "leased",
-        "max_depth", "max_in_flight", "number", "paused", "ready", "retention_ms", "served", "step", "topic",
+        "max_depth", "max_in_flight", "number", "paused", "ready", "retention_ms", "served", "step",
+        "suspects", "topic",
     )  # fmt: skip
 
     def __init__(self, number: int, row: LaneRow) -> None:
@@ -44,6 +46,7 @@ class LaneEntry:
         self.expires = row.step in ("", ARCHIVE)  # nothing is granted from these lanes
         self.kept = is_kept(row.topic, row.step)
         self.fresh: list[Fresh] = []
+        self.suspects = 0  # of the ready ones
         self.in_flight = 0  # live leases of this store's session; `leased`: of all sessions
         self.set_counts((0, 0, 0, 0, 0, 0, 0))
         self.set_row(row)
@@ -109,6 +112,7 @@ class Catalog:
         self.sessions: dict[int, SessionEntry] = {}
         self.namespace_counts: dict[str, int] = {}
         self.dirty: set[LaneEntry] = set()
+        self.suspected: set[LaneEntry] = set()  # where suspects are ready
 
     # -- truth
 
@@ -163,6 +167,19 @@ class Catalog:
         while counted and cursor.key()[:1] == b"l":
             self.by_number[u32.unpack(cursor.key()[1:])[0]].set_counts(LANE_COUNTS.unpack(cursor.value()))
             counted = cursor.next()
+        self.suspected.clear()
+        suspects = count_by_lane(txn, self._tables)
+        for number, lane in self.by_number.items():
+            lane.suspects = suspects[number]
+            if lane.suspects:
+                self.suspected.add(lane)
+
+    def count_suspects(self, lane: LaneEntry, count: int) -> None:
+        lane.suspects = count
+        if count:
+            self.suspected.add(lane)
+        else:
+            self.suspected.discard(lane)
 
     def flush(self, txn: lmdb.Transaction[bytes]) -> None:
         """Write what this group counted; the commit number says that a group was here."""
@@ -200,7 +217,7 @@ class Catalog:
 
     def drop(self, lane: LaneEntry) -> None:
         del self.lanes[lane.topic, lane.step], self.by_number[lane.number]
-        for lanes in (self.dirty, self.waiting, self._idle, self.kept):
+        for lanes in (self.dirty, self.waiting, self._idle, self.kept, self.suspected):
             lanes.discard(lane)
 
     def find_idle(self) -> list[LaneEntry]:
@@ -231,10 +248,14 @@ class Catalog:
         """The union of what the sessions on record subscribe to."""
         return {
             (policy.topic, policy.step)
-            for session in self.sessions.values()
+            for session in self.subscribing()
             for policy in session.policies
             if policy.step
         }
+
+    def subscribing(self) -> list[SessionEntry]:
+        """The sessions on record but for quarantines, which only run what is there."""
+        return [session for session in self.sessions.values() if session.suspects != "only"]
 
     def find_subscribers(self) -> None:
         """Which lanes a copy of an Enqueue goes to, by topic, in order of their steps.

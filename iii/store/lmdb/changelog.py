@@ -140,12 +140,17 @@ class ChangeLog:
         return any(self._lives(session) for session in sessions)
 
     def _serving(self, txn: lmdb.Transaction[bytes], mark: str) -> list[int]:
-        """The sessions on record that serve the trigger."""
+        """The sessions on record that serve the trigger; a quarantine subscribes to nothing."""
         lane = keeping.lane_of(mark)
-        return [
-            int.from_bytes(key, "big")
+        sessions = (
+            (int.from_bytes(key, "big"), decode_session(value))
             for key, value in txn.cursor(self._tables.session)
-            if any((policy.topic, policy.step) == lane for policy in decode_session(value).policies)
+        )
+        return [
+            id
+            for id, entry in sessions
+            if entry.suspects != "only"
+            and any((policy.topic, policy.step) == lane for policy in entry.policies)
         ]
 
     def _forget(self, txn: lmdb.Transaction[bytes], waited: list[tuple[int, str]], wall_ms: int) -> None:

@@ -2,16 +2,18 @@
 
 For each lane with credit the level less what is in flight, anew in each group: nothing is remembered, so an
 aborted group changes nothing. A lane's first ready rows are those of this group and of `ready`, in one order;
-where the table holds none of them, the group's own rows are leased without ever touching it.
+where the table holds none of them, the group's own rows are leased without ever touching it. Suspects
+(suspects.py) are no part of that: they lie in `ready` and wait for a session that is granted such.
 """
 
 from __future__ import annotations
 
 import lmdb
 
-from iii.model import Lease, Message
+from iii.model import SUSPECT_CRASHES, Lane, Lease, Message
+from iii.store.lmdb import suspects
 from iii.store.lmdb.apply import Applier
-from iii.store.lmdb.catalog import Fresh, LaneEntry
+from iii.store.lmdb.catalog import LaneEntry
 from iii.store.lmdb.keys import LANE_COUNTS, LEASE, LEASE_HEAD, READY, lane_counts_key, u32
 from iii.store.lmdb.rows import Row, decode_row
 
@@ -41,6 +43,9 @@ def may_grant(applier: Applier, txn: lmdb.Transaction[bytes]) -> bool:
     tables, lanes = applier.tables, applier.catalog.lanes
     if not applier.levels or not txn.stat(tables.ready)["entries"]:
         return False
+    listed = suspects.count_by_lane(txn, tables)
+    others = applier.suspects != "only"
+    one = bool(listed) and suspects.may_have_one(applier)
     for name, level in applier.levels.items():
         lane = lanes.get(name)
         if lane is None or level <= lane.in_flight:
@@ -49,57 +54,74 @@ def may_grant(applier: Applier, txn: lmdb.Transaction[bytes]) -> bool:
         if raw is None:
             continue
         ready, _, _, leased, *_ = LANE_COUNTS.unpack(raw)
+        ready = (ready - listed[lane.number]) * others + listed[lane.number] * one
         if room(lane, level, ready, leased):
             return True
     return False
 
 
 class Granting:
-    """The leases of one group. A session has at most one suspect in flight; the others stay ready."""
+    """The leases of one group."""
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
         self._token, self._session = applier.catalog.counters.commit + 1, applier.session
-        self._suspect: bool | None = None  # not known
         self._rows: list[tuple[bytes, bytes]] = []
         self._messages: list[Message] = []
 
     def grant(self) -> list[Message]:
+        applier = self._applier
+        if applier.catalog.suspected and suspects.may_have_one(applier):
+            self._grant_suspect()
+        if applier.suspects != "only":
+            self._grant_others()
+        if self._rows:
+            applier.wrote = True
+            applier.txn.cursor(applier.tables.lease).putmulti(self._rows)
+        return self._messages
+
+    def _grant_others(self) -> None:
         applier = self._applier
         lanes = applier.catalog.lanes
         for name, level in applier.levels.items():
             lane = lanes.get(name)
             if lane is None or not lane.ready:
                 continue
-            wanted = room(lane, level, lane.ready, lane.leased)
+            ready = lane.ready - lane.suspects
+            wanted = room(lane, level, ready, lane.leased)
             if not wanted:
                 continue
-            if len(lane.fresh) == lane.ready:
+            if len(lane.fresh) == ready:
                 self._grant_fresh(lane, wanted)
             else:
                 self._grant_stored(lane, wanted)
-        if self._rows:
-            applier.wrote = True
-            applier.txn.cursor(applier.tables.lease).putmulti(self._rows)
-        return self._messages
+
+    def _grant_suspect(self) -> None:
+        """The oldest one of the first ones of each lane."""
+        applier = self._applier
+        found: tuple[LaneEntry, Chosen] | None = None
+        for lane in sorted(applier.catalog.suspected, key=lambda lane: lane.number):
+            level = applier.levels.get(Lane(lane.topic, lane.step), 0)
+            if not room(lane, level, lane.suspects, lane.leased):
+                continue
+            suspect = suspects.first(applier, lane)
+            if suspect is not None and (found is None or suspect[1] < found[1][1]):
+                found = lane, suspect
+        if found is None:
+            return
+        lane, suspect = found
+        rank, id, _, _ = suspect
+        applier.touch(lane)
+        applier.delete(applier.tables.ready, READY.pack(lane.number, rank, id))
+        suspects.unlist(applier, lane, rank, id)
+        self._lease(lane, [suspect])
 
     def _grant_fresh(self, lane: LaneEntry, wanted: int) -> None:
         """Every ready row of the lane is this group's own."""
         fresh = lane.fresh
         fresh.sort()
-        chosen: list[Chosen] = []
-        left: list[Fresh] = []
-        for at, each in enumerate(fresh):
-            rank, id, row = each
-            if row.crashes and not self._may_suspect():
-                left.append(each)
-                continue
-            chosen.append((rank, id, row, row.record()))
-            if len(chosen) == wanted:
-                left += fresh[at + 1 :]
-                break
-        lane.fresh = left
-        self._lease(lane, chosen)
+        lane.fresh = fresh[wanted:]
+        self._lease(lane, [(rank, id, row, row.record()) for rank, id, row in fresh[:wanted]])
 
     def _grant_stored(self, lane: LaneEntry, wanted: int) -> None:
         """The first rows of `ready`, this group's own among them."""
@@ -114,22 +136,14 @@ class Granting:
             if key[:4] != prefix:
                 break
             row = decode_row(record)
-            if row.crashes and not self._may_suspect():
+            _, rank, id = READY.unpack(key)
+            if row.crashes >= SUSPECT_CRASHES:
+                suspects.passed_over(applier, lane, rank, id)
                 cursor.next()
                 continue
-            _, rank, id = READY.unpack(key)
             chosen.append((rank, id, row, record))
             cursor.delete()  # and on to the next one
         self._lease(lane, chosen)
-
-    def _may_suspect(self) -> bool:
-        """Whether a suspect may be leased now; the next one has to wait for it."""
-        if self._suspect is None:
-            self._suspect = any(held[3].crashes for held in self._applier.live.values())
-        if self._suspect:
-            return False
-        self._suspect = True
-        return True
 
     def _lease(self, lane: LaneEntry, chosen: list[Chosen]) -> None:
         applier, token, session = self._applier, self._token, self._session
@@ -150,7 +164,7 @@ class Granting:
                 Message(
                     _tuple(Lease, (session, id, token)), topic, step, payload, priority,
                     row.attempts + 1, row.crashes, row.group, row.headers, row.enqueued_ms,
-                    row.error, row.dead, row.due_ms,
+                    row.error, row.dead, row.due_ms, row.alone,
                 )
             )  # fmt: skip
         if chosen:

@@ -51,6 +51,7 @@ class Group(Struct):
     concerns_others: bool = False  # other processes that wait are to look
     committed: bool = False
     session_lost: int = 0  # this store's session, which others have buried
+    suspects: bool | None = None  # whether some are ready and may be granted; None: nobody looked
     sessions: list[int] | None = None  # those on record, where they may have changed
 
 

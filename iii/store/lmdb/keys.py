@@ -14,6 +14,7 @@ the order of its grants. hash16 = blake2b-128 of a group or unique key.
              "i" u8 part, share, 00, u64 number   u32 bytes of this row of run or audit
              "j" u8 first part                    u64: the rows up to this number are under "i"
              "kept"                               KEPT: what the kept answers take (kept.py)
+             "s" ready key                        - : this ready message is a suspect (suspects.py)
     mark     name                                 u64
     lane     u32 lane                             rows.LaneRow
     ready    u32 lane, u8 rank, u64 id            record
@@ -60,6 +61,7 @@ COUNTERS = struct.Struct(">8Q")  # commit, catalog, id, version, lane, session, 
 LANE_COUNTS = struct.Struct(">7Q")  # ready, later, behind, leased, dead, done, failed
 HELD = struct.Struct(">QQ")
 
+SUSPECT = b"s"
 KEPT_KEY = b"kept"
 KEPT = struct.Struct(">5Q")  # bytes, answers, newest, uncounted, evicted
 
@@ -112,6 +114,14 @@ def placed_prefix(part: int, share: str) -> bytes:
 
 def placed_up_to_key(part: int) -> bytes:
     return b"j%c" % part
+
+
+def suspect_key(lane: int, rank: int, id: int) -> bytes:
+    return SUSPECT + READY.pack(lane, rank, id)
+
+
+def suspects_prefix(lane: int) -> bytes:
+    return SUSPECT + u32.pack(lane)
 
 
 def state_key(namespace: str, key: str) -> bytes:

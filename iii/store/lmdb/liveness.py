@@ -87,7 +87,9 @@ class OwnSession:
     surplus is only counted (`unlisted`) until a slot comes free: a death is no crash of theirs.
     """
 
-    def __init__(self, folder: Path, session_id: int, *, slots: int = SLOTS, number: int = 0) -> None:
+    def __init__(
+        self, folder: Path, session_id: int, *, slots: int = SLOTS, number: int = 0, quarantine: bool = False
+    ) -> None:
         """`number`: which of its supervisor's instances this process is; 0 = of none."""
         self.folder, self.session_id, self._number = folder, session_id, number
         try:
@@ -96,7 +98,7 @@ class OwnSession:
             raise no_access(folder / "sessions", error) from error
         self._lock = session_lock.SessionLock(session_file(folder, session_id, "lock"))
         try:
-            self._board = Board.create(session_file(folder, session_id, "board"), slots)
+            self._board = Board.create(session_file(folder, session_id, "board"), slots, quarantine)
         except BaseException:
             self._lock.release(remove=True)
             raise
@@ -138,13 +140,14 @@ class OwnSession:
 
     def settled(self, message_ids: Sequence[int]) -> None:
         """These messages are settled, whether they had started or not."""
-        end = self.end
-        for message_id in message_ids:
-            end(message_id)
+        for message_id in self._slot_of.keys() & message_ids:
+            self.end(message_id)
+        for message_id in self._unlisted.keys() & message_ids:
+            self.end(message_id)
         self._board.settled += len(message_ids)
 
     def end(self, message_id: int) -> None:
-        """The message is settled; nothing happens where it never started."""
+        """Its handler has ended; nothing happens where it never started, or has ended before."""
         slot = self._slot_of.pop(message_id, None)
         if slot is None:
             if message_id not in self._unlisted:

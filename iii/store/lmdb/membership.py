@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from iii.clock import Clock
 from iii.errors import StoreClosed, StoreDamaged, StoreError
-from iii.model import LanePolicy, SessionRow
+from iii.model import LanePolicy, SessionRow, Suspects
 from iii.store.contract import Health
 from iii.store.lmdb import sessions
 from iii.store.lmdb.apply import Applier
@@ -57,6 +57,7 @@ class Membership:
     def __init__(self, host: Host, holder: Holder, ringer: Ringer) -> None:
         self._host, self._holder, self._ringer = host, holder, ringer
         self._policies: list[LanePolicy] = []
+        self._suspects: Suspects = "one"
         self._health: Health = "starting"
         self._requests: Callable[[], int] = int
         self._burying: set[int] = set()
@@ -65,10 +66,10 @@ class Membership:
         self.works = False  # there is a session, or one is to follow that peers buried
         self.worker: Worker | None = None
 
-    async def enter(self, policies: Sequence[LanePolicy]) -> int:
+    async def enter(self, policies: Sequence[LanePolicy], suspects: Suspects) -> int:
         if self.worker is not None:
             raise StoreError(f"this store has session {self.worker.session} already: close_session() first")
-        self._policies = list(policies)
+        self._policies, self._suspects = list(policies), suspects
         session = await self._enter()
         self.works = True
         return session
@@ -85,11 +86,12 @@ class Membership:
             on_lost=partial(self._lost, session),
             patience=host.patience,
             number=host.number,
+            quarantine=self._suspects == "only",
         )
         self.worker = worker
         try:
             await self.recover_dead()
-            entry = SessionEntry(os.getpid(), host.clock.wall_ms(), self._policies)
+            entry = SessionEntry(os.getpid(), host.clock.wall_ms(), self._policies, self._suspects)
             await host.call(lambda applier: sessions.open_session(applier, session, entry))
             self.show(self._health, self._requests)
         except BaseException:

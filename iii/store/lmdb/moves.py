@@ -12,7 +12,7 @@ from typing import Any
 import lmdb
 
 from iii.errors import LeaseLost
-from iii.model import ARCHIVE, Lane, Lease
+from iii.model import ARCHIVE, SUSPECT_CRASHES, Lane, Lease, Suspects
 from iii.store.contract import Limits
 from iii.store.kept import unique_key
 from iii.store.lmdb.catalog import Catalog, LaneEntry
@@ -35,6 +35,7 @@ from iii.store.lmdb.keys import (
     u64,
 )
 from iii.store.lmdb.rows import Row, decode_row
+from iii.store.lmdb.suspects import list_suspect, unlist
 
 Held = tuple[int, LaneEntry, int, Row]
 """(token, lane, priority, row) of a lease."""
@@ -54,6 +55,7 @@ class Moves:
         self.now_ms = self.wall_ms = 0
         self.session = 0
         self.live: dict[int, Held] = {}  # this session's leases
+        self.suspects: Suspects = "one"  # which of them it is granted
         self.levels: dict[Lane, int] = {}  # how many of a lane it may have; those above 0
         self.settled: list[int] = []  # ids of those whose rows are to be deleted before the commit
         self.undo: list[tuple[Any, ...]] | None = None
@@ -103,10 +105,12 @@ class Moves:
         self._dirty.add(lane)
         if self.undo is not None and lane not in self._touched:
             self._touched.add(lane)
-            self.undo.append((self._restore_lane, lane, lane.counts(), len(lane.fresh)))
+            self.undo.append((self._restore_lane, lane, lane.counts(), len(lane.fresh), lane.suspects))
 
-    def _restore_lane(self, lane: LaneEntry, counts: tuple[int, ...], fresh: int) -> None:
+    def _restore_lane(self, lane: LaneEntry, counts: tuple[int, ...], fresh: int, suspects: int) -> None:
         lane.set_counts(counts)
+        if lane.suspects != suspects:
+            self.catalog.count_suspects(lane, suspects)
         del lane.fresh[fresh:]
 
     def lane(self, topic: str, step: str) -> LaneEntry:
@@ -163,8 +167,12 @@ class Moves:
             self.ready(lane, 255 - priority, id, row)
 
     def ready(self, lane: LaneEntry, rank: int, id: int, row: Row) -> None:
-        """To ready, in memory until `spill` or the grant. The lane has been touched."""
+        """To ready, in memory until `spill` or the grant; a suspect at once. The lane has been touched."""
         lane.ready += 1
+        if row.crashes >= SUSPECT_CRASHES:
+            self.put(self.tables.ready, _ready_key(lane.number, rank, id), row.record())
+            list_suspect(self, lane, rank, id)
+            return
         lane.fresh.append((rank, id, row))
         if lane.expires:
             self.put(self.tables.expiry, expiry_key(lane, rank, id, row.expires_ms), b"")
@@ -225,6 +233,8 @@ class Moves:
         row = decode_row(record)
         self.touch(lane)
         lane.ready -= 1
+        if row.crashes >= SUSPECT_CRASHES:
+            unlist(self, lane, rank, id)
         self.unexpire(lane, rank, id, row)
         return row
 

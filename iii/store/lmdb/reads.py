@@ -267,7 +267,7 @@ class Reads(ABC):
             payload = txn.get(BODY.pack(number, id), db=self._tables.body) or b""
         return Waiting(
             id, lane.topic, lane.step, state, priority, row.attempts, payload, row.headers, row.group,
-            row.enqueued_ms, due_ms, row.error, row.crashes, row.dead, session,
+            row.enqueued_ms, due_ms, row.error, row.crashes, row.dead, session, row.alone,
         )  # fmt: skip
 
     def known(self, topic: str, step: str, unique_key: str) -> Waiting | None:
@@ -299,6 +299,7 @@ class Reads(ABC):
                 entry.pid,
                 entry.opened_ms,
                 sorted({(policy.topic, policy.step) for policy in entry.policies if policy.step}),
+                entry.suspects,
             )
             for id, entry in rows
         ]

@@ -32,7 +32,8 @@ TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 class InstanceRow(Struct, frozen=True):
     """One live session. `in_flight`: messages whose handlers run; `requests`: HTTP requests being answered;
     `messages_per_s`: settled a second, over the last 10 s. `instance`: which of its supervisor's it is,
-    0 = of none. `stuck_ms`: for how long its event loop has not turned, 0 = for less than STUCK_MS."""
+    0 = of none. `stuck_ms`: for how long its event loop has not turned, 0 = for less than STUCK_MS.
+    `quarantine`: it runs suspects alone, and is no instance that serves."""
 
     session: int
     pid: int
@@ -45,6 +46,7 @@ class InstanceRow(Struct, frozen=True):
     lanes: int
     instance: int = 0
     stuck_ms: int = 0
+    quarantine: bool = False
 
 
 def roster(folder: Path, clock: Clock | None = None, *, stale_ms: int = STALE_MS) -> list[InstanceRow]:
@@ -76,6 +78,7 @@ def _row(session: int, board: Board, now_ms: int, stale_ms: int) -> InstanceRow:
         lanes=board.lanes,
         instance=board.number,
         stuck_ms=stuck_ms,
+        quarantine=board.quarantine,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from iii.model import DeadLetter, LanePolicy
+from iii.model import DeadLetter, LanePolicy, Suspects
 from iii.store.lmdb.keys import BODY_BYTES_MIN
 
 
@@ -25,6 +25,7 @@ class Row(Struct, array_like=True, gc=False):
     error: str | None = None
     dead: DeadLetter | None = None
     due_ms: int = 0  # wall clock, after a delay or a retry
+    alone: int = 0  # crashes in a quarantine
 
     @property
     def large(self) -> bool:
@@ -55,6 +56,7 @@ class SessionEntry(Struct, array_like=True, frozen=True):
     pid: int
     opened_ms: int  # wall clock
     policies: list[LanePolicy]
+    suspects: Suspects = "one"
 
 
 class ChangeRow(Struct, array_like=True, frozen=True):

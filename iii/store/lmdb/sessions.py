@@ -30,12 +30,18 @@ from iii.store.lmdb.rows import Row, SessionEntry, decode_row, encode
 
 
 def open_session(applier: Applier, session: int, entry: SessionEntry) -> None:
-    """Record the session, its policies and subscriptions; adopt what waited for a first subscriber."""
+    """Record the session, its policies and subscriptions; adopt what waited for a first subscriber.
+
+    A quarantine changes nothing of the lanes.
+    """
     catalog = applier.catalog
     catalog.sessions = {**catalog.sessions, session: entry}
-    applier.session = session
+    applier.session, applier.suspects = session, entry.suspects
     applier.forget_live()
     applier.put(applier.tables.session, u32.pack(session), encode(entry))
+    if entry.suspects == "only":
+        subscribe(applier)
+        return
     for policy in entry.policies:
         _set_policy(applier, policy)
         if is_kept(policy.topic, policy.step):
@@ -58,11 +64,11 @@ def _set_policy(applier: Applier, policy: LanePolicy) -> None:
 
 
 def subscribe(applier: Applier) -> None:
-    """Subscriptions = the union over the sessions on record; without any, what was last recorded."""
+    """Subscriptions = the union over the sessions that subscribe; without any, what was last recorded."""
     catalog = applier.catalog
     catalog.counters.catalog += 1
     applier.wrote = True
-    if catalog.sessions:
+    if catalog.subscribing():
         served = catalog.served_by_sessions()
         for name, lane in catalog.lanes.items():
             if lane.served != (name in served):
@@ -80,7 +86,7 @@ def next_session(applier: Applier) -> int:
 
 def end_session(applier: Applier, session: int) -> None:
     """Give back this store's own leases without counting anything, and leave."""
-    give_back(applier, session, {})
+    give_back(applier, session, ())
     applier.forget_live()
     applier.levels.clear()
     applier.session = 0
@@ -88,25 +94,24 @@ def end_session(applier: Applier, session: int) -> None:
 
 
 def recover(applier: Applier, session: int, started: Collection[int]) -> int:
-    """A session died: its leases return to ready. Returns how many.
-
-    Of those whose handler had started, a suspect takes the blame alone; without one all become suspects.
-    """
-    leases = _leases(applier, session)
-    running = {id for id in leases if id in started}
-    suspects = {id for id in running if leases[id][3].crashes}
-    give_back(applier, session, dict.fromkeys(suspects or running, 1))
+    """A session died: its leases return to ready, each whose handler ran counts a crash. Returns how many."""
+    entry = applier.catalog.sessions.get(session)
+    returned = give_back(applier, session, started, alone=entry is not None and entry.suspects == "only")
     forget_session(applier, session)
-    return len(leases)
+    return returned
 
 
-def give_back(applier: Applier, session: int, crashes: dict[int, int]) -> None:
-    for id, (_, lane, priority, row) in sorted(_leases(applier, session).items()):
+def give_back(applier: Applier, session: int, crashed: Collection[int], *, alone: bool = False) -> int:
+    leases = _leases(applier, session)
+    for id, (_, lane, priority, row) in sorted(leases.items()):
         applier.delete(applier.tables.lease, LEASE.pack(session, id))
         applier.touch(lane)
         lane.leased -= 1
-        row.crashes += crashes.get(id, 0)
+        if id in crashed:
+            row.crashes += 1
+            row.alone += alone
         applier.rest(lane, id, priority, row, 0)
+    return len(leases)
 
 
 def forget_session(applier: Applier, session: int) -> None:

@@ -22,6 +22,7 @@ from iii.model import (
     LanePolicy,
     Lease,
     Message,
+    Suspects,
     Txn,
 )
 from iii.store.contract import Answer, Limits
@@ -87,6 +88,8 @@ class LmdbStore(Following):
         self._create, self._expected_ms = create, 0
         self._closed: str | StoreDamaged | None = _NOT_OPEN
         self._deliver: Callable[[list[Message]], object] = list
+        self._suspects = False  # whether some are ready, as was told last
+        self._tell_suspects: Callable[[bool], object] = bool
         self._damage_listeners: list[Callable[[StoreDamaged], object]] = []
         self._environment: Environment | None = None
         self._rescue: Heartbeat | None = None
@@ -280,6 +283,9 @@ class LmdbStore(Following):
             worker.own.settled(group.ended)
         if group.granted and group.granted[0].lease.session == self.session:
             self._deliver(group.granted)
+        if group.suspects is not None and group.suspects is not self._suspects:
+            self._suspects = group.suspects
+            self._tell_suspects(group.suspects)
         if group.changed or group.sessions is not None:
             self._readers.look()
         if self._room:
@@ -301,10 +307,10 @@ class LmdbStore(Following):
 
     # -- sessions
 
-    async def open_session(self, policies: Sequence[LanePolicy]) -> int:
+    async def open_session(self, policies: Sequence[LanePolicy], suspects: Suspects = "one") -> int:
         self._require_open()
         check_policies(policies, self.limits)
-        return await self._membership.enter(policies)
+        return await self._membership.enter(policies, suspects)
 
     async def close_session(self) -> None:
         if self._closed is None:
@@ -357,10 +363,18 @@ class LmdbStore(Following):
     def on_deliver(self, call: Callable[[list[Message]], object]) -> None:
         self._deliver = call
 
+    def on_suspects(self, call: Callable[[bool], object]) -> None:
+        self._tell_suspects = call
+
     def start(self, lease: Lease) -> None:
         worker = self._membership.worker
         if worker is not None and lease.session == worker.session:
             worker.own.start(lease.id)
+
+    def end(self, lease: Lease) -> None:
+        worker = self._membership.worker
+        if worker is not None and lease.session == worker.session and self._closed is not FORKED:
+            worker.own.end(lease.id)
 
     def blame(self, message_ids: Collection[int]) -> None:
         worker = self._membership.worker

@@ -13,7 +13,8 @@
               given; a payload over BODY_BYTES_MIN in `body`, any other in the record; in a lane without
               a step it expires
     behind    in a group, under the group's hash
-    lease     of a session that exists, granted by a commit that has happened; one suspect a session
+    lease     of a session that exists, granted by a commit that has happened
+    suspects  each ready one is listed; of the leases of a session as many as it may have (verify_suspects.py)
     group     exactly the groups with a message in ready, later or lease: its only one; none behind without
     body      of a message that is there
     unique    of a lane that exists and an id that was given
@@ -56,7 +57,9 @@ from iii.store.lmdb.keys import (
     KEPT,
     KEPT_KEY,
     LANE_COUNTS,
+    READY,
     STATE_HEAD,
+    SUSPECT,
     TABLES,
     UNIQUE,
     UNIQUE_VALUE,
@@ -69,6 +72,7 @@ from iii.store.lmdb.moves import expiry_key
 from iii.store.lmdb.rows import ChangeRow, decode_change, decode_lane, decode_session
 from iii.store.lmdb.snapshot import Found, Rows
 from iii.store.lmdb.verify_histories import HistoryCounts
+from iii.store.lmdb.verify_suspects import SuspectCounts
 
 __all__ = ["verify"]
 
@@ -96,6 +100,7 @@ def verify(environment: Environment) -> list[str]:
             lanes, counts = _lanes(rows, numbers), _Counts(rows)
             messages = _Messages(rows, numbers, lanes, counts.lanes)
             messages.check()
+            messages.suspects.check(counts.suspects)
             if counts.kept is not None and (finding := miscounted(counts.kept, messages.kept)):
                 rows.say(finding)
             _state(rows, numbers, counts.namespaces)
@@ -149,6 +154,7 @@ class _Counts:
         self.namespaces: dict[str, int] = {}
         self.histories = HistoryCounts()
         self.kept: Total | None = None
+        self.suspects: set[bytes] = set()
         for _ in rows.of("counter", self._read):
             pass
 
@@ -159,6 +165,9 @@ class _Counts:
             self.namespaces[key[1:].decode()] = u64.unpack(value)[0]
         elif key[:1] in (b"h", b"i", b"j"):
             self.histories.read(key, value)
+        elif key[:1] == SUSPECT:
+            READY.unpack(key[1:])
+            self.suspects.add(key[1:])
         elif key == KEPT_KEY:
             self.kept = Total(*KEPT.unpack(value))
         elif key != COUNTERS_KEY:
@@ -184,11 +193,12 @@ def _sessions(rows: Rows, numbers: _Numbers, lanes: dict[int, LaneEntry]) -> Non
     for session in sessions:
         if session > numbers.session:
             rows.say(f"session {session} is newer than the newest session {numbers.session}")
+    subscribing = [entry for entry in sessions.values() if entry.suspects != "only"]
     served = {
-        (policy.topic, policy.step) for entry in sessions.values() for policy in entry.policies if policy.step
+        (policy.topic, policy.step) for entry in subscribing for policy in entry.policies if policy.step
     }
     for lane in lanes.values():
-        if sessions and lane.served != ((lane.topic, lane.step) in served):
+        if subscribing and lane.served != ((lane.topic, lane.step) in served):
             rows.say(f"lane {lane.topic}/{lane.step} says served={lane.served}, the sessions do not")
 
 
@@ -217,7 +227,7 @@ class _Messages:
         self._counted: dict[int, Counter[str]] = defaultdict(Counter)
         self._heads: dict[tuple[int, bytes], list[int]] = defaultdict(list)
         self._behind: dict[tuple[int, bytes], int] = {}
-        self._suspects: Counter[int] = Counter()
+        self.suspects = SuspectCounts(rows)
         self._bodies: set[bytes] = set()
         self._expiring: set[bytes] = set()
         self.kept: dict[int, int] = {}  # answers: how large each is
@@ -244,6 +254,7 @@ class _Messages:
         self._places[id] = table
         self._counted[number][table] += 1
         self._grouped(found)
+        self.suspects.see(found)
         self._body(found)
         if lane.expires != bool(row.expires_ms):
             self._say(f"message {id} of {lane.topic}/{lane.step} expires at {row.expires_ms}")
@@ -287,10 +298,6 @@ class _Messages:
             self._say(f"message {found.id} is leased to session {found.session}, which does not exist")
         if not 0 < found.token <= self._numbers.commit:
             self._say(f"the lease of message {found.id} was granted by a commit that has not happened")
-        if found.row.crashes:
-            self._suspects[found.session] += 1
-            if self._suspects[found.session] == 2:
-                self._say(f"session {found.session} has more than one suspect")
 
     def _dead(self, found: Found) -> None:
         assert found.row.dead is not None

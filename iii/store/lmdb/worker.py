@@ -35,13 +35,14 @@ class Worker:
         on_lost: Callable[[], None],
         patience: Patience | None = None,
         number: int = 0,
+        quarantine: bool = False,
     ) -> None:
         patience = patience or Patience()
         self.session = session
         self._loop = asyncio.get_running_loop()
         self._on_ring, self._on_lost, self._holder, self._beats = on_ring, on_lost, holder, 0
         self._requests: Callable[[], int] = int
-        self.own = OwnSession(folder, session, number=number)
+        self.own = OwnSession(folder, session, number=number, quarantine=quarantine)
         try:
             self._bell = Doorbell(folder, session, on_ring)
             self.staleness = Staleness(patience.stale_beats)

@@ -67,6 +67,7 @@ class Writer:
         self._signal = threading.Lock()
         self._signal.acquire()
         self._stopping = self._killed = self._stirred = False
+        self._turned = False  # suspects are ready, or none any more, as nobody knows yet
         self._commits = 0
         self._room = Room(environment, limits)
         self._applying = Applying(self.applier, environment, clock, limits, self._room, self.meter, epochs)
@@ -164,12 +165,13 @@ class Writer:
         for credit in credits:
             if type(credit) is Credit and self._applying.set_levels(credit):
                 stirred = True
-        works = False
+        works = self._turned = False
         try:
             works = self._is_due() or (stirred and self._may_have_work())
         finally:
-            if not works and credits:
-                self._tell(Group([(answer_of(credit), None) for credit in credits]))
+            if not works and (credits or self._turned):
+                answers = [(answer_of(credit), None) for credit in credits]
+                self._tell(Group(answers, suspects=self._applying.suspects))
         if works:
             self._commit_group(credits)
 
@@ -212,6 +214,7 @@ class Writer:
                 self._next_ms = sweep.next_ms(txn, opened.tables)
                 if self.applier.catalog.is_outdated(txn):  # who has come is watched from now on
                     return True
+                self._turned = self._applying.look_for_suspects(txn)
                 return self._is_due() or may_grant(self.applier, txn)
         except lmdb.MapResizedError:
             return True

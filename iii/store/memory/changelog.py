@@ -109,7 +109,11 @@ def _lives_for(tables: MemoryTables, most: int, mark: str) -> bool:
 def _serving(tables: MemoryTables, mark: str) -> list[int]:
     """The sessions on record that serve the trigger."""
     lane = keeping.lane_of(mark)
-    return [id for id, session in tables.session.scan() if lane in map(tuple, session.lanes)]
+    return [
+        id
+        for id, session in tables.session.scan()
+        if session.suspects != "only" and lane in map(tuple, session.lanes)
+    ]
 
 
 def _forget(tables: MemoryTables, waited: list[tuple[int, str]], wall_ms: int, most: int) -> None:

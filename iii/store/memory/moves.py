@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from iii.model import ARCHIVE, MOVES, Lane, LanePolicy
+from iii.model import ARCHIVE, MOVES, SUSPECT_CRASHES, Lane, LanePolicy
 from iii.store.contract import DEAD_RETENTION_MS, RETENTION_MS, Limits
 from iii.store.memory import kept
 from iii.store.memory.tables import LaneRow, MemoryTables, Row, Table
@@ -202,6 +202,8 @@ def _take(tables: MemoryTables, row: Row, state: str) -> None:
     tables.add(row.lane, state, -1)
     if state == "ready" and row.expires_ms is not None:
         tables.expiry.pop((row.expires_ms, row.id))
+    if state == "ready" and row.crashes >= SUSPECT_CRASHES:
+        tables.suspect.pop(_KEYS[state](row))
 
 
 def _put(tables: MemoryTables, row: Row, state: Any) -> None:
@@ -211,6 +213,8 @@ def _put(tables: MemoryTables, row: Row, state: Any) -> None:
     tables.add(row.lane, state, +1)
     if state == "ready" and row.expires_ms is not None:
         tables.expiry.put((row.expires_ms, row.id), row)
+    if state == "ready" and row.crashes >= SUSPECT_CRASHES:
+        tables.suspect.put(key, row)
 
 
 def _forget_start(tables: MemoryTables, row: Row) -> None:

@@ -173,6 +173,7 @@ def _waiting(row: Row, state: MessageState) -> Waiting:
         due_ms=row.due_ms if state == "later" else None,
         error=row.error,
         crashes=row.crashes,
+        alone=row.alone,
         dead=row.dead,
         session=row.session if state == "leased" else 0,
     )

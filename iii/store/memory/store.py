@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from iii.clock import Clock, FakeClock, SystemClock
 from iii.errors import Refusal, StoreClosed, StoreDamaged, StoreError
-from iii.model import Change, Committed, Lane, LanePolicy, Lease, Message, Txn
+from iii.model import Change, Committed, Lane, LanePolicy, Lease, Message, Suspects, Txn
 from iii.store.contract import Answer, Health, Limits, StoreFigures
 from iii.store.limits import check, check_levels, check_policies
 from iii.store.memory import changelog, kept, moves, sessions
@@ -54,6 +54,9 @@ class MemoryStore(MemoryReads):
         self._is_open = False
         self._session: int | None = None
         self._policies: Sequence[LanePolicy] = ()
+        self._suspects: Suspects = "one"
+        self._has_suspects = False  # as was told last
+        self._tell_suspects: Callable[[bool], object] = bool
         self._levels: dict[Lane, int] = {}
         self._granted: list[Message] = []  # and not delivered
         self._credits: list[asyncio.Future[None]] = []  # answered by the next delivery
@@ -139,18 +142,21 @@ class MemoryStore(MemoryReads):
 
     # -- working
 
-    async def open_session(self, policies: Sequence[LanePolicy]) -> int:
+    async def open_session(self, policies: Sequence[LanePolicy], suspects: Suspects = "one") -> int:
         self._require_open()
         if self._session is not None:
             raise StoreError(f"this store has session {self._session} already: close_session() first")
         check_policies(policies, self.limits)
-        self._policies = tuple(policies)
+        self._policies, self._suspects = tuple(policies), suspects
         self._atomically(sessions.recover_dead)
         self._session = self._enter()
+        self._look_for_suspects()
         return self._session
 
     def _enter(self) -> int:
-        return self._atomically(lambda tables, now: sessions.enter_session(tables, self._policies, now))
+        return self._atomically(
+            lambda tables, now: sessions.enter_session(tables, self._policies, self._suspects, now)
+        )
 
     def _renew(self) -> None:
         """Peers buried this session, which stood still for long: its leases are gone, a new one goes on."""
@@ -199,10 +205,25 @@ class MemoryStore(MemoryReads):
     def has_idle_peer(self) -> bool:
         return False
 
+    def on_suspects(self, call: Callable[[bool], object]) -> None:
+        self._tell_suspects = call
+
+    def _look_for_suspects(self) -> None:
+        found = self._tables.has_suspects()
+        if self._session is not None and found is not self._has_suspects:
+            self._has_suspects = found
+            self._loop.call_soon(self._tell_suspects, found)
+
     def start(self, lease: Lease) -> None:
         with self._tables.atomic():
             if (lease.session, lease.id) in self._tables.leased:
                 self._tables.started.put((lease.session, lease.id), lease.token)
+
+    def end(self, lease: Lease) -> None:
+        started, key = self._tables.started, (lease.session, lease.id)
+        with self._tables.atomic():  # of a process that has died nothing is heard any more
+            if lease.session == self._session and started.get(key) == lease.token:
+                started.pop(key)
 
     def blame(self, message_ids: Collection[int]) -> None:
         """A store that ends with its process leaves nobody to tell."""
@@ -321,6 +342,7 @@ class MemoryStore(MemoryReads):
         """Grant what the levels leave room for; answer the readers for whom there is something."""
         self._renew()
         self._grant()
+        self._look_for_suspects()
         for reader in tuple(self._readers):
             if not reader.future.done() and (found := reader.look()):
                 reader.answer(found)

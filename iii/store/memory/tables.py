@@ -10,6 +10,7 @@ leased   session, id                 Row      with its token
 group    Lane, group                 id of the head: present exactly while the head is in a table above
 place    id                          state (the name of the table that holds it) and its key there
 expiry   time, id                    ready messages that expire
+suspect  Lane, 255 - priority, id    Row      the suspects among the ready
 unique   Lane, key                   (id, known until);  unique_until: the same by time
 state    namespace, key              Entry
 change   version                     Change
@@ -59,6 +60,7 @@ class Row(Struct, frozen=True):
     expires_ms: int | None = None  # delay clock; lanes of which nothing is granted
     attempts: int = 0  # failed ones
     crashes: int = 0
+    alone: int = 0  # of them in a quarantine
     error: str | None = None
     session: int = 0  # while leased, as is the token
     token: int = 0
@@ -154,6 +156,7 @@ class MemoryTables:
         self.group: Table[tuple[Lane, str], int] = Table(journal)
         self.place: Table[int, tuple[MessageState, Any]] = Table(journal)
         self.expiry: Table[tuple[int, int], Row] = Table(journal)
+        self.suspect: Table[tuple[Lane, int, int], Row] = Table(journal)
         self.unique: Table[tuple[Lane, str], Known] = Table(journal)
         self.unique_until: Table[tuple[int, Lane, str], int] = Table(journal)
         self.state: Table[tuple[str, str], Entry] = Table(journal)
@@ -231,6 +234,15 @@ class MemoryTables:
     def anybody_died(self) -> bool:
         """Whether a session on record has no process any more."""
         return any(id in self.dead_sessions for id, _ in self.session.scan())
+
+    def subscribing(self) -> list[SessionRow]:
+        """The sessions on record but for quarantines."""
+        return [session for _, session in self.session.scan() if session.suspects != "only"]
+
+    def has_suspects(self) -> bool:
+        """Whether a suspect is ready in a lane that may be granted from."""
+        lanes = {key[0] for key, _ in self.suspect.scan()} if len(self.suspect) else ()
+        return any((row := self.lane.get(lane)) and row.served and not row.paused for lane in lanes)
 
     def subscribers(self, topic: str) -> list[Lane]:
         """The served lanes of a topic, in order of their steps."""

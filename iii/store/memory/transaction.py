@@ -237,7 +237,7 @@ class Transaction:
         return row
 
     def _put_back(self, op: Retry | Release, row: Row, **changes: Any) -> None:
-        changes.update(crashes=0, due_wall_ms=self._now.wall_ms + op.delay_ms)
+        changes.update(crashes=0, alone=0, due_wall_ms=self._now.wall_ms + op.delay_ms)
         moves.put_back(self._tables, row, type(op).__name__, op.delay_ms, self._now.delay_ms, **changes)
 
     def _discard(self, op: Discard) -> None:

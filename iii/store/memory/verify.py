@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from iii.model import ARCHIVE, Lane, MessageState
+from iii.model import ARCHIVE, SUSPECT_CRASHES, Lane, MessageState
 from iii.store.kept import is_kept, size_of
 from iii.store.memory import changelog, kept
 from iii.store.memory.tables import MemoryTables, Row
@@ -73,14 +73,23 @@ def _groups(tables: MemoryTables) -> Iterator[str]:
 
 
 def _leases(tables: MemoryTables) -> Iterator[str]:
+    leases: Counter[int] = Counter()
     suspects: Counter[int] = Counter()
     for (session, id), row in tables.leased.scan():
-        suspects[session] += row.crashes > 0
+        leases[session] += 1
+        suspects[session] += row.crashes >= SUSPECT_CRASHES
         if session not in tables.session:
             yield f"message {id} is leased to session {session}, which is no more"
         if not 0 < row.token <= tables.last("commit"):
             yield f"message {id} has the lease token {row.token}, the last commit is {tables.last('commit')}"
-    yield from (f"session {session} holds {n} suspects" for session, n in suspects.items() if n > 1)
+    for session, entry in tables.session.scan():
+        if suspects[session] > (entry.suspects != "none"):
+            yield f"session {session} holds {suspects[session]} suspects, it is granted {entry.suspects}"
+        if entry.suspects == "only" and leases[session] != suspects[session]:
+            yield f"quarantine {session} holds {leases[session]} leases, {suspects[session]} of suspects"
+    ready = {key: row for key, row in tables.ready.scan() if row.crashes >= SUSPECT_CRASHES}
+    if ready != dict(tables.suspect.scan()):
+        yield f"{len(ready)} suspects are ready, listed are {len(tables.suspect)}"
     for (session, id), _ in tables.started.scan():
         if (session, id) not in tables.leased:
             yield f"message {id} has started in session {session} without a lease"
@@ -142,8 +151,8 @@ def _histories(tables: MemoryTables) -> Iterator[str]:
 
 
 def _served(tables: MemoryTables) -> Iterator[str]:
-    served = {Lane(*lane) for _, session in tables.session.scan() for lane in session.lanes}
-    if len(tables.session):
+    served = {Lane(*lane) for session in tables.subscribing() for lane in session.lanes}
+    if tables.subscribing():
         for lane, row in tables.lane.scan():
             if row.served != (lane in served):
                 yield f"{lane} is served: {row.served}, its sessions say otherwise"

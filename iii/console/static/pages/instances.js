@@ -35,7 +35,7 @@ function Instance({ instance }) {
   const lanes = Array.isArray(instance.lanes) ? instance.lanes : [];
   const [tone, health] = HEALTH[instance.health] ?? ["waiting", instance.health];
   return html`<li class="panel"><header class="panel-head"><h2 class="num">pid ${instance.pid}</h2><${Badge} state=${tone}
-      text=${health} />${instance.here && html`<span class="badge tone-accent">answers this page</span>`}</header>
+      text=${health} />${instance.quarantine && html`<span class="badge">quarantine</span>`}${instance.here && html`<span class="badge tone-accent">answers this page</span>`}</header>
     <div class="instance-numbers">
       <div><span class="faint">In flight</span><strong class="num">${compactNumber(instance.in_flight)}</strong></div>
       <div><span class="faint">Done</span><strong class="num">${rate(instance.per_s)}<small>/s</small></strong></div>

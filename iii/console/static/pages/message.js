@@ -12,7 +12,7 @@ import { JsonField, JsonView, jsonFault, pretty } from "../components/json.js";
 import { toast } from "../components/toast.js";
 import { bulk, resendPath, resendText } from "../acts.js";
 
-const WHY_TONE = { __proto__: null, paused: "paused", running: "running", dead: "failed", retry: "failed", no_step: "waiting" };
+const WHY_TONE = { __proto__: null, paused: "paused", running: "running", dead: "failed", retry: "failed", no_step: "waiting", quarantine: "waiting" };
 const WHY_ICON = {
   __proto__: null,
   paused: "pause",
@@ -22,6 +22,7 @@ const WHY_ICON = {
   delay: "cron",
   group: "lock",
   no_step: "warning",
+  quarantine: "warning",
 };
 
 export default function MessagePage({ route, read_only }) {
