@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from iii.instances.instance import Instance
 from iii.instances.restarts import PAUSE_S, Restarts
@@ -30,6 +31,8 @@ LOOK_AGAIN_S = 2.0  # what instances said of suspects may be older than its end
 REAP_S = 0.1
 
 log = logging.getLogger("iii.instances")
+
+_Duty: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
 
 
 class Queues(Protocol):
@@ -80,9 +83,9 @@ class Quarantine:
 
     async def _run(self) -> float:
         """One from its start to its end; how many seconds until the next."""
-        if any(row.quarantine for row in roster_of(*self._data())):
-            return LOOK_AGAIN_S
         try:
+            if any(row.quarantine for row in roster_of(*self._data())):
+                return LOOK_AGAIN_S
             instance = self.instance = self._spawn()
         except OSError as error:
             pause_s = self._restarts.died_at_start()
@@ -119,7 +122,29 @@ class OwnQuarantine:
         self._data, self._limit_s = data, drain_ms / 1000 + GRACE_S
         self._quarantine = Quarantine(spawn, lambda: (data, stale_ms))
         self.tell = self._quarantine.tell
-        self._duties = [asyncio.ensure_future(duty) for duty in (self._quarantine.keep(), self._reap())]
+        self._duties: dict[_Duty, asyncio.Task[None]] = {}
+        self._over: set[_Duty] = set()
+        for duty in (self._quarantine.keep, self._reap):
+            self._begin(duty)
+
+    def _begin(self, duty: _Duty) -> None:
+        """It begins anew where it ends before its time: a handler may cancel all tasks."""
+        task = self._duties[duty] = asyncio.get_running_loop().create_task(duty())
+        task.add_done_callback(partial(self._ended, duty))
+
+    def _ended(self, duty: _Duty, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the quarantine is not looked after", exc_info=error)
+        if duty not in self._over:
+            asyncio.get_running_loop().call_later(LOOK_S, self._begin_again, duty)
+
+    def _begin_again(self, duty: _Duty) -> None:
+        if duty not in self._over:
+            self._begin(duty)
+
+    def _end(self, duty: _Duty) -> None:
+        self._over.add(duty)
+        self._duties[duty].cancel()
 
     async def _reap(self) -> None:
         """Whether it has ended: SIGCHLD is the event loop's, for what steps start."""
@@ -130,21 +155,24 @@ class OwnQuarantine:
 
     def stop(self) -> None:
         """Let it drain; no other one starts."""
-        self._duties[0].cancel()
+        self._end(self._quarantine.keep)
         self._quarantine.replace()
 
     async def close(self) -> None:
         """`stop`, and see it end; where it does not in time, kill it."""
         self.stop()
+        self._end(self._reap)
+        limit_s, now_s = self._limit_s, asyncio.get_running_loop().time
+        until_s, told = now_s() + limit_s, False
         if (instance := self._quarantine.instance) is not None:
-            try:
-                await asyncio.wait_for(instance.until_ended(), self._limit_s)
-            except TimeoutError:
-                log.error("the quarantine (pid %d) does not end: killed", instance.pid)
-                self.kill()
-                await instance.until_ended()
-        self._duties[1].cancel()
-        await asyncio.gather(*self._duties, return_exceptions=True)
+            while instance.exit_code is None:
+                instance.reap()
+                if now_s() > until_s and not told:
+                    told = True
+                    log.error("the quarantine (pid %d) does not end: killed", instance.pid)
+                    self.kill()
+                await asyncio.sleep(REAP_S)
+        await asyncio.gather(*self._duties.values(), return_exceptions=True)
 
     def kill(self) -> None:
         """End it now, which blames no message."""

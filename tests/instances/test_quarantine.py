@@ -36,6 +36,10 @@ config = {"name": "Gated", "triggers": [queue("gated", config={"concurrency": 8}
 async def handler(given, ctx):
     with (HERE / "journal").open("a") as journal:
         journal.write(f"{given} {os.getpid()}\\n")
+    if given == "meddler":
+        for task in asyncio.all_tasks():
+            task.cancel()
+        return
     gates = HERE / "gates"
     while not ((gates / given).exists() or (gates / "all").exists()):
         await asyncio.sleep(0.005)
@@ -172,6 +176,20 @@ async def test_a_quarantine_whose_parent_was_killed_ends(project: Project) -> No
         engine.process.terminate()
         engine.process.wait()
         (project.folder / "journal").unlink()
+
+
+async def test_a_handler_that_cancels_all_tasks_ends_no_care_for_the_quarantine(project: Project) -> None:
+    engine = await run_alone(project, "a", "--instances", "1")
+    await send(project, "meddler")
+    until(lambda: "meddler" in [name for name, _ in project.starts()], "it meddles")
+    (row,) = quarantines(project)
+    os.kill(row.pid, signal.SIGKILL)
+    until(lambda: len(project.starts()) == 5, "it runs alone again, in the next quarantine")
+    engine.process.terminate()
+    project.open_gate("a")
+    until(lambda: engine.process.poll() is not None, "the end")
+    assert engine.process.returncode == 0, engine.told
+    assert project.rows() == []
 
 
 async def test_a_roll_replaces_the_quarantine_once_it_has_drained(project: Project) -> None:
