@@ -296,6 +296,27 @@ async def test_17_a_cap_counts_what_the_quarantine_runs(kit: StoreKit) -> None:
     assert ids(await take(store, 9)) == [2]
 
 
+async def test_17_a_lane_at_its_cap_leaves_a_place_to_the_quarantine(kit: StoreKit) -> None:
+    store = await with_suspects(kit, 1)
+    for _ in range(6):
+        await enqueue(store)
+    await store.close_session()
+    store = await work(kit, suspects="none", max_in_flight=2)
+    box = inbox(store)
+    await store.credit({JOBS: 9})
+    first, second = await box.all(2)
+    quarantine = await work(kit, suspects="only", max_in_flight=2)
+    suspects = inbox(quarantine)
+    await quarantine.credit({JOBS: 9})
+    await commit(store, Ack(first.lease))
+    [suspect] = await suspects.all(1)
+    await commit(store, Ack(second.lease))
+    [third] = await box.all(1)
+    assert (suspect.crashes, third.crashes, stats(store).leased) == (SUSPECT_CRASHES, 0, 2)
+    await commit(quarantine, Ack(suspect.lease))
+    assert len(await box.all(1)) == 1 and stats(store).leased == 2
+
+
 async def test_17_large_and_discarded_suspects_leave_nothing_behind(kit: StoreKit) -> None:
     store = await with_suspects(kit, 3, "only", payload=b"x" * 5000)
     await commit(store, Discard(*JOBS, "ready", 128, 1))

@@ -41,9 +41,11 @@ def may_grant(applier: Applier, txn: lmdb.Transaction[bytes]) -> bool:
     The catalog's lanes are those of the file.
     """
     tables, lanes = applier.tables, applier.catalog.lanes
-    if not applier.levels or not txn.stat(tables.ready)["entries"]:
+    if not applier.levels:
         return False
     listed = suspects.count_by_lane(txn, tables)
+    if not listed and not txn.stat(tables.ready)["entries"]:
+        return False
     others = applier.suspects != "only"
     one = bool(listed) and suspects.may_have_one(applier)
     for name, level in applier.levels.items():
@@ -54,8 +56,10 @@ def may_grant(applier: Applier, txn: lmdb.Transaction[bytes]) -> bool:
         if raw is None:
             continue
         ready, _, _, leased, *_ = LANE_COUNTS.unpack(raw)
-        ready = (ready - listed[lane.number]) * others + listed[lane.number] * one
-        if room(lane, level, ready, leased):
+        count = listed[lane.number]
+        if one and count and room(lane, level, count, leased):
+            return True
+        if others and room(lane, level, ready - count, leased + suspects.place(applier, count)):
             return True
     return False
 
@@ -88,7 +92,7 @@ class Granting:
             if lane is None or not lane.ready:
                 continue
             ready = lane.ready - lane.suspects
-            wanted = room(lane, level, ready, lane.leased)
+            wanted = room(lane, level, ready, lane.leased + suspects.place(applier, lane.suspects))
             if not wanted:
                 continue
             if len(lane.fresh) == ready:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from iii.store.lmdb.environment import Tables
     from iii.store.lmdb.moves import Moves
 
-__all__ = ["count_by_lane", "first", "list_suspect", "may_have_one", "passed_over", "unlist", "wait"]
+__all__ = ["count_by_lane", "first", "list_suspect", "may_have_one", "passed_over", "place", "unlist", "wait"]
 
 
 def count_by_lane(txn: lmdb.Transaction[Any], tables: Tables) -> Counter[int]:
@@ -39,6 +39,13 @@ def count_by_lane(txn: lmdb.Transaction[Any], tables: Tables) -> Counter[int]:
 def wait(lanes: Iterable[LaneEntry]) -> bool:
     """Whether one of these lanes, in which suspects are ready, may be granted from."""
     return any(lane.served and not lane.paused for lane in lanes)
+
+
+def place(moves: Moves, count: int) -> int:
+    """How many places of a lane with a cap, and so many suspects, are left to the quarantine that runs."""
+    if not count or moves.suspects != "none":
+        return 0
+    return any(entry.suspects == "only" for entry in moves.catalog.sessions.values())
 
 
 def list_suspect(moves: Moves, lane: LaneEntry, rank: int, id: int) -> None:

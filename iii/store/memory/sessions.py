@@ -65,7 +65,8 @@ def grant(tables: MemoryTables, session: int, levels: Mapping[Lane, int]) -> lis
         chosen += _first_suspect(tables, levels, in_flight)
         in_flight.update(row.lane for row in chosen)
     for lane, level in () if suspects == "only" else levels.items():
-        room = _room(tables, lane, level - in_flight[lane], sum(row.lane == lane for row in chosen))
+        taken = sum(row.lane == lane for row in chosen) + _place(tables, lane, suspects)
+        room = _room(tables, lane, level - in_flight[lane], taken)
         for _, row in tables.ready.under(lane):
             if room <= 0:
                 break
@@ -87,6 +88,13 @@ def _room(tables: MemoryTables, lane: Lane, wanted: int, chosen: int = 0) -> int
         return 0
     most = row.policy.max_in_flight
     return wanted if most is None else min(wanted, most - tables.counted(lane, "leased") - chosen)
+
+
+def _place(tables: MemoryTables, lane: Lane, suspects: Suspects) -> int:
+    """Of a lane with a cap one place is left to the quarantine that runs, where it has suspects."""
+    if suspects != "none" or next(tables.suspect.under(lane), None) is None:
+        return 0
+    return any(session.suspects == "only" for _, session in tables.session.scan())
 
 
 def _first_suspect(tables: MemoryTables, levels: Mapping[Lane, int], in_flight: Counter[Lane]) -> list[Row]:
