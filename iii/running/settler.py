@@ -203,10 +203,18 @@ class Settler:
     def abandon(self, attempt: Attempt) -> None:
         """An error of ours, in an exception handler: the message is given back and tried again later."""
         log.exception("message %s could not be settled: given back", attempt.ctx.message_id)
-        self.give_back(attempt, attempt.binding.rules.retry_delay_max_ms)
+        self._begin(partial(self._released, attempt), attempt)
 
-    def give_back(self, attempt: Attempt, delay_ms: int = 0) -> None:
-        """Release the lease, if the store lets us: the attempt is over and does not count."""
+    async def _released(self, attempt: Attempt) -> None:
+        """A lease that stayed would take credit from its lane as long as the session lasts."""
+        delay_ms = attempt.binding.rules.retry_delay_max_ms
+        try:
+            await self._persist(Txn((Release(attempt.message.lease, delay_ms),)))
+        except Exception as error:
+            log.debug("message %s not given back: %s", attempt.ctx.message_id, error)
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Hand its release to the store, as this engine ends: the attempt is over and does not count."""
         message_id = attempt.ctx.message_id
 
         def told(released: asyncio.Future[Committed]) -> None:
@@ -214,7 +222,7 @@ class Settler:
                 log.debug("message %s not given back: %s", message_id, error)
 
         try:
-            self._store.submit(Txn((Release(attempt.message.lease, delay_ms),))).add_done_callback(told)
+            self._store.submit(Txn((Release(attempt.message.lease),))).add_done_callback(told)
         except IIIError as error:
             log.debug("message %s not given back: %s", message_id, error)
         attempt.end()
