@@ -12,7 +12,7 @@ from deadline import DEADLINE_S
 from worker import inbox, next_message, take_now
 
 from iii.clock import FakeClock
-from iii.errors import StoreError
+from iii.errors import LeaseLost, StoreError
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Op, Pause, Put, Retry, Return, Txn
 from iii.store.lmdb import LmdbStore, sessions
 from iii.store.lmdb.writer import FAILURE_PAUSE_MS
@@ -23,13 +23,13 @@ A, B = Lane("t", "A"), Lane("t", "B")
 class Groups:
     """A probe that counts the write transactions of its store, and fails them with `errors` one by one."""
 
-    def __init__(self) -> None:
-        self.begun = 0
+    def __init__(self, fails: str = "applied") -> None:
+        self.begun, self._fails = 0, fails
         self.errors: list[Exception] = []
 
     def __call__(self, stage: str, number: int) -> None:
         self.begun += stage == "before"
-        if stage == "applied" and self.errors:
+        if stage == self._fails and self.errors:
             raise self.errors.pop(0)
 
 
@@ -166,6 +166,38 @@ async def test_a_level_in_a_group_that_fails_is_set_all_the_same(tmp_path: Path)
     await _commit(store, Enqueue("t", b"x", step="A"))
     assert [message.payload for message in box.take()] == [b"x"]
     await store.close()
+
+
+async def test_a_level_in_a_group_that_failed_before_its_items_is_set_all_the_same(tmp_path: Path) -> None:
+    groups = Groups("before")
+    store = await _work(tmp_path, A, probe=groups)
+    box = inbox(store)
+    groups.errors.append(RuntimeError("broken"))
+    refused = store.submit(Txn([Enqueue("t", b"lost", step="A")]))
+    await store.credit({A: 1})
+    assert isinstance(refused.exception(), StoreError)
+    await _commit(store, Enqueue("t", b"x", step="A"))
+    assert [message.payload for message in box.take()] == [b"x"]
+    await store.close()
+
+
+async def test_a_session_that_buries_itself_settles_nothing_more_in_that_group(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store, peer = await _work(tmp_path, A, clock=clock), await _work(tmp_path, A, clock=clock)
+    box, session = inbox(store), store.session
+    await store.credit({A: 1})
+    await _commit(store, Enqueue("t", b"x", step="A"))
+    [message] = box.take()
+    buried = asyncio.ensure_future(store.call(lambda applier: sessions.recover(applier, session, [])))
+    await asyncio.sleep(0)
+    settled = store.submit(Txn([Ack(message.lease), Put("ns", "k", b"1")]))
+    await asyncio.wait([buried, settled])
+    assert isinstance(settled.exception(), LeaseLost) and store.get("ns", "k") is None
+    assert store.verify() == []
+    [again] = await box.all(1)
+    assert again.payload == b"x" and again.lease.session == store.session != session
+    await store.close()
+    await peer.close()
 
 
 def _in_each_group(store: LmdbStore) -> tuple[list[tuple[int, int]], Callable[[str, int], None]]:

@@ -144,11 +144,14 @@ class Catalog:
         for key, value in txn.cursor(self._tables.lane):
             (number,) = u32.unpack(key)
             seen.add(number)
-            known = self.by_number.get(number)
+            known, row = self.by_number.get(number), decode_lane(value)
+            if known is not None and (known.topic, known.step) != (row.topic, row.step):
+                self.drop(known)  # made by a group that failed; the number is another lane's now
+                known = None
             if known is None:
-                self._adopt(LaneEntry(number, decode_lane(value)))
+                self._adopt(LaneEntry(number, row))
             else:
-                known.set_row(decode_lane(value))
+                known.set_row(row)
         for number in self.by_number.keys() - seen:
             self.drop(self.by_number[number])
         self.sessions = {

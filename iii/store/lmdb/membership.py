@@ -155,9 +155,11 @@ class Membership:
             self._spawn(partial(self._bury, session))
 
     async def _bury(self, session: int) -> None:
-        await self._host.call(lambda applier: sessions.recover(applier, session, ()))
-        await self._host.call(lambda applier: None)  # a group that finds it buried
-        self._burying.discard(session)
+        try:
+            await self._host.call(lambda applier: sessions.recover(applier, session, ()))
+            await self._host.call(lambda applier: None)  # a group that finds it buried
+        finally:
+            self._burying.discard(session)
 
     async def _renew(self, buried: int) -> None:
         wait_s = RENEW_WAIT_S

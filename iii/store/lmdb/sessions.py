@@ -98,6 +98,8 @@ def recover(applier: Applier, session: int, started: Collection[int]) -> int:
     entry = applier.catalog.sessions.get(session)
     returned = give_back(applier, session, started, alone=entry is not None and entry.suspects == "only")
     forget_session(applier, session)
+    if session == applier.session:  # its own, because its files were removed: what follows settles nothing
+        applier.forget_live()
     return returned
 
 

@@ -177,6 +177,9 @@ class Writer:
 
     def _refuse(self, items: Sequence[Item], reason: StoreError) -> None:
         """A level is set although its group failed."""
+        for item in items:
+            if type(item) is Credit:
+                self._applying.set_levels(item)
         if items:
             self._tell(Group([(answer_of(item), None if type(item) is Credit else reason) for item in items]))
 
