@@ -80,8 +80,11 @@ def test_nobody_sleeps_where_nobody_waits(tmp_path: Path, naps: list[float]) -> 
         each.close()
 
 
-def test_one_that_does_not_come_is_waited_for_once(two: tuple[Holder, Holder], naps: list[float]) -> None:
+def test_one_that_does_not_come_is_waited_for_again_only_after_a_while(
+    two: tuple[Holder, Holder], naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     leaves, stopped = two
+    monkeypatch.setattr(holder_module, "HAND_ON_AGAIN_S", 3600.0)
     stopped.want()
     leaves.leave()
     leaves.hand_on()
@@ -90,15 +93,20 @@ def test_one_that_does_not_come_is_waited_for_once(two: tuple[Holder, Holder], n
     for _ in range(3):
         leaves.hand_on()
     assert len(naps) == slept
+    leaves._again_s = 0.0
+    leaves.hand_on()
+    assert len(naps) > slept
+    slept = len(naps)
     stopped.leave()
     until(
         lambda: stopped.want() is None and leaves.hand_on() is None and len(naps) > slept, "a wait of later"
     )
 
 
-def test_who_was_killed_while_it_waited_is_not_waited_for_again(
-    spawn, tmp_path: Path, naps: list[float]
+def test_who_was_killed_while_it_waited_is_not_waited_for_again_at_once(
+    spawn, tmp_path: Path, naps: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(holder_module, "HAND_ON_AGAIN_S", 3600.0)
     dead = spawn("holder = Holder(folder); holder.serve(7); holder.want(); say('wanting'); rest()")
     dead.hears()
     leaves = Holder(tmp_path)

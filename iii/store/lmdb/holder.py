@@ -49,7 +49,7 @@ from iii.store.lmdb.witness import Witness
 __all__ = ["Holder", "Killed", "Published", "users"]
 
 LOOK_BEATS, LOCK_BEATS = 4, 12
-HAND_ON_S, HAND_ON_LOOK_S = 0.002, 0.00002
+HAND_ON_S, HAND_ON_LOOK_S, HAND_ON_AGAIN_S = 0.002, 0.00002, 0.02
 SLOTS = 511
 FILE: Final = "holder"
 
@@ -113,6 +113,7 @@ class Holder:
         self._wants = self._beats = 0
         self._wait = (0, 0)  # which wait `_beats` counts: own wants, newest number
         self._passed_over: list[tuple[int, int]] = []  # waits that did not end when they were handed the lock
+        self._again_s = 0.0
         self._sign()
         poison_after_fork(self)
 
@@ -144,19 +145,18 @@ class Holder:
         self._shared.words[self._at + _STATE] = _IDLE
 
     def hand_on(self) -> None:
-        """After `leave`: let in who waits, within HAND_ON_S. One that does not come, because it is stopped or
-        dead, is waited for once."""
+        """After `leave`: let in who waits, within HAND_ON_S. One that does not come, as it is stopped, dead
+        or slow, is waited for again only after HAND_ON_AGAIN_S."""
         words = self._shared.words
         if words[_SLOTS_USED] == 1:
             return
         number = words[_NUMBER_NOW]
-        waits = self._waits()
-        if all(wait in self._passed_over for wait in waits):
+        waits, now_s = self._waits(), time.monotonic()
+        if not waits or (now_s < self._again_s and all(wait in self._passed_over for wait in waits)):
             return
-        until = time.monotonic() + HAND_ON_S
         while words[_NUMBER_NOW] == number:
-            if time.monotonic() >= until:
-                self._passed_over = waits
+            if time.monotonic() >= now_s + HAND_ON_S:
+                self._passed_over, self._again_s = waits, now_s + HAND_ON_AGAIN_S
                 return
             time.sleep(HAND_ON_LOOK_S)
 
