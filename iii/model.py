@@ -52,7 +52,7 @@ PRIORITIES = {"low": 64, "normal": 128, "high": 192}
 MessageState: TypeAlias = Literal["ready", "later", "behind", "leased"]
 
 SUSPECT_CRASHES = 2
-"""A message with so many crashes is a suspect: it runs alone, in a quarantine."""
+"""A message with so many crashes is a suspect: it runs one at a time, under `iii run` in a quarantine."""
 
 Suspects: TypeAlias = Literal["none", "one", "only"]
 """Which suspects a session is granted: none; one at a time beside other work; one at a time and nothing else,

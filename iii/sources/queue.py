@@ -245,12 +245,12 @@ class QueueSource:
             self._dispatcher.done(lane.lane)
             unbegun.append(message)
         self._ready.clear()
+        self._here -= len(unbegun)
         session = self._store.session
         leases = [message.lease for message in unbegun if message.lease.session == session]
         for at in range(0, len(leases), RETURNS_MAX):
             with contextlib.suppress(IIIError):  # the end of the session gives them back too
                 await self._store.commit(Txn([Return(lease) for lease in leases[at : at + RETURNS_MAX]]))
-        self._here -= len(unbegun)
 
     # ------------------------------------------------------------------------------------- running
 

@@ -51,8 +51,8 @@ def set_marks(project: Project, by_ms: int) -> None:
 
 
 def test_of_schedules_that_no_engine_began_it_says_so(project: Project) -> None:
-    daily, yearly = project.json("cron", "list")
-    assert daily["notes"] == yearly["notes"] == ["it begins when an engine starts with it"]
+    daily, annual = project.json("cron", "list")
+    assert daily["notes"] == annual["notes"] == ["it begins when an engine starts with it"]
     text = project.ok("cron", "list")
     assert 'Clean "0 0 2 * * *": it begins when an engine starts with it' in text
     assert "no engine runs on this store: nothing happens until one starts" in text
