@@ -120,8 +120,10 @@ def test_the_path_of_the_process_keeps_its_order(folder: Path) -> None:
     before = list(sys.path)
     load_steps(folder)
     load_steps(folder)
-    own = [path for path in on_path.__path__ if path not in before]
-    assert sys.path == [*before, *own, str(folder), str(folder.parent)]
+    own = [*on_path.__path__, str(folder), str(folder.parent)]
+    assert [path for path in sys.path if path not in own] == [path for path in before if path not in own]
+    assert [sys.path.count(path) for path in own] == [1, 1, 1]
+    assert sys.path.index(str(folder)) == sys.path.index(str(folder.parent)) - 1
 
 
 # ---------------------------------------------------------------------------------------- what does not
