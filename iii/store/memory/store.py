@@ -175,8 +175,7 @@ class MemoryStore(MemoryReads):
         if self._session is None:
             raise StoreError("only a session is granted messages: open_session() first")
         check_levels(levels)
-        # The oldest level comes first.
-        self._levels = {lane: level for lane, level in {**self._levels, **levels}.items() if level}
+        self._set_levels(levels)
         self._tidy()
         self._renew()
         self._grant()
@@ -184,6 +183,10 @@ class MemoryStore(MemoryReads):
         self._credits.append(delivered)
         self._deliver_soon()
         return delivered
+
+    def _set_levels(self, levels: Mapping[Lane, int]) -> None:
+        """Of the lanes that share a session's one suspect, the one with the oldest level comes first."""
+        self._levels = {lane: level for lane, level in {**self._levels, **levels}.items() if level}
 
     def on_deliver(self, call: Callable[[list[Message]], object]) -> None:
         self._deliver = call
