@@ -66,8 +66,6 @@ class Following(Browsing):
         self._membership.show(health, requests)
 
     def has_idle_peer(self) -> bool:
-        if len(self._writer.applier.catalog.sessions) < 2:
-            return False
         peers = (row for row in roster(self.path) if row.session != self.session and not row.quarantine)
         return any(peer.health == "ready" and not peer.in_flight for peer in peers)
 
