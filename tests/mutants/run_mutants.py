@@ -19,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).parent
 AT_ONCE = 2
-PLAIN = ["-p", "no:cacheprovider", "--no-header"]
+PLAIN = ["-p", "no:cacheprovider", "--no-header", "--tb=native"]
 UNCHANGED = "(unchanged)"
 
 
