@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -100,17 +100,18 @@ class LogCalls:
     ) -> None:
         self._write(logging.CRITICAL, message, args, fields, exc_info, extra, stacklevel)
 
-    def _write(
-        self,
-        level: int,
-        message: object,
-        args: tuple[object, ...],
-        fields: dict[str, Any],
-        exc_info: object,
-        extra: object,
-        stacklevel: int,
-    ) -> None:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # whose calls these are
+
+        def _write(
+            self,
+            level: int,
+            message: object,
+            args: tuple[object, ...],
+            fields: dict[str, Any],
+            exc_info: object,
+            extra: object,
+            stacklevel: int,
+        ) -> None: ...
 
 
 class StepLogger(LogCalls, Struct, frozen=True, eq=False):

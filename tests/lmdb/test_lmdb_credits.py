@@ -155,21 +155,9 @@ async def test_what_a_failed_group_granted_is_granted_again(tmp_path: Path) -> N
     await store.close()
 
 
-async def test_a_level_in_a_group_that_fails_is_set_all_the_same(tmp_path: Path) -> None:
-    groups = Groups()
-    store = await _work(tmp_path, A, probe=groups)
-    box = inbox(store)
-    groups.errors.append(RuntimeError("broken"))
-    refused = store.submit(Txn([Enqueue("t", b"lost", step="A")]))
-    await store.credit({A: 1})
-    assert isinstance(refused.exception(), StoreError)
-    await _commit(store, Enqueue("t", b"x", step="A"))
-    assert [message.payload for message in box.take()] == [b"x"]
-    await store.close()
-
-
-async def test_a_level_in_a_group_that_failed_before_its_items_is_set_all_the_same(tmp_path: Path) -> None:
-    groups = Groups("before")
+@pytest.mark.parametrize("fails", ["before", "applied"])
+async def test_a_level_in_a_group_that_fails_is_set_all_the_same(tmp_path: Path, fails: str) -> None:
+    groups = Groups(fails)
     store = await _work(tmp_path, A, probe=groups)
     box = inbox(store)
     groups.errors.append(RuntimeError("broken"))
