@@ -43,8 +43,7 @@
     oldest go first; with one goes its unique key, which may be used again.
 25. A session holds at most as many live leases of a lane as its credit says, counted when the settlements of
     the commit that grants are made: granted or delivered, started or not, ended or being settled. What is
-    ready below that is granted at once, to whoever has credit; the lane whose level was raised from 0 first
-    comes first. A level counts until the next one is set.
+    ready below that is granted at once, to whoever has credit. A level counts until the next one is set.
 """
 
 from __future__ import annotations

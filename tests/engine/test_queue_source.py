@@ -11,6 +11,7 @@ from engine_kit import Gate, RecordingStore, config, running, step, turns
 from iii import Context, queue
 from iii.clock import FakeClock
 from iii.engine import Engine
+from iii.errors import StoreFull
 from iii.model import Committed, Txn
 from iii.sections import CRASHES_MIN
 from iii.store.memory import MemoryTables
@@ -303,3 +304,20 @@ async def test_a_settlement_that_fails_unexpectedly_gives_its_message_back() -> 
         await app.pass_time(5_000)
         assert attempts == [1, 1]
         assert app.store.unsettled() == 0
+
+
+async def test_what_is_given_back_is_released_once_the_store_takes_it() -> None:
+    attempts: list[int] = []
+
+    async def handler(data: Any, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        if len(attempts) == 1:
+            app.store.refuse = [RuntimeError("broken"), StoreFull("no room")]
+
+    async with running(step(handler, queue("in", config={"concurrency": 1, "retry_delay_max": "5s"}))) as app:
+        await app.send("in")
+        await turns()
+        assert [message.state for message in app.waiting("in")] == ["leased"]
+        await app.pass_time(5_000)
+        await app.pass_time(5_000)
+        assert attempts == [1, 1] and app.store.unsettled() == 0

@@ -235,6 +235,15 @@ async def test_one_that_cannot_start_is_tried_less_and_less_often(tmp_path: Path
     assert [await quarantine._run() for _ in range(5)] == [0.1, 0.2, 0.4, 0.8, 1.6]
 
 
+async def test_boards_that_cannot_be_read_now_are_looked_at_again_later() -> None:
+    def data() -> Any:
+        raise OSError("no more files can be opened")
+
+    spawned: list[int] = []
+    pause_s = await Quarantine(lambda: spawned.append(1), data)._run()  # type: ignore[arg-type,return-value]
+    assert pause_s > 0 and not spawned
+
+
 async def test_there_is_one_on_a_store(tmp_path: Path) -> None:
     """Of whichever engine: two that share no supervisor start one each otherwise."""
     spawned: list[int] = []

@@ -14,7 +14,8 @@ from worker import inbox, next_message, take_now
 from iii.clock import FakeClock
 from iii.errors import LeaseLost, StoreError
 from iii.model import Ack, Enqueue, Lane, LanePolicy, Op, Pause, Put, Retry, Return, Txn
-from iii.store.lmdb import LmdbStore, sessions
+from iii.store.lmdb import LmdbStore, sessions, suspects
+from iii.store.lmdb.apply import Applier
 from iii.store.lmdb.writer import FAILURE_PAUSE_MS
 
 A, B = Lane("t", "A"), Lane("t", "B")
@@ -252,3 +253,43 @@ async def test_a_closed_store_answers_whoever_waits_for_a_level(tmp_path: Path) 
     await asyncio.gather(store.close(), waiting)
     with pytest.raises(StoreError):
         store.credit({A: 0})
+
+
+async def test_a_suspect_that_an_earlier_version_took_is_listed_no_more_once_it_is_looked_for(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    store = await _work(tmp_path, A, clock=clock)
+    await _commit(store, Enqueue("t", b"x", step="A"))
+    [message] = await take_now(store, {A: 1})
+    await _commit(store, Ack(message.lease))
+
+    def list_one(applier: Applier) -> None:
+        lane = applier.catalog.lanes[A]
+        applier.touch(lane)
+        suspects.list_suspect(applier, lane, 255 - message.priority, message.lease.id)
+
+    await store.call(list_one)
+    assert store.verify() == ["suspect 1 is listed, and not ready"]
+    quarantine = LmdbStore(tmp_path / "data", clock=clock)
+    await quarantine.open()
+    await quarantine.open_session([LanePolicy(*A)], "only")
+    await quarantine.credit({A: 1})
+    assert quarantine.verify() == [], "although nothing at all is ready"
+    await quarantine.close()
+    await store.close()
+
+
+async def test_the_number_of_a_lane_that_a_failed_group_made_may_be_another_lanes(tmp_path: Path) -> None:
+    clock, groups = FakeClock(), Groups()
+    here, there = await _work(tmp_path, A, probe=groups, clock=clock), await _work(tmp_path, A, clock=clock)
+    groups.errors.append(RuntimeError("broken"))
+    with pytest.raises(StoreError):
+        await _commit(here, Enqueue("ours", b"lost"))
+    await _commit(there, Enqueue("theirs", b"1"))
+    await _commit(here, Enqueue("ours", b"2"))
+    await _commit(here, Enqueue("theirs", b"3"))
+    lying = {topic: [one.payload for one in there.waiting(topic)] for topic in ("ours", "theirs")}
+    assert lying == {"ours": [b"2"], "theirs": [b"1", b"3"]} and there.verify() == []
+    await here.close()
+    await there.close()

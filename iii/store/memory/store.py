@@ -185,7 +185,7 @@ class MemoryStore(MemoryReads):
         return delivered
 
     def _set_levels(self, levels: Mapping[Lane, int]) -> None:
-        """Of the lanes that share a session's one suspect, the one with the oldest level comes first."""
+        """None of 0 is kept."""
         self._levels = {lane: level for lane, level in {**self._levels, **levels}.items() if level}
 
     def on_deliver(self, call: Callable[[list[Message]], object]) -> None:
